@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * workers - a fixed number of threads that run tasks in the order given.
+ *
+ * Used for what may block.  A task is embedded in what it works on; nothing
+ * is allocated to run it.  Threads: any may submit, also a running task.
+ */
+#ifndef BASE_WORKERS_H
+#define BASE_WORKERS_H
+
+#include <stddef.h>
+
+struct workers;
+
+/* Set run before workers_submit; next belongs to the pool until run. */
+struct workers_task {
+    void (*run)(struct workers_task *task);
+    struct workers_task *next;
+};
+
+/*
+ * Start count threads, named name (at most 15 bytes) for ps and perf.
+ * Signals are blocked in them.  The caller ends them by workers_stop.
+ */
+int workers_start(const char *name, size_t count, struct workers **ret_workers);
+
+/*
+ * Have the task run by one of the threads; the caller must not touch it until
+ * then.  run() may submit it again or free it.
+ */
+void workers_submit(struct workers *workers, struct workers_task *task);
+
+/* Run all tasks that are waiting, then end and free; NULL does nothing. */
+void workers_stop(struct workers *workers);
+
+#endif
