@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * device - an exported virtual disk on its cache directory.
+ *
+ * Third of the five files of a request: nbd_transmission.c before it; after
+ * it journal.c for a write, fetch.c for a read of what is not here.
+ *
+ * A request is submitted with many others and answers through its done
+ * function: at once, in the submitting thread, when nothing has to be waited
+ * for, else later from another thread.  Requests that are in flight together
+ * are not ordered, unless they overlap and write: then they take effect one
+ * after the other, in any order, page by page.
+ *
+ * Threads: any.  A device is open in one process at a time.
+ */
+#ifndef CACHE_DEVICE_H
+#define CACHE_DEVICE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct device;
+struct object_store;
+struct workers;
+
+enum {
+    DEVICE_SECTOR = 512,             /* what a torn write never splits */
+    DEVICE_CHUNK_SIZE_MIN = 1 << 18, /* 256 KiB */
+    DEVICE_CHUNK_SIZE_MAX = 1 << 25, /* 32 MiB */
+    DEVICE_NAME_MAX = 63,
+    DEVICE_REQUEST_MAX = 64 << 20, /* bytes of data in one READ or WRITE */
+};
+
+struct device_options {
+    const char *name;         /* for messages and as prefix in the store */
+    const char *cachedir;     /* an existing directory */
+    const char *journal_dir;  /* an existing directory, or NULL: in cachedir */
+    uint64_t size;            /* bytes, a multiple of DEVICE_SECTOR */
+    uint32_t chunk_size;      /* bytes, a power of two */
+    uint64_t journal_size;    /* bytes of all segments together */
+    uint32_t segment_size;    /* bytes of one, a multiple of 4096; 0: choose */
+    size_t block_cache_size;  /* bytes of plain blocks kept in memory */
+    bool write_through;       /* every write is durable when answered */
+    bool read_only;           /* serve only reads, and also after damage */
+    struct object_store *store; /* where remote chunks are */
+    struct workers *workers;    /* for what waits for a local disk */
+    struct workers *fetchers;   /* for what waits for the store */
+};
+
+/*
+ * Open the device, or create it in an empty cache directory: take the lock,
+ * read state log and catalog, replay the journal, make all of it durable.
+ * The strings and the pointed-to objects must outlive the device.
+ *
+ * -EWOULDBLOCK: another process has it; -EUCLEAN: damaged, see the log;
+ * -EINVAL: size or chunk size do not fit what is there; -ENXIO: part of it
+ * (journal or cache directory) is missing.  The reason is logged.
+ */
+int device_open(const struct device_options *options,
+                struct device **ret_device);
+
+/*
+ * Sync the journal, mark the device clean, free everything.  No request may
+ * be in flight.  Returns the error of the sync.  NULL does nothing.
+ */
+int device_close(struct device *device);
+
+const char *device_name(const struct device *device);
+uint64_t device_size(const struct device *device); /* bytes */
+uint32_t device_chunk_size(const struct device *device);
+bool device_is_read_only(const struct device *device);
+/* Whether answered writes may still be volatile, so that FLUSH has a use. */
+bool device_has_volatile_cache(const struct device *device);
+
+enum device_operation {
+    DEVICE_READ,
+    DEVICE_WRITE,
+    DEVICE_ZERO,    /* reads as zeros afterwards */
+    DEVICE_TRIM,    /* whole pages inside the range read as zeros */
+    DEVICE_FLUSH,   /* what was answered before is durable afterwards */
+    DEVICE_PREFETCH, /* will be read soon; never fails for lack of a store */
+    DEVICE_EXTENTS, /* what is zero or a hole */
+};
+
+enum device_flags {
+    DEVICE_FUA = 1 << 0,     /* durable when answered */
+    DEVICE_NO_HOLE = 1 << 1, /* ZERO: not reported as a hole afterwards */
+    DEVICE_ONE_EXTENT = 1 << 2, /* EXTENTS: one, not past the range */
+};
+
+/* A run of bytes of one kind; the bits are those of base:allocation. */
+struct device_extent {
+    uint64_t length;
+    uint32_t flags;
+};
+enum device_extent_flags {
+    DEVICE_EXTENT_HOLE = 1 << 0,
+    DEVICE_EXTENT_ZERO = 1 << 1,
+};
+
+struct device_request {
+    /* Filled in by the caller, unchanged until done. */
+    enum device_operation operation;
+    unsigned flags; /* of device_flags */
+    uint64_t offset;
+    uint64_t length; /* bytes; READ and WRITE: up to DEVICE_REQUEST_MAX */
+    void *data;      /* READ: filled; WRITE: the source; else NULL */
+    struct device_extent *extents; /* EXTENTS: filled, neighbours differ */
+    size_t extents_max;            /* EXTENTS: room there, at least 1 */
+    /*
+     * Set, by the caller, when the client is known to be gone: a request
+     * without a place in the journal is then answered -ECANCELED.
+     */
+    const atomic_bool *client_is_gone;
+    /*
+     * Called exactly once, by any thread, without a lock of the device; the
+     * request belongs to the caller again.  error is 0 or a negative errno.
+     */
+    void (*done)(struct device_request *request, int error);
+
+    /* The answer of EXTENTS: how many were filled in; they cover the range
+     * from its start, the last may end before the range does. */
+    size_t extents_count;
+
+    /* The device's own, from submit to done. */
+    struct device_request *next;
+    struct device *device;
+    void *scratch;
+    uint64_t progress;
+    uint64_t due_ns;
+    int patience;
+    int error;
+};
+
+/*
+ * Run count requests, each inside the device (device_check_range) and, on a
+ * read-only device, none that writes.  Those that write and need not wait go
+ * to the journal in one append.
+ */
+void device_submit(struct device *device, struct device_request *requests[],
+                   size_t count);
+
+/* Whether length bytes at offset lie inside the device; nothing wraps. */
+bool device_check_range(const struct device *device, uint64_t offset,
+                        uint64_t length);
+
+/*
+ * Wait for one request: what done() would have been given is returned.  For
+ * tests and tools; request->done is overwritten.
+ */
+int device_run(struct device *device, struct device_request *request);
+
+/*
+ * Return when no request of a client that is gone can take a place in the
+ * journal any more.  Called after client_is_gone was set.
+ */
+void device_expel(struct device *device);
+
+/* What the device knows about itself, at one moment. */
+struct device_status {
+    bool failed;              /* the journal is lost: writes get -EIO */
+    uint64_t journal_used;    /* bytes */
+    uint64_t journal_size;    /* bytes */
+    uint64_t chunks_mapped;   /* in catalog: not all zeros */
+    uint64_t damaged_reads;   /* blocks and pages that failed their check */
+    uint64_t passes;          /* of destage, finished */
+    uint64_t cache_written;   /* bytes written to the cache directory */
+    uint64_t user_written;    /* bytes of WRITE requests answered */
+    uint64_t parked;          /* requests that wait for space, now */
+};
+void device_status(struct device *device, struct device_status *ret_status);
+
+/*
+ * Fold everything the journal holds into chunk files now, and return when the
+ * segments are free.  For tests, and before an upload.
+ */
+int device_destage(struct device *device);
+
+#endif
