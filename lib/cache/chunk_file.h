@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * chunk_file - a chunk on disk: two slots for its table, then appended blocks.
+ *
+ *   chunk/<chunk / 4096, 8 hex>/<chunk, 16 hex>
+ *   0                      slot 0
+ *   slot_size              slot 1
+ *   2 * slot_size          data: runs of stored blocks, each run at a
+ *                          multiple of 4096, written once and never again
+ *
+ * The state log says which generation rules; the slot that carries it is the
+ * table.  The next state goes to the other slot, with its blocks appended
+ * first.  So at any moment a power cut leaves the ruling slot and all that it
+ * names.  Nothing here decides what is durable: the caller syncs.
+ *
+ * Threads: any; at most one writes to a chunk's file at a time.
+ */
+#ifndef CACHE_CHUNK_FILE_H
+#define CACHE_CHUNK_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/chunk_table.h"
+
+/* The directory of all chunk files of a device. */
+struct chunk_dir;
+
+/*
+ * Open `chunk` below the cache directory, making it if create.  Removes what
+ * unfinished rewrites left over.
+ */
+int chunk_dir_open(int cache_dirfd, uint32_t chunk_size, bool create,
+                   struct chunk_dir **ret_dir);
+void chunk_dir_close(struct chunk_dir *dir);
+
+/* An open chunk file, closed with its last reference. */
+struct chunk_file;
+struct chunk_file *chunk_file_hold(struct chunk_file *file);
+void chunk_file_release(struct chunk_file *file);
+
+/* Open the file of a chunk.  -ENOENT if it has none. */
+int chunk_file_open(struct chunk_dir *dir, uint64_t chunk,
+                    struct chunk_file **ret_file);
+
+/*
+ * Create the file of a chunk that has none; what lies there under its name is
+ * left over from before a crash and is removed.  Its name is durable after
+ * chunk_dir_sync.
+ */
+int chunk_file_create(struct chunk_dir *dir, uint64_t chunk,
+                      struct chunk_file **ret_file);
+
+/* Remove the file's name, if it exists; who has it open can still read. */
+int chunk_file_remove(struct chunk_dir *dir, uint64_t chunk);
+
+/*
+ * Make the names durable of the files of these chunks, which were created,
+ * rewritten or removed.
+ */
+int chunk_dir_sync(struct chunk_dir *dir, const uint64_t chunks[],
+                   size_t count);
+
+/* Returns where the data of a file with this chunk size begins. */
+uint32_t chunk_file_data_start(uint32_t chunk_size);
+
+/*
+ * Read the table of that generation.  -ESTALE: neither slot has it, -EBADMSG:
+ * neither slot has it and one at least is damaged.  Reads up to two slots.
+ */
+int chunk_file_read_table(struct chunk_file *file, uint64_t generation,
+                          struct chunk_table **ret_table);
+
+/*
+ * Read the local pages of a block that has some: as many plain pages as bits
+ * are set in local_pages, one after the other, into plain.  nowait: -EAGAIN
+ * rather than wait for the disk.  -EBADMSG: checksum or form are wrong.
+ */
+int chunk_file_read_block(struct chunk_file *file,
+                          const struct chunk_table *table, uint32_t block,
+                          void *plain, bool nowait);
+
+/* Write stored blocks at place, which is past everything in the table. */
+int chunk_file_write(struct chunk_file *file, const void *data, size_t size,
+                     uint32_t place);
+
+/* Write the table into its slot (table->slot). */
+int chunk_file_write_slot(struct chunk_file *file,
+                          const struct chunk_table *table);
+
+/* Make all that was written durable. */
+int chunk_file_sync(struct chunk_file *file);
+
+/*
+ * Write a new file with the blocks of this table and no dead space, under
+ * the same generation, sync it, and put it in place of the old one (name
+ * durable on return).  Stored bytes are copied and checked; pages of a bad
+ * block become damaged, unless its base is in an object: then they are there.
+ * The old file and table stay as they are for those who hold them.
+ */
+int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
+                       const struct chunk_table *table,
+                       struct chunk_file **ret_file,
+                       struct chunk_table **ret_table);
+
+#endif
