@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Needs gcc and GNU make; sanitizers, lint and fuzzing need clang (see
+# scripts/packages.sh).  "make help" tells the targets.  Settings, all to be
+# given on the command line or in the environment:
+#
+#   PREFIX     where programs and manual pages go            (/usr/local)
+#   SYSCONFDIR where s3blkdev.conf is                        ($PREFIX/etc)
+#   UNITDIR    where systemd units go              ($PREFIX/lib/systemd/system)
+#   DESTDIR    put in front of all of these, for packages    (empty)
+#   VARIANT    release, debug, asan, tsan or coverage        (release)
+#   CC, CLANG  the compiler of releases, that of the checks  (gcc, clang)
+#   CFLAGS     further flags of the compiler, after ours     (empty)
+#   WERROR=1   warnings are errors: for developers, not for users
+#   V=1        show the commands
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= $(PREFIX)/etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+DESTDIR ?=
+VARIANT ?= release
+CLANG ?= clang
+WERROR ?= 0
+V ?= 0
+FUZZ_SECONDS ?= 60
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+B := build/$(VARIANT)
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),@:,@printf '  %-8s %s\n' '$1' '$2')
+
+# ---- what there is ----------------------------------------------------------
+
+PROGRAMS := $(basename $(wildcard s3blkdevd.c s3blkdev-sync.c))
+LIB_SOURCES := $(wildcard lib/*.c lib/*/*.c)
+SUPPORT_SOURCES := $(filter-out %/fault_file.c,$(wildcard tests/support/*.c))
+UNIT_TESTS := $(basename $(wildcard tests/unit/test_*.c))
+RACE_TESTS := $(basename $(wildcard tests/unit/race_*.c))
+CRASH_TESTS := $(basename $(wildcard tests/unit/crash_*.c))
+FUZZERS := $(basename $(wildcard tests/fuzz/fuzz_*.c))
+SYSTEM_TESTS := $(sort $(wildcard tests/system/*.bats))
+
+# ---- flags ------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wvla -Walloca \
+    -Wformat=2 -Wconversion -Wsign-conversion -Wcast-qual -Wpointer-arith \
+    -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
+    -Wold-style-definition -Wredundant-decls -Wswitch-enum \
+    -Wimplicit-fallthrough -Wnull-dereference -Wdate-time \
+    -Werror=implicit -Werror=incompatible-pointer-types \
+    -Werror=int-conversion -Werror=return-type -Werror=format-security
+GCC_WARNINGS := -Wformat-signedness -Wcast-align=strict -Wduplicated-cond \
+    -Wduplicated-branches -Wlogical-op -Wjump-misses-init -Wtrampolines \
+    -Wbidi-chars=any
+CLANG_WARNINGS := -Wcast-align -Wthread-safety -Wthread-safety-beta \
+    -Wmissing-variable-declarations -Wcomma -Wunreachable-code-aggressive \
+    -Wconditional-uninitialized -Wextra-semi-stmt -Wdocumentation
+
+MACHINE := $(shell uname -m)
+HARDENING := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong \
+    -fstack-clash-protection -ftrivial-auto-var-init=zero \
+    $(if $(filter x86_64,$(MACHINE)),-fcf-protection=full) \
+    $(if $(filter aarch64,$(MACHINE)),-mbranch-protection=standard)
+
+flags_release := -O2 -g $(HARDENING)
+flags_debug := -O0 -g3 -fstack-protector-strong
+flags_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+    -fno-sanitize-recover=undefined
+flags_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+flags_coverage := -O0 -g --coverage
+flags_fuzz := -O1 -g -fno-omit-frame-pointer \
+    -fsanitize=fuzzer-no-link,address,undefined \
+    -fno-sanitize-recover=undefined
+ifeq ($(flags_$(VARIANT)),)
+$(error VARIANT=$(VARIANT): there are release, debug, asan, tsan, coverage)
+endif
+
+# What the sanitizers are for is found by clang, what is shipped is by gcc.
+ifneq ($(filter asan tsan fuzz,$(VARIANT)),)
+COMPILER := $(CLANG)
+else
+COMPILER := $(CC)
+endif
+ifneq ($(findstring clang,$(notdir $(COMPILER))),)
+WARNINGS += $(CLANG_WARNINGS)
+# clang 14 wants another flag beside this one.
+flags_release := $(filter-out -ftrivial-auto-var-init=zero,$(flags_release))
+else
+WARNINGS += $(GCC_WARNINGS)
+endif
+
+ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
+    -DSYSCONFDIR='"$(SYSCONFDIR)"' -Ilib -I. $(WARNINGS) \
+    -fno-delete-null-pointer-checks -fno-strict-overflow \
+    -fno-strict-aliasing -fPIE -pthread $(flags_$(VARIANT)) $(CFLAGS)
+ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack \
+    -Wl,--as-needed $(filter -f%sanitize% --coverage,$(flags_$(VARIANT))) \
+    $(LDFLAGS)
+LIBRARIES := -lisal -lsnappy -lgnutls -lnettle -lsystemd $(LDLIBS)
+STRICT := $(if $(filter 1,$(WERROR)),-Werror)
+
+# ---- build ------------------------------------------------------------------
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all programs unit-tests race-tests crash-tests fuzzers FORCE
+
+all: programs ## build the programs (VARIANT=release, debug, asan, ...)
+
+programs: $(PROGRAMS:%=$(B)/%)
+ifeq ($(VARIANT),release)
+programs: $(PROGRAMS)
+
+$(PROGRAMS): %: $(B)/%
+	$(Q)cp -f $< $@
+endif
+
+unit-tests: $(UNIT_TESTS:%=$(B)/%)
+race-tests: $(RACE_TESTS:%=$(B)/%)
+crash-tests: $(CRASH_TESTS:%=$(B)/%)
+fuzzers: $(FUZZERS:%=$(B)/%)
+
+# Changes only when the flags do, so that other flags mean another build.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(COMPILER) $(ALL_CFLAGS))' | cmp -s - $@ || \
+	    echo '$(subst ','\'',$(COMPILER) $(ALL_CFLAGS))' > $@
+
+$(B)/%.o: %.c $(B)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILER) $(ALL_CFLAGS) $(STRICT) \
+	    $(if $(filter tests/%,$<),-Itests) -MMD -MP -c -o $@ $<
+
+$(B)/libs3blkdev.a: $(LIB_SOURCES:%.c=$(B)/%.o)
+$(B)/libsupport.a: $(SUPPORT_SOURCES:%.c=$(B)/%.o)
+$(B)/lib%.a:
+	$(call say,AR,$@)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(PROGRAMS:%=$(B)/%): $(B)/%: $(B)/%.o $(patsubst %.c,$(B)/%.o,$(wildcard common.c)) $(B)/libs3blkdev.a
+	$(call say,LINK,$@)
+	$(Q)$(COMPILER) $(ALL_CFLAGS) -o $@ $^ $(ALL_LDFLAGS) $(LIBRARIES)
+
+# A test with the line "/* links: fault_file */" gets that object in front of
+# the archives, so that it takes the place of lib/base/file.o; likewise
+# "/* links: common */".
+linked = $(patsubst fault_file,$(B)/tests/support/fault_file.o,$(patsubst \
+    common,$(B)/common.o,$(shell sed -n \
+    's|^/\* links: \(.*\) \*/$$|\1|p' $1.c)))
+
+define TEST_PROGRAM
+$(B)/$1: $(B)/$1.o $(call linked,$1) $(B)/libsupport.a $(B)/libs3blkdev.a
+endef
+TEST_PROGRAMS := $(UNIT_TESTS) $(RACE_TESTS) $(CRASH_TESTS) $(FUZZERS)
+$(foreach t,$(TEST_PROGRAMS),$(eval $(call TEST_PROGRAM,$t)))
+
+$(TEST_PROGRAMS:%=$(B)/%):
+	$(call say,LINK,$@)
+	$(Q)$(COMPILER) $(ALL_CFLAGS) -o $@ $^ \
+	    $(if $(findstring /fuzz_,$@),-fsanitize=fuzzer) \
+	    $(ALL_LDFLAGS) $(LIBRARIES)
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# ---- tests ------------------------------------------------------------------
+
+.PHONY: check check-unit check-asan check-tsan check-crash check-system \
+    build-asan build-tsan build-release crash lint bench fuzz coverage ci
+
+asan_programs = $(UNIT_TESTS:%=build/asan/%)
+tsan_programs = $(RACE_TESTS:%=build/tsan/%)
+crash_programs = $(CRASH_TESTS:%=build/asan/%)
+sub = +$(Q)$(MAKE) --no-print-directory
+RUN := tests/run
+
+build-asan:
+	$(sub) VARIANT=asan unit-tests crash-tests
+build-tsan:
+	$(sub) VARIANT=tsan race-tests
+build-release:
+	$(sub) VARIANT=release all
+
+check: build-asan build-tsan build-release ## all tests: unit, races, crashes (short), system
+	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(tsan_programs) \
+	    $(crash_programs) $(SYSTEM_TESTS)
+
+check-unit: unit-tests ## unit tests in this VARIANT, nothing else
+	$(Q)$(RUN) $(UNIT_TESTS:%=$(B)/%)
+
+check-asan: build-asan ## unit and crash tests with address and undefined sanitizer
+	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(crash_programs)
+
+check-tsan: build-tsan ## race tests with thread sanitizer
+	$(Q)$(RUN) $(tsan_programs)
+
+check-system: build-release ## the real programs with real NBD clients
+	$(Q)$(RUN) $(SYSTEM_TESTS)
+
+crash: build-asan ## crash tests in their long form: 10,000 states each
+	$(Q)CRASH_STATES=10000 TEST_TIMEOUT=7200 $(RUN) $(crash_programs)
+
+lint: ## style and static analysis, see docs/STYLE.md
+	$(Q)tests/lint/run
+
+bench: build-release ## speed beside nbdkit and qemu-nbd, into docs/BENCHMARKS.md
+	$(Q)tests/bench/run
+
+fuzz: ## each fuzzer for FUZZ_SECONDS (60); finds stay in build/fuzz/
+	$(sub) VARIANT=fuzz fuzzers
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run $(FUZZERS:%=build/fuzz/%)
+
+coverage: ## lines that unit, race and crash tests reach, per file
+	$(sub) VARIANT=coverage unit-tests race-tests crash-tests
+	$(Q)find build/coverage -name '*.gcda' -delete
+	$(Q)CRASH_STATES=500 $(RUN) $(UNIT_TESTS:%=build/coverage/%) \
+	    $(RACE_TESTS:%=build/coverage/%) $(CRASH_TESTS:%=build/coverage/%)
+	$(Q)tests/support/coverage build/coverage $(LIB_SOURCES)
+
+ci: lint check ## what a change must pass
+
+# ---- installation -----------------------------------------------------------
+
+.PHONY: install uninstall clean help
+
+SBIN := $(DESTDIR)$(PREFIX)/sbin
+MAN := $(DESTDIR)$(PREFIX)/share/man
+PAGES5 := $(wildcard docs/*.5)
+PAGES8 := $(wildcard docs/*.8)
+UNITS := $(wildcard systemd/*.service systemd/*.socket systemd/*.timer)
+DIST := $(wildcard s3blkdev.conf.dist)
+
+install: build-release ## install programs, manual pages, units, s3blkdev.conf.dist
+	install -d $(SBIN) $(MAN)/man5 $(MAN)/man8 $(DESTDIR)$(SYSCONFDIR) \
+	    $(DESTDIR)$(UNITDIR)
+	$(if $(PROGRAMS),install -m 755 $(PROGRAMS:%=build/release/%) $(SBIN))
+	$(if $(PAGES5),install -m 644 $(PAGES5) $(MAN)/man5)
+	$(if $(PAGES8),install -m 644 $(PAGES8) $(MAN)/man8)
+	$(if $(DIST),install -m 644 $(DIST) $(DESTDIR)$(SYSCONFDIR))
+	$(Q)for unit in $(UNITS); do \
+	    sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
+	        "$$unit" > $(DESTDIR)$(UNITDIR)/"$${unit##*/}" || exit; \
+	done
+
+uninstall: ## remove what install put there; configuration stays
+	rm -f $(PROGRAMS:%=$(SBIN)/%) $(DIST:%=$(DESTDIR)$(SYSCONFDIR)/%) \
+	    $(PAGES5:docs/%=$(MAN)/man5/%) $(PAGES8:docs/%=$(MAN)/man8/%) \
+	    $(UNITS:systemd/%=$(DESTDIR)$(UNITDIR)/%)
+
+clean: ## remove everything that was built
+	rm -rf build
+	rm -f s3blkdevd s3blkdev-sync
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' \
+	    Makefile
+	@echo 'Variables are explained at the top of the Makefile.'
