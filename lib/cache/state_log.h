@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * state_log - what became of the chunks: append, sync, snapshot of the
+ * catalog.
+ *
+ *   state/catalog.<number, 16 hex>  a snapshot
+ *   state/log.<number, 16 hex>      the changes since that snapshot
+ *
+ * A commit is one group of changes, durable as a whole or not at all.  The
+ * log is a file written full beforehand, so a full disk fails no commit; a
+ * group begins on a page of its own, so a torn write harms no older one.
+ * When the log is full, a snapshot is written and the next log begun; the
+ * last two snapshots and the logs from the older one on are kept.
+ *
+ * Only the group at the very end can have been torn by a power cut, as each
+ * commit is synced before the next begins.  A bad group before that, or the
+ * loss of what the journal knows was committed, is damage.
+ *
+ * Threads: one commits at a time; reading the catalog is free.
+ */
+#ifndef CACHE_STATE_LOG_H
+#define CACHE_STATE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/catalog.h"
+
+struct state_log;
+struct cache_dir;
+
+enum state_change_kind {
+    STATE_CHUNK = 1,         /* chunk: its whole new entry; 0: a hole */
+    STATE_JOURNAL_BEGIN = 2, /* number: the oldest segment still needed */
+};
+
+struct state_change {
+    enum state_change_kind kind;
+    uint64_t chunk;
+    uint64_t number;
+    struct catalog_entry entry;
+};
+
+/*
+ * Read the state into catalog, or begin it in a directory without any
+ * (create), and make durable what was read.  -ENOENT: there is none;
+ * -EUCLEAN: it is damaged (logged: what, where); -EPROTONOSUPPORT: of a later
+ * version.  read_only: nothing is written or synced.
+ */
+int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
+                   bool read_only, struct state_log **ret_log);
+void state_log_close(struct state_log *log);
+
+/*
+ * Make the changes durable, then apply them to the catalog.  After an error
+ * (logged) they are not applied, the log is closed for good and every later
+ * commit fails too: whether they are durable is not known.
+ */
+int state_log_commit(struct state_log *log,
+                     const struct state_change changes[], size_t count);
+
+/*
+ * Write a snapshot of the catalog and begin a new log.  Done by commit when
+ * it must be; at a clean stop it makes the next start quick.
+ */
+int state_log_snapshot(struct state_log *log);
+
+/* Returns the number of the last durable commit; it grows by 1 for each. */
+uint64_t state_log_last_commit(struct state_log *log);
+
+/* Returns the oldest journal segment that is still needed; 0 at creation. */
+uint64_t state_log_journal_begin(struct state_log *log);
+
+/* Returns the highest chunk generation ever committed. */
+uint64_t state_log_last_generation(struct state_log *log);
+
+/* Returns how many bytes all commits and snapshots wrote. */
+uint64_t state_log_written(struct state_log *log);
+
+#endif
