@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * stream - bytes with a deadline: a plain socket, or TLS over one, behind one
+ * struct of functions.
+ *
+ * Used by servers and clients alike.  A deadline is a moment of
+ * clock_monotonic_ns(), or one of STREAM_NOW and STREAM_FOREVER.
+ *
+ * Threads: one receives, and one sends, at a time; over TLS both must be the
+ * same thread (stream->one_thread).  stream_shutdown may be called by any.
+ */
+#ifndef BASE_STREAM_H
+#define BASE_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define STREAM_NOW 0U             /* do not wait: -EAGAIN instead */
+#define STREAM_FOREVER UINT64_MAX /* wait without a deadline */
+
+enum { STREAM_IOV_MAX = 256 }; /* pieces that one send looks at */
+
+struct stream;
+
+/* What a kind of stream does; callers use the functions below. */
+struct stream_functions {
+    ssize_t (*receive)(struct stream *stream, void *data, size_t len,
+                       uint64_t deadline_ns);
+    ssize_t (*send)(struct stream *stream, const struct iovec *pieces,
+                    size_t count, uint64_t deadline_ns);
+    bool (*has_received)(const struct stream *stream);
+    int (*finish)(struct stream *stream, uint64_t deadline_ns);
+    void (*close)(struct stream *stream);
+};
+
+/* Embedded as the first member by each kind of stream. */
+struct stream {
+    const struct stream_functions *functions;
+    int fd;          /* to poll; it belongs to the stream */
+    bool one_thread; /* who receives must also be who sends */
+};
+
+/*
+ * Make a plain stream of a connected socket (or a socket pair's end), which
+ * belongs to the stream from now on, also when -ENOMEM is returned.
+ */
+int stream_open(int fd, struct stream **ret_stream);
+
+/*
+ * Receive at least one byte, up to len (not 0).  Returns how many; 0 when the
+ * peer sends no more; -EAGAIN (STREAM_NOW) or -ETIMEDOUT when nothing came;
+ * -ECONNRESET and others when the connection is lost.
+ */
+ssize_t stream_receive(struct stream *stream, void *data, size_t len,
+                       uint64_t deadline_ns);
+
+/* Receive exactly len bytes; -EPIPE if the peer ends before that. */
+int stream_receive_all(struct stream *stream, void *data, size_t len,
+                       uint64_t deadline_ns);
+
+/*
+ * Send from the pieces, in order; looks at the first STREAM_IOV_MAX of them.
+ * Returns how many bytes went out, at least one; -EAGAIN or -ETIMEDOUT when
+ * none did; -EPIPE and others when the connection is lost.  After less than
+ * all went out, the next send must begin with the bytes that follow.
+ */
+ssize_t stream_send(struct stream *stream, const struct iovec *pieces,
+                    size_t count, uint64_t deadline_ns);
+
+/* Send all len bytes, or fail; then an unknown part of them was sent. */
+int stream_send_all(struct stream *stream, const void *data, size_t len,
+                    uint64_t deadline_ns);
+
+/* Whether a receive would return without the socket being readable. */
+bool stream_has_received(const struct stream *stream);
+
+/*
+ * Tell the peer that nothing more will be sent, by TLS's own words and by
+ * shutdown(2).  0, or why the peer may not have heard it.
+ */
+int stream_finish(struct stream *stream, uint64_t deadline_ns);
+
+/* End all waiting in the stream, from any thread: it stays open, and dead. */
+void stream_shutdown(struct stream *stream);
+
+/* Close the socket at once and free the stream; NULL does nothing. */
+void stream_close(struct stream *stream);
+
+/*
+ * Wait until the descriptor is ready for events (of poll(2)).  0, or
+ * -ETIMEDOUT past the deadline; STREAM_NOW only asks (-EAGAIN).
+ */
+int stream_wait_fd(int fd, short events, uint64_t deadline_ns);
+
+#endif
