@@ -8,6 +8,7 @@
 #   SYSCONFDIR where s3blkdev.conf is                        ($PREFIX/etc)
 #   UNITDIR    where systemd units go              ($PREFIX/lib/systemd/system)
 #   DESTDIR    put in front of all of these, for packages    (empty)
+#   BUILD      where objects go, VARIANT below it         (build)
 #   VARIANT    release, debug, asan, tsan or coverage        (release)
 #   CC, CLANG  the compiler of releases, that of the checks  (gcc, clang)
 #   CFLAGS     further flags of the compiler, after ours     (empty)
@@ -18,6 +19,8 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= $(PREFIX)/etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
+BUILD ?= build
+export BUILD
 VARIANT ?= release
 CLANG ?= clang
 WERROR ?= 0
@@ -27,7 +30,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
-B := build/$(VARIANT)
+B := $(BUILD)/$(VARIANT)
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),@:,@printf '  %-8s %s\n' '$1' '$2')
 
@@ -35,7 +38,10 @@ say = $(if $(filter 1,$(V)),@:,@printf '  %-8s %s\n' '$1' '$2')
 
 PROGRAMS := $(basename $(wildcard s3blkdevd.c s3blkdev-sync.c))
 LIB_SOURCES := $(wildcard lib/*.c lib/*/*.c)
-SUPPORT_SOURCES := $(filter-out %/fault_file.c,$(wildcard tests/support/*.c))
+# These define what a file of lib/ defines, and are linked by name only.
+STANDINS := fault_file memory_device
+SUPPORT_SOURCES := $(filter-out $(STANDINS:%=tests/support/%.c), \
+    $(wildcard tests/support/*.c))
 UNIT_TESTS := $(basename $(wildcard tests/unit/test_*.c))
 RACE_TESTS := $(basename $(wildcard tests/unit/race_*.c))
 CRASH_TESTS := $(basename $(wildcard tests/unit/crash_*.c))
@@ -146,12 +152,13 @@ $(PROGRAMS:%=$(B)/%): $(B)/%: $(B)/%.o $(patsubst %.c,$(B)/%.o,$(wildcard common
 	$(call say,LINK,$@)
 	$(Q)$(COMPILER) $(ALL_CFLAGS) -o $@ $^ $(ALL_LDFLAGS) $(LIBRARIES)
 
-# A test with the line "/* links: fault_file */" gets that object in front of
-# the archives, so that it takes the place of lib/base/file.o; likewise
-# "/* links: common */".
-linked = $(patsubst fault_file,$(B)/tests/support/fault_file.o,$(patsubst \
-    common,$(B)/common.o,$(shell sed -n \
-    's|^/\* links: \(.*\) \*/$$|\1|p' $1.c)))
+# A test with the line "/* links: fault_file */" gets that object of
+# tests/support in front of the archives, so that it takes the place of
+# lib/base/file.o; likewise memory_device that of lib/cache/device.o, and
+# "/* links: common */" adds common.o.
+linked = $(patsubst $(B)/tests/support/common.o,$(B)/common.o,$(addprefix \
+    $(B)/tests/support/,$(addsuffix .o,$(shell sed -n \
+    's|^/\* links: \(.*\) \*/$$|\1|p' $1.c))))
 
 define TEST_PROGRAM
 $(B)/$1: $(B)/$1.o $(call linked,$1) $(B)/libsupport.a $(B)/libs3blkdev.a
@@ -172,9 +179,9 @@ $(TEST_PROGRAMS:%=$(B)/%):
 .PHONY: check check-unit check-asan check-tsan check-crash check-system \
     build-asan build-tsan build-release crash lint bench fuzz coverage ci
 
-asan_programs = $(UNIT_TESTS:%=build/asan/%)
-tsan_programs = $(RACE_TESTS:%=build/tsan/%)
-crash_programs = $(CRASH_TESTS:%=build/asan/%)
+asan_programs = $(UNIT_TESTS:%=$(BUILD)/asan/%)
+tsan_programs = $(RACE_TESTS:%=$(BUILD)/tsan/%)
+crash_programs = $(CRASH_TESTS:%=$(BUILD)/asan/%)
 sub = +$(Q)$(MAKE) --no-print-directory
 RUN := tests/run
 
@@ -210,16 +217,16 @@ lint: ## style and static analysis, see docs/STYLE.md
 bench: build-release ## speed beside nbdkit and qemu-nbd, into docs/BENCHMARKS.md
 	$(Q)tests/bench/run
 
-fuzz: ## each fuzzer for FUZZ_SECONDS (60); finds stay in build/fuzz/
+fuzz: ## each fuzzer for FUZZ_SECONDS (60); finds stay in build/fuzz
 	$(sub) VARIANT=fuzz fuzzers
-	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run $(FUZZERS:%=build/fuzz/%)
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run $(FUZZERS:%=$(BUILD)/fuzz/%)
 
 coverage: ## lines that unit, race and crash tests reach, per file
 	$(sub) VARIANT=coverage unit-tests race-tests crash-tests
-	$(Q)find build/coverage -name '*.gcda' -delete
-	$(Q)CRASH_STATES=500 $(RUN) $(UNIT_TESTS:%=build/coverage/%) \
-	    $(RACE_TESTS:%=build/coverage/%) $(CRASH_TESTS:%=build/coverage/%)
-	$(Q)tests/support/coverage build/coverage $(LIB_SOURCES)
+	$(Q)find $(BUILD)/coverage -name '*.gcda' -delete
+	$(Q)CRASH_STATES=500 $(RUN) $(UNIT_TESTS:%=$(BUILD)/coverage/%) \
+	    $(RACE_TESTS:%=$(BUILD)/coverage/%) $(CRASH_TESTS:%=$(BUILD)/coverage/%)
+	$(Q)tests/support/coverage $(BUILD)/coverage $(LIB_SOURCES)
 
 ci: lint check ## what a change must pass
 
@@ -237,7 +244,7 @@ DIST := $(wildcard s3blkdev.conf.dist)
 install: build-release ## install programs, manual pages, units, s3blkdev.conf.dist
 	install -d $(SBIN) $(MAN)/man5 $(MAN)/man8 $(DESTDIR)$(SYSCONFDIR) \
 	    $(DESTDIR)$(UNITDIR)
-	$(if $(PROGRAMS),install -m 755 $(PROGRAMS:%=build/release/%) $(SBIN))
+	$(if $(PROGRAMS),install -m 755 $(PROGRAMS:%=$(BUILD)/release/%) $(SBIN))
 	$(if $(PAGES5),install -m 644 $(PAGES5) $(MAN)/man5)
 	$(if $(PAGES8),install -m 644 $(PAGES8) $(MAN)/man8)
 	$(if $(DIST),install -m 644 $(DIST) $(DESTDIR)$(SYSCONFDIR))
@@ -252,7 +259,7 @@ uninstall: ## remove what install put there; configuration stays
 	    $(UNITS:systemd/%=$(DESTDIR)$(UNITDIR)/%)
 
 clean: ## remove everything that was built
-	rm -rf build
+	rm -rf build # whatever BUILD is: that may hold more than ours
 	rm -f s3blkdevd s3blkdev-sync
 
 help: ## this list
