@@ -41,7 +41,8 @@ ssize_t file_read(int fd, void *data, size_t len, uint64_t offset);
 
 /*
  * As file_read, but only what the page cache holds: -EAGAIN if a disk would
- * have to be waited for (also when only a part is there).
+ * have to be waited for, also when only a part is there or the file ends
+ * before len: file_read then tells.
  */
 ssize_t file_read_nowait(int fd, void *data, size_t len, uint64_t offset);
 
@@ -78,8 +79,7 @@ int file_size(int fd, uint64_t *ret_size);
  * second name (-EEXIST if taken), or remove a name.  Durable after file_sync
  * of the directories.
  */
-int file_rename(int from_dirfd, const char *from, int to_dirfd,
-                const char *to);
+int file_rename(int from_dirfd, const char *from, int to_dirfd, const char *to);
 int file_link(int from_dirfd, const char *from, int to_dirfd, const char *to);
 int file_unlink(int dirfd, const char *path);
 
@@ -92,7 +92,7 @@ int file_lock(int fd);
 /* What the file system of fd has, in bytes and inodes. */
 struct file_space {
     uint64_t total;
-    uint64_t available; /* to us, now */
+    uint64_t available;    /* to us, now */
     uint64_t inodes_total; /* 0: this file system does not count them */
     uint64_t inodes_available;
 };

@@ -69,8 +69,8 @@ bool condition_wait_until(struct condition *condition, struct mutex *mutex,
         .tv_sec = (time_t)(deadline_ns / 1000000000U),
         .tv_nsec = (long)(deadline_ns % 1000000000U),
     };
-    int error = pthread_cond_timedwait(&condition->pthread, &mutex->pthread,
-                                       &deadline);
+    int error =
+        pthread_cond_timedwait(&condition->pthread, &mutex->pthread, &deadline);
 
     assert(error == 0 || error == ETIMEDOUT);
     return error == 0;

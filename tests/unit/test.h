@@ -62,7 +62,7 @@ static char test_dir_path[PATH_MAX];
     test_check((expression) ? true : false, __FILE__, __LINE__, #expression)
 
 /* As CHECK, but the test function returns: for what the rest rests on. */
-#define REQUIRE(expression)                                                    \
+#define NEED(expression)                                                       \
     do {                                                                       \
         if (!CHECK(expression))                                                \
             return;                                                            \
@@ -91,8 +91,8 @@ __attribute__((unused)) static bool test_check(bool ok, const char *file,
 __attribute__((unused)) static void test_remove_tree(int dirfd,
                                                      const char *path)
 {
-    int fd = openat(dirfd, path,
-                    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd =
+        openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     struct dirent *entry;
 
@@ -103,8 +103,7 @@ __attribute__((unused)) static void test_remove_tree(int dirfd,
         return;
     }
     while ((entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 &&
-            strcmp(entry->d_name, "..") != 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             test_remove_tree(fd, entry->d_name);
     }
     (void)closedir(dir);
