@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * page_index - for each page of a device, what the journal knows newest.
+ *
+ * Used by device.c for reads, filled by appends and replay, emptied by
+ * destage.c once a chunk file says the same.
+ * Threads: any.  Locks: its own, a leaf; calls nothing while holding it.
+ * Promise: of two overlapping writes, the same wins now and after a replay.
+ */
+#ifndef CACHE_PAGE_INDEX_H
+#define CACHE_PAGE_INDEX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum page_kind {
+    PAGE_ABSENT = 0, /* ask chunk file and bucket */
+    PAGE_RECORD = 1, /* in the journal */
+    PAGE_HOLE = 2,   /* zeros, reported as a hole */
+    PAGE_ZERO = 3,   /* zeros, not reported as a hole */
+};
+
+struct page_location {
+    enum page_kind kind;
+    uint32_t checksum; /* PAGE_RECORD: as journal_read wants it */
+    uint64_t position; /* PAGE_RECORD */
+};
+
+struct page_index;
+
+/*
+ * pages_max: more PAGE_RECORDs than this never exist at once; memory is taken
+ * as it is needed.  pages_per_chunk: a power of two.
+ */
+int page_index_new(uint32_t pages_per_chunk, size_t pages_max,
+                   struct page_index **ret_index);
+void page_index_free(struct page_index *index);
+
+/*
+ * Returns whether count pages more, or a run of zeros (count 0), still fit;
+ * if not, destage has to make room first.
+ */
+bool page_index_has_room(struct page_index *index, uint64_t count);
+
+/*
+ * Pages first .. first + count - 1 are now in the journal, one after the
+ * other at position, with these checksums.  -ENOMEM.
+ */
+int page_index_put(struct page_index *index, uint64_t first, uint64_t count,
+                   uint64_t position, const uint32_t checksums[]);
+
+/*
+ * Pages first .. first + count - 1 are now zeros, as said by the record at
+ * position.  Any count: quick also for a whole device.  -ENOMEM.
+ */
+int page_index_put_zero(struct page_index *index, uint64_t first,
+                        uint64_t count, bool hole, uint64_t position);
+
+/* Tell, of one moment, where count pages are. */
+void page_index_find(struct page_index *index, uint64_t first, uint64_t count,
+                     struct page_location ret_locations[]);
+
+/*
+ * A stamp changes when the content of the page may have: take it before the
+ * page is read, compare it while nobody else can append.  Changes of another
+ * page may change it too.  page_index_touch changes those of the pages.
+ */
+uint64_t page_index_stamp(struct page_index *index, uint64_t page);
+void page_index_touch(struct page_index *index, uint64_t first,
+                      uint64_t count);
+
+/* What the index knows of one chunk, for each of its pages. */
+struct page_set {
+    uint32_t pages_per_chunk;
+    uint32_t known; /* how many are not PAGE_ABSENT */
+    struct page_location pages[];
+};
+
+/* Returns an empty set for this index; freed by free(). */
+struct page_set *page_set_new(const struct page_index *index);
+
+/* Fill the set with what is known of a chunk. */
+void page_index_collect(struct page_index *index, uint64_t chunk,
+                        struct page_set *set);
+
+/* Forget what is in the set and has not changed since it was collected. */
+void page_index_drop(struct page_index *index, uint64_t chunk,
+                     const struct page_set *set);
+
+/*
+ * Tell chunks, ascending from `from` on, that know something by a record
+ * before position (PAGE_RECORDs, zeros of less than a long run).  Returns how
+ * many, at most max; fewer than max: there are no more.
+ */
+size_t page_index_chunks(struct page_index *index, uint64_t before,
+                         uint64_t from, uint64_t ret_chunks[], size_t max);
+
+/* A long run of whole chunks of zeros. */
+struct page_run {
+    uint64_t first_chunk;
+    uint64_t count;
+    uint64_t position; /* of its oldest record */
+    bool hole;
+};
+
+/* Tell runs as page_index_chunks tells chunks. */
+size_t page_index_runs(struct page_index *index, uint64_t before,
+                       uint64_t from, struct page_run ret_runs[], size_t max);
+
+/*
+ * Forget that chunks first .. first + count - 1 are part of runs of that
+ * kind; newer runs of the other kind stay.
+ */
+void page_index_drop_run(struct page_index *index, uint64_t first_chunk,
+                         uint64_t count, bool hole);
+
+/* Returns whether it knows nothing. */
+bool page_index_is_empty(struct page_index *index);
+
+#endif
