@@ -2,9 +2,12 @@
 /*
  * block_cache - a bounded number of plain blocks in memory.
  *
- * A block here is what chunk file and object say, without the journal.  The
- * least recently used ones leave.  Threads: any.  Locks: its own, of which
- * only the validity check of block_cache_put calls out.
+ * A block here is what chunk file and object say, without the journal; one
+ * with damaged pages is never put here.  When it is full, a block leaves that
+ * was not used since the last look at it (CLOCK), so that one long sequential
+ * read does not drive out what is read again and again.  Threads: any.
+ * Locks: its own, of which only the validity check of block_cache_put calls
+ * out.
  */
 #ifndef CACHE_BLOCK_CACHE_H
 #define CACHE_BLOCK_CACHE_H
@@ -15,13 +18,18 @@
 
 struct block_cache;
 
-/* size: bytes of plain blocks; memory is taken as it is needed. */
+/*
+ * size: bytes of plain blocks, never exceeded; less than one block caches
+ * nothing.  Memory is taken as it is needed.
+ */
 int block_cache_new(size_t size, struct block_cache **ret_cache);
+
+/* Free the cache, which nobody uses any more; NULL does nothing. */
 void block_cache_free(struct block_cache *cache);
 
 /*
- * Copy size bytes at offset inside a block of a chunk, if it is here and none
- * of these pages is damaged.  Returns whether it was.
+ * Copy size bytes at offset inside a block of a chunk, if it is here.
+ * Returns whether it was.
  */
 bool block_cache_get(struct block_cache *cache, uint64_t chunk, uint32_t block,
                      size_t offset, void *data, size_t size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * block_codec - plain bytes of a block, or of some of its pages, to stored
- * bytes and back: snappy, or raw where snappy does not save a page in four.
+ * bytes and back: snappy, or raw where snappy saves less than an eighth.
  *
  * Pure.  The checksum is CRC-32C of the stored bytes.
  */
@@ -35,7 +35,8 @@ void block_encode(const void *plain, size_t size, void *stored,
 
 /*
  * Check the checksum and decode into exactly plain_size bytes.  -EBADMSG if
- * checksum, codec or length are wrong; plain is undefined then.
+ * checksum, codec or length are wrong; plain is undefined then.  For BLOCK_RAW
+ * stored and plain may be the same memory.
  */
 int block_decode(const struct block_stored *how, const void *stored,
                  void *plain, size_t plain_size);

@@ -2,7 +2,9 @@
 /*
  * chunk_file - a chunk on disk: two slots for its table, then appended blocks.
  *
- *   chunk/<chunk / 4096, 8 hex>/<chunk, 16 hex>
+ *   chunk/<chunk / 4096, 8 hex>/<chunk, 16 hex>    the file
+ *   chunk/<chunk, 16 hex>.new                      one that is being rewritten
+ *
  *   0                      slot 0
  *   slot_size              slot 1
  *   2 * slot_size          data: runs of stored blocks, each run at a
@@ -12,6 +14,10 @@
  * table.  The next state goes to the other slot, with its blocks appended
  * first.  So at any moment a power cut leaves the ruling slot and all that it
  * names.  Nothing here decides what is durable: the caller syncs.
+ *
+ * Errors of the disk, and blocks that fail their check, are logged here, with
+ * device and chunk; -ENOENT, -EAGAIN and what is wrong with a slot are not:
+ * the caller knows whether a writer may have overtaken it.
  *
  * Threads: any; at most one writes to a chunk's file at a time.
  */
@@ -28,14 +34,22 @@
 struct chunk_dir;
 
 /*
- * Open `chunk` below the cache directory, making it if create.  Removes what
- * unfinished rewrites left over.
+ * Open `chunk` below the cache directory, making it if create, and remove
+ * what unfinished rewrites left over; all that is durable on return.
+ * device_name is for messages; it must outlive the directory, and that its
+ * files.
  */
-int chunk_dir_open(int cache_dirfd, uint32_t chunk_size, bool create,
+int chunk_dir_open(int cache_dirfd, const char *device_name,
+                   uint32_t chunk_size, bool create,
                    struct chunk_dir **ret_dir);
+
+/* Close the directory; NULL does nothing. */
 void chunk_dir_close(struct chunk_dir *dir);
 
-/* An open chunk file, closed with its last reference. */
+/*
+ * An open chunk file: take, and drop, a reference; the last one closes it.
+ * Dropping NULL does nothing.
+ */
 struct chunk_file;
 struct chunk_file *chunk_file_hold(struct chunk_file *file);
 void chunk_file_release(struct chunk_file *file);
@@ -67,7 +81,10 @@ uint32_t chunk_file_data_start(uint32_t chunk_size);
 
 /*
  * Read the table of that generation.  -ESTALE: neither slot has it, -EBADMSG:
- * neither slot has it and one at least is damaged.  Reads up to two slots.
+ * neither slot has it and one at least is damaged, -EPROTONOSUPPORT: it is
+ * there in a form of a later program.  A slot that is being written looks
+ * damaged: who may have been overtaken by a writer looks again for the
+ * generation that rules now before believing either.
  */
 int chunk_file_read_table(struct chunk_file *file, uint64_t generation,
                           struct chunk_table **ret_table);
@@ -81,11 +98,15 @@ int chunk_file_read_block(struct chunk_file *file,
                           const struct chunk_table *table, uint32_t block,
                           void *plain, bool nowait);
 
-/* Write stored blocks at place, which is past everything in the table. */
+/*
+ * Write stored blocks at place, a multiple of 4096 past everything in the
+ * table.
+ */
 int chunk_file_write(struct chunk_file *file, const void *data, size_t size,
                      uint32_t place);
 
-/* Write the table into its slot (table->slot). */
+/* Write the table into its slot (table->slot), which must not be the one that
+ * rules. */
 int chunk_file_write_slot(struct chunk_file *file,
                           const struct chunk_table *table);
 
@@ -96,8 +117,10 @@ int chunk_file_sync(struct chunk_file *file);
  * Write a new file with the blocks of this table and no dead space, under
  * the same generation, sync it, and put it in place of the old one (name
  * durable on return).  Stored bytes are copied and checked; pages of a bad
- * block become damaged, unless its base is in an object: then they are there.
- * The old file and table stay as they are for those who hold them.
+ * block become damaged, unless it is unchanged since an object: then they are
+ * there.  The old file and table stay as they are for those who hold them.
+ * After an error they rule as before, also when the new file's name may have
+ * been put in place: it says the same.
  */
 int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
                        const struct chunk_table *table,

@@ -16,6 +16,10 @@
  *
  * All pages local over a base in an object: the block is unchanged since that
  * object, and may be fetched again if the local copy is bad.
+ *
+ * In an object's own table data_end is 0, no page is local, no base unknown,
+ * and the last of objects is the object itself, with table_size and
+ * table_checksum 0, since a table cannot hold its own checksum.
  */
 #ifndef CACHE_CHUNK_TABLE_H
 #define CACHE_CHUNK_TABLE_H
@@ -69,14 +73,17 @@ struct chunk_table {
     uint64_t generation; /* of the state that it describes */
     uint32_t chunk_size;
     uint32_t blocks_count;
-    uint32_t data_end; /* file: where the next blocks are appended */
+    uint32_t data_end; /* file: where its data ends; object: 0 */
     unsigned slot;     /* file: 0 or 1, which it was read from; not encoded */
     unsigned objects_count;
     struct chunk_object objects[CHUNK_OBJECTS_MAX]; /* the newest is last */
     struct chunk_block blocks[];                    /* blocks_count */
 };
 
-/* Returns a table of holes with one reference; NULL without memory. */
+/*
+ * Returns a table of holes, for a file that has no data yet, with one
+ * reference; NULL without memory.
+ */
 struct chunk_table *chunk_table_new(uint64_t chunk, uint32_t chunk_size);
 
 /* Returns a copy with one reference, for the next state; NULL: no memory. */
@@ -95,12 +102,16 @@ bool chunk_table_is_zero(const struct chunk_table *table);
 /* Returns how many bytes of the file the local blocks use. */
 uint64_t chunk_table_live_bytes(const struct chunk_table *table);
 
-/* Returns the most bytes that a table for this chunk size encodes to. */
+/*
+ * Returns the most bytes that a table for this chunk size encodes to: the
+ * size of a slot, a multiple of 4096.
+ */
 size_t chunk_table_encoded_max(uint32_t chunk_size);
 
 /*
  * Encode into data, which has room for chunk_table_encoded_max.  Returns the
- * size, a multiple of 4096.
+ * size, a multiple of 4096.  A table that chunk_table_decode would refuse is
+ * a bug of ours and ends the process before it can rule.
  */
 size_t chunk_table_encode(const struct chunk_table *table, void *data);
 

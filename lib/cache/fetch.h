@@ -9,6 +9,7 @@
 #ifndef CACHE_FETCH_H
 #define CACHE_FETCH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cache/chunk_table.h"
@@ -19,12 +20,19 @@ struct object_store;
 /* device_name: the prefix of all keys; both must outlive the fetch. */
 int fetch_new(struct object_store *store, const char *device_name,
               struct fetch **ret_fetch);
+
+/* Free it when no call is in progress; NULL does nothing. */
 void fetch_free(struct fetch *fetch);
+
+/* Returns how many callers wait, now, for a request that another one made. */
+size_t fetch_waiting(struct fetch *fetch);
 
 /*
  * Read the table at the start of an object of a chunk.  -EIO (logged, with
  * the key) also when the object is missing or is not what the reference says:
- * that is never zeros.
+ * that is never zeros.  Other errors of the store are logged and passed on.
+ * The table is ready to become the first one of a chunk file: its data_end is
+ * where such a file's data begins, and its last object is the reference.
  */
 int fetch_table(struct fetch *fetch, uint64_t chunk, uint32_t chunk_size,
                 const struct chunk_object *object,
