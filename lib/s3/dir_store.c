@@ -595,7 +595,7 @@ static int remove_leftover(void *context, const char *name)
 static int make_ready(struct dir_store *dir)
 {
     struct leftovers leftovers = {.dir = dir};
-    time_t now;
+    time_t now = 0;
     int error;
 
     if (getrandom(dir->instance, sizeof(dir->instance), 0) !=
