@@ -259,7 +259,7 @@ uninstall: ## remove what install put there; configuration stays
 	    $(UNITS:systemd/%=$(DESTDIR)$(UNITDIR)/%)
 
 clean: ## remove everything that was built
-	rm -rf build # whatever BUILD is: that may hold more than ours
+	rm -rf build
 	rm -f s3blkdevd s3blkdev-sync
 
 help: ## this list

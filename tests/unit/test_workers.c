@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "base/workers.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "base/mutex.h"
+#include "unit/test.h"
+
+enum { MANY = 1000 };
+
+/* Returns the struct of this type whose member task is. */
+#define holder_of(task, type)                                                  \
+    ((type *)(void *)((char *)(task)-offsetof(type, task)))
+
+struct numbered {
+    struct workers_task task;
+    unsigned number;
+    unsigned *results;
+    _Atomic unsigned *done;
+};
+
+static void note_number(struct workers_task *task)
+{
+    struct numbered *numbered = holder_of(task, struct numbered);
+
+    numbered->results[atomic_fetch_add(numbered->done, 1)] = numbered->number;
+}
+
+TEST("one thread runs tasks in the order given, and stop waits for all")
+{
+    static struct numbered tasks[MANY];
+    static unsigned results[MANY];
+    struct workers *workers;
+    _Atomic unsigned done = 0;
+
+    NEED(workers_start("one", 1, &workers) == 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        tasks[i] = (struct numbered){{note_number, NULL}, i, results, &done};
+        workers_submit(workers, &tasks[i].task);
+    }
+    workers_stop(workers);
+    CHECK(done == MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        CHECK(results[i] == i);
+}
+
+TEST("several threads run each task exactly once")
+{
+    static struct numbered tasks[MANY];
+    static unsigned results[MANY];
+    static bool seen[MANY];
+    struct workers *workers;
+    _Atomic unsigned done = 0;
+
+    NEED(workers_start("several", 4, &workers) == 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        tasks[i] = (struct numbered){{note_number, NULL}, i, results, &done};
+        workers_submit(workers, &tasks[i].task);
+    }
+    workers_stop(workers);
+    NEED(done == MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        CHECK(!seen[results[i]]);
+        seen[results[i]] = true;
+    }
+}
+
+struct again {
+    struct workers_task task;
+    struct workers *workers;
+    unsigned left;
+};
+
+static void run_again(struct workers_task *task)
+{
+    struct again *again = holder_of(task, struct again);
+
+    if (again->left > 0) {
+        again->left--;
+        workers_submit(again->workers, task);
+    } else {
+        free(again);
+    }
+}
+
+TEST("a task may submit itself again, also during stop, and may free itself")
+{
+    struct again *again = calloc(1, sizeof(*again));
+    struct workers *workers;
+
+    NEED(again != NULL);
+    NEED(workers_start("again", 2, &workers) == 0);
+    *again = (struct again){{run_again, NULL}, workers, 100};
+    workers_submit(workers, &again->task);
+    workers_stop(workers);
+}
+
+/* Two tasks that can only both end if they run at the same time. */
+struct meeting {
+    struct mutex lock;
+    struct condition arrived;
+    unsigned count;
+};
+
+struct guest {
+    struct workers_task task;
+    struct meeting *meeting;
+};
+
+static void meet(struct workers_task *task)
+{
+    struct meeting *meeting = holder_of(task, struct guest)->meeting;
+
+    mutex_lock(&meeting->lock);
+    meeting->count++;
+    condition_broadcast(&meeting->arrived);
+    while (meeting->count < 2)
+        condition_wait(&meeting->arrived, &meeting->lock);
+    mutex_unlock(&meeting->lock);
+}
+
+TEST("two threads run two tasks side by side")
+{
+    struct meeting meeting = {.count = 0};
+    struct guest guests[2] = {{{meet, NULL}, &meeting},
+                              {{meet, NULL}, &meeting}};
+    struct workers *workers;
+
+    mutex_init(&meeting.lock);
+    condition_init(&meeting.arrived);
+    NEED(workers_start("two", 2, &workers) == 0);
+    workers_submit(workers, &guests[0].task);
+    workers_submit(workers, &guests[1].task);
+    workers_stop(workers);
+    CHECK(meeting.count == 2);
+    condition_done(&meeting.arrived);
+    mutex_done(&meeting.lock);
+}
+
+struct portrait {
+    struct workers_task task;
+    char name[16];
+    bool term_is_blocked;
+};
+
+static void paint(struct workers_task *task)
+{
+    struct portrait *portrait = holder_of(task, struct portrait);
+    sigset_t mask;
+
+    (void)pthread_getname_np(pthread_self(), portrait->name,
+                             sizeof(portrait->name));
+    (void)pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    portrait->term_is_blocked = sigismember(&mask, SIGTERM) == 1;
+}
+
+TEST("the threads have their name and take no signals, who starts them does")
+{
+    struct portrait portrait = {.task = {paint, NULL}};
+    struct workers *workers;
+    sigset_t mask;
+
+    NEED(workers_start("a name that is too long", 1, &workers) == 0);
+    workers_submit(workers, &portrait.task);
+    workers_stop(workers);
+    CHECK(strcmp(portrait.name, "a name that is ") == 0);
+    CHECK(portrait.term_is_blocked);
+    (void)pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    CHECK(sigismember(&mask, SIGTERM) == 0);
+}
+
+TEST("stopping nobody does nothing")
+{
+    workers_stop(NULL);
+}
+
+TEST("threads that cannot be started are an error, and none is left")
+{
+    struct workers *workers = NULL;
+    pthread_attr_t before, huge;
+
+    /* A stack of half the address space is more than there is memory. */
+    NEED(pthread_getattr_default_np(&before) == 0);
+    NEED(pthread_getattr_default_np(&huge) == 0);
+    NEED(pthread_attr_setstacksize(&huge, (size_t)1 << 46) == 0);
+    NEED(pthread_setattr_default_np(&huge) == 0);
+    CHECK(workers_start("none", 2, &workers) == -EAGAIN);
+    CHECK(workers == NULL);
+    CHECK(pthread_setattr_default_np(&before) == 0);
+    CHECK(workers_start("one", 1, &workers) == 0);
+    workers_stop(workers);
+    (void)pthread_attr_destroy(&huge);
+    (void)pthread_attr_destroy(&before);
+}
