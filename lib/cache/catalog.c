@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A tree of three fixed levels: root → branches → leaves of slots.  Branches
+ * and leaves are made on demand and freed only with the catalog; when the
+ * device grows, a longer root takes the place of the old one, which stays too.
+ * So whoever has found a slot may use it without a lock.
+ *
+ * Ordering.  A root, branch or leaf is filled in before the pointer to it is
+ * stored with release, and pointers are loaded with acquire: nobody sees a
+ * node that is not ready.  A slot's generation and flags are one word, so
+ * they always belong together; it is stored with release and loaded with
+ * acquire, so who sees a generation also sees all that was done before it was
+ * committed.  The rest of a slot is read and written under the lock.
+ */
+#include "cache/catalog.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/mutex.h"
+
+enum {
+    LEAF_SLOTS = 256,     /* 6 KiB: little for a chunk that is alone */
+    BRANCH_LEAVES = 4096, /* 1 Mi chunks: 8 TiB of chunks of 8 MiB */
+    FLAGS_BITS = 8,
+    FLAGS_MASK = (1 << FLAGS_BITS) - 1,
+};
+
+static const uint64_t BRANCH_SLOTS = (uint64_t)BRANCH_LEAVES * LEAF_SLOTS;
+
+struct slot {
+    _Atomic uint64_t generation; /* << FLAGS_BITS, and the flags */
+    uint64_t uploaded;           /* << FLAGS_BITS, and how many objects */
+    struct chunk_object *objects;
+};
+
+struct leaf {
+    _Atomic unsigned mapped; /* slots that are no hole */
+    struct slot slots[LEAF_SLOTS];
+};
+
+struct branch {
+    _Atomic(struct leaf *) leaves[BRANCH_LEAVES];
+};
+
+struct root {
+    struct root *replaced; /* the shorter one before */
+    uint64_t branches_count;
+    _Atomic(struct branch *) branches[];
+};
+
+struct catalog {
+    struct mutex lock;
+    uint64_t chunks_count GUARDED_BY(lock);
+    _Atomic(struct root *) root;
+    _Atomic uint64_t mapped;
+};
+
+static struct root *new_root(uint64_t chunks_count)
+{
+    uint64_t count = chunks_count / BRANCH_SLOTS + 1;
+    struct root *root;
+
+    if (count > (SIZE_MAX - sizeof(*root)) / sizeof(root->branches[0]))
+        return NULL;
+    root = calloc(1, sizeof(*root) + count * sizeof(root->branches[0]));
+    if (root)
+        root->branches_count = count;
+    return root;
+}
+
+int catalog_new(uint64_t chunks_count, struct catalog **ret_catalog)
+{
+    struct catalog *catalog = calloc(1, sizeof(*catalog));
+    struct root *root = new_root(chunks_count);
+
+    if (!catalog || !root) {
+        free(catalog);
+        free(root);
+        return -ENOMEM;
+    }
+    mutex_init(&catalog->lock);
+    catalog->chunks_count = chunks_count;
+    atomic_init(&catalog->root, root);
+    *ret_catalog = catalog;
+    return 0;
+}
+
+static void free_leaf(struct leaf *leaf)
+{
+    if (!leaf)
+        return;
+    for (size_t i = 0; i < LEAF_SLOTS; i++)
+        free(leaf->slots[i].objects);
+    free(leaf);
+}
+
+static void free_branch(struct branch *branch)
+{
+    if (!branch)
+        return;
+    for (size_t i = 0; i < BRANCH_LEAVES; i++)
+        free_leaf(atomic_load(&branch->leaves[i]));
+    free(branch);
+}
+
+void catalog_free(struct catalog *catalog)
+{
+    struct root *root;
+
+    if (!catalog)
+        return;
+    root = atomic_load(&catalog->root);
+    for (uint64_t i = 0; i < root->branches_count; i++)
+        free_branch(atomic_load(&root->branches[i]));
+    while (root) {
+        struct root *replaced = root->replaced;
+
+        free(root);
+        root = replaced;
+    }
+    mutex_done(&catalog->lock);
+    free(catalog);
+}
+
+static int grow_locked(struct catalog *catalog, uint64_t chunks_count)
+    REQUIRES(catalog->lock)
+{
+    struct root *old = atomic_load(&catalog->root), *root;
+
+    if (chunks_count / BRANCH_SLOTS >= old->branches_count) {
+        root = new_root(chunks_count);
+        if (!root)
+            return -ENOMEM;
+        /* Branches are added under the lock only: none is left behind. */
+        for (uint64_t i = 0; i < old->branches_count; i++)
+            atomic_init(&root->branches[i], atomic_load(&old->branches[i]));
+        root->replaced = old;
+        atomic_store_explicit(&catalog->root, root, memory_order_release);
+    }
+    catalog->chunks_count = chunks_count;
+    return 0;
+}
+
+int catalog_grow(struct catalog *catalog, uint64_t chunks_count)
+{
+    int error = 0;
+
+    mutex_lock(&catalog->lock);
+    if (chunks_count > catalog->chunks_count)
+        error = grow_locked(catalog, chunks_count);
+    mutex_unlock(&catalog->lock);
+    return error;
+}
+
+/* Returns the leaf of a chunk, NULL if there is none. */
+static struct leaf *find_leaf(struct catalog *catalog, uint64_t chunk)
+{
+    struct root *root =
+        atomic_load_explicit(&catalog->root, memory_order_acquire);
+    uint64_t index = chunk / BRANCH_SLOTS;
+    struct branch *branch;
+
+    if (index >= root->branches_count)
+        return NULL;
+    branch = atomic_load_explicit(&root->branches[index], memory_order_acquire);
+    if (!branch)
+        return NULL;
+    return atomic_load_explicit(
+        &branch->leaves[chunk / LEAF_SLOTS % BRANCH_LEAVES],
+        memory_order_acquire);
+}
+
+static uint64_t load_generation(struct slot *slot)
+{
+    return atomic_load_explicit(&slot->generation, memory_order_acquire);
+}
+
+void catalog_get(struct catalog *catalog, uint64_t chunk,
+                 struct catalog_entry *ret_entry)
+{
+    struct leaf *leaf = find_leaf(catalog, chunk);
+    uint64_t generation;
+    struct slot *slot;
+
+    memset(ret_entry, 0, sizeof(*ret_entry));
+    if (!leaf)
+        return;
+    slot = &leaf->slots[chunk % LEAF_SLOTS];
+    mutex_lock(&catalog->lock);
+    generation = load_generation(slot);
+    ret_entry->generation = generation >> FLAGS_BITS;
+    ret_entry->flags = (unsigned)(generation & FLAGS_MASK);
+    ret_entry->uploaded_generation = slot->uploaded >> FLAGS_BITS;
+    ret_entry->objects_count = (unsigned)(slot->uploaded & FLAGS_MASK);
+    if (slot->objects)
+        memcpy(ret_entry->objects, slot->objects,
+               ret_entry->objects_count * sizeof(ret_entry->objects[0]));
+    mutex_unlock(&catalog->lock);
+}
+
+uint64_t catalog_generation(struct catalog *catalog, uint64_t chunk,
+                            unsigned *ret_flags)
+{
+    struct leaf *leaf = find_leaf(catalog, chunk);
+    uint64_t generation =
+        leaf ? load_generation(&leaf->slots[chunk % LEAF_SLOTS]) : 0;
+
+    if (ret_flags)
+        *ret_flags = (unsigned)(generation & FLAGS_MASK);
+    return generation >> FLAGS_BITS;
+}
+
+/*
+ * Returns how far it is from chunk to the end of the leaf, or the branch,
+ * around it, of which nothing is there; 0 if the leaf may have something.
+ */
+static uint64_t absent_chunks(struct root *root, uint64_t chunk,
+                              struct leaf **ret_leaf)
+{
+    struct branch *branch = atomic_load_explicit(
+        &root->branches[chunk / BRANCH_SLOTS], memory_order_acquire);
+    struct leaf *leaf;
+
+    if (!branch)
+        return BRANCH_SLOTS - chunk % BRANCH_SLOTS;
+    leaf = atomic_load_explicit(
+        &branch->leaves[chunk / LEAF_SLOTS % BRANCH_LEAVES],
+        memory_order_acquire);
+    /* A slot is counted before it is set, see catalog_apply. */
+    if (!leaf || atomic_load(&leaf->mapped) == 0)
+        return LEAF_SLOTS - chunk % LEAF_SLOTS;
+    *ret_leaf = leaf;
+    return 0;
+}
+
+bool catalog_next(struct catalog *catalog, uint64_t from, uint64_t end,
+                  uint64_t *ret_chunk)
+{
+    struct root *root =
+        atomic_load_explicit(&catalog->root, memory_order_acquire);
+    uint64_t past = root->branches_count * BRANCH_SLOTS;
+    uint64_t chunk = from;
+
+    if (end > past)
+        end = past;
+    while (chunk < end) {
+        struct leaf *leaf = NULL;
+        uint64_t absent = absent_chunks(root, chunk, &leaf);
+
+        if (absent > 0) {
+            chunk += absent;
+            continue;
+        }
+        do {
+            if (load_generation(&leaf->slots[chunk % LEAF_SLOTS]) != 0) {
+                *ret_chunk = chunk;
+                return true;
+            }
+            chunk++;
+        } while (chunk < end && chunk % LEAF_SLOTS != 0);
+    }
+    return false;
+}
+
+uint64_t catalog_count(struct catalog *catalog)
+{
+    return atomic_load(&catalog->mapped);
+}
+
+int catalog_set(struct catalog *catalog, uint64_t chunk,
+                const struct catalog_entry *entry)
+{
+    struct chunk_object *objects = NULL;
+    int error = catalog_prepare(catalog, chunk, entry, &objects);
+
+    if (error < 0)
+        return error;
+    catalog_apply(catalog, chunk, entry, objects);
+    return 0;
+}
+
+static int make_leaf_locked(struct catalog *catalog, uint64_t chunk)
+    REQUIRES(catalog->lock)
+{
+    struct root *root = atomic_load(&catalog->root);
+    _Atomic(struct branch *) *at = &root->branches[chunk / BRANCH_SLOTS];
+    struct branch *branch = atomic_load(at);
+    _Atomic(struct leaf *) *leaf_at;
+    struct leaf *leaf;
+
+    if (!branch) {
+        branch = calloc(1, sizeof(*branch));
+        if (!branch)
+            return -ENOMEM;
+        atomic_store_explicit(at, branch, memory_order_release);
+    }
+    leaf_at = &branch->leaves[chunk / LEAF_SLOTS % BRANCH_LEAVES];
+    if (!atomic_load(leaf_at)) {
+        leaf = calloc(1, sizeof(*leaf));
+        if (!leaf)
+            return -ENOMEM;
+        atomic_store_explicit(leaf_at, leaf, memory_order_release);
+    }
+    return 0;
+}
+
+int catalog_prepare(struct catalog *catalog, uint64_t chunk,
+                    const struct catalog_entry *entry,
+                    struct chunk_object **ret_objects)
+{
+    AUTO_FREE struct chunk_object *objects = NULL;
+    size_t size = entry->objects_count * sizeof(objects[0]);
+    int error = 0;
+
+    if (entry->generation > CATALOG_GENERATION_MAX ||
+        entry->uploaded_generation > CATALOG_GENERATION_MAX ||
+        entry->flags > FLAGS_MASK || entry->objects_count > CHUNK_OBJECTS_MAX)
+        return -EINVAL;
+    if (entry->generation > 0 && size > 0) {
+        objects = malloc(size);
+        if (!objects)
+            return -ENOMEM;
+        memcpy(objects, entry->objects, size);
+    }
+    mutex_lock(&catalog->lock);
+    if (chunk >= catalog->chunks_count)
+        error = -EINVAL;
+    else if (entry->generation > 0)
+        error = make_leaf_locked(catalog, chunk);
+    mutex_unlock(&catalog->lock);
+    if (error == 0)
+        *ret_objects = take_pointer(&objects);
+    return error;
+}
+
+/* What an entry's generation and flags are in a slot; a hole has no flags. */
+static uint64_t generation_word(const struct catalog_entry *entry)
+{
+    return entry->generation == 0
+               ? 0
+               : entry->generation << FLAGS_BITS | entry->flags;
+}
+
+void catalog_apply(struct catalog *catalog, uint64_t chunk,
+                   const struct catalog_entry *entry,
+                   struct chunk_object *objects)
+{
+    struct leaf *leaf = find_leaf(catalog, chunk);
+    AUTO_FREE struct chunk_object *replaced = NULL;
+    bool was_mapped, is_mapped = entry->generation > 0;
+    struct slot *slot;
+
+    if (!leaf) {
+        assert(!is_mapped && !objects);
+        return;
+    }
+    slot = &leaf->slots[chunk % LEAF_SLOTS];
+    mutex_lock(&catalog->lock);
+    was_mapped = load_generation(slot) != 0;
+    replaced = slot->objects;
+    slot->objects = objects;
+    slot->uploaded = is_mapped ? entry->uploaded_generation << FLAGS_BITS |
+                                     entry->objects_count
+                               : 0;
+    /* Counted before it is set: catalog_next never skips a mapped chunk. */
+    if (is_mapped && !was_mapped) {
+        atomic_fetch_add(&leaf->mapped, 1);
+        atomic_fetch_add(&catalog->mapped, 1);
+    }
+    atomic_store_explicit(&slot->generation, generation_word(entry),
+                          memory_order_release);
+    if (!is_mapped && was_mapped) {
+        atomic_fetch_sub(&leaf->mapped, 1);
+        atomic_fetch_sub(&catalog->mapped, 1);
+    }
+    mutex_unlock(&catalog->lock);
+}

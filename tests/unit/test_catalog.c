@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/catalog.h"
+
+#include <malloc.h>
+#include <pthread.h>
+
+#include "base/clock.h"
+#include "unit/test.h"
+
+/* An entry whose every field follows from its number, with some objects. */
+static struct catalog_entry make_entry(uint64_t number, unsigned objects)
+{
+    struct catalog_entry entry;
+
+    memset(&entry, 0, sizeof(entry));
+    entry.generation = number;
+    entry.uploaded_generation = objects > 0 ? number - 1 : 0;
+    entry.flags = number % 2 == 0 ? CATALOG_FILE : CATALOG_ZERO;
+    entry.objects_count = objects;
+    for (unsigned i = 0; i < objects; i++) {
+        entry.objects[i].id.epoch = number + i;
+        entry.objects[i].id.nonce = ~number;
+        entry.objects[i].id.counter = number << 8 | i;
+        entry.objects[i].origin = i;
+        entry.objects[i].table_size = 4096 * (i + 1);
+        entry.objects[i].table_checksum = (uint32_t)number ^ i;
+    }
+    return entry;
+}
+
+static bool entries_are_equal(const struct catalog_entry *a,
+                              const struct catalog_entry *b)
+{
+    if (a->generation != b->generation || a->flags != b->flags ||
+        a->uploaded_generation != b->uploaded_generation ||
+        a->objects_count != b->objects_count)
+        return false;
+    for (unsigned i = 0; i < a->objects_count; i++) {
+        const struct chunk_object *x = &a->objects[i], *y = &b->objects[i];
+
+        if (x->id.epoch != y->id.epoch || x->id.nonce != y->id.nonce ||
+            x->id.counter != y->id.counter || x->origin != y->origin ||
+            x->table_size != y->table_size ||
+            x->table_checksum != y->table_checksum)
+            return false;
+    }
+    return true;
+}
+
+static bool chunk_is(struct catalog *catalog, uint64_t chunk,
+                     const struct catalog_entry *expected)
+{
+    struct catalog_entry entry;
+    unsigned flags;
+
+    catalog_get(catalog, chunk, &entry);
+    return entries_are_equal(&entry, expected) &&
+           catalog_generation(catalog, chunk, &flags) == expected->generation &&
+           flags == expected->flags &&
+           catalog_generation(catalog, chunk, NULL) == expected->generation;
+}
+
+static struct catalog *new_catalog(uint64_t chunks_count)
+{
+    struct catalog *catalog = NULL;
+
+    return catalog_new(chunks_count, &catalog) == 0 ? catalog : NULL;
+}
+
+TEST("a chunk that was never set is a hole")
+{
+    struct catalog *catalog = new_catalog(1000);
+    struct catalog_entry hole;
+    uint64_t chunk;
+
+    NEED(catalog);
+    memset(&hole, 0, sizeof(hole));
+    CHECK(chunk_is(catalog, 0, &hole));
+    CHECK(chunk_is(catalog, 999, &hole));
+    CHECK(chunk_is(catalog, UINT64_MAX, &hole));
+    CHECK(!catalog_next(catalog, 0, UINT64_MAX, &chunk));
+    CHECK(catalog_count(catalog) == 0);
+    catalog_free(catalog);
+    catalog_free(NULL);
+}
+
+TEST("what was set is told, with all its objects, until it is set again")
+{
+    struct catalog *catalog = new_catalog(100000);
+    struct catalog_entry a = make_entry(7, 0);
+    struct catalog_entry b = make_entry(8, CHUNK_OBJECTS_MAX);
+    struct catalog_entry c = make_entry(CATALOG_GENERATION_MAX, 1), hole;
+
+    NEED(catalog);
+    memset(&hole, 0, sizeof(hole));
+    CHECK(catalog_set(catalog, 5, &a) == 0);
+    CHECK(catalog_set(catalog, 99999, &b) == 0);
+    CHECK(chunk_is(catalog, 5, &a) && chunk_is(catalog, 99999, &b));
+    CHECK(chunk_is(catalog, 4, &hole) && chunk_is(catalog, 6, &hole));
+    CHECK(catalog_count(catalog) == 2);
+    CHECK(catalog_set(catalog, 5, &c) == 0);
+    CHECK(chunk_is(catalog, 5, &c));
+    CHECK(catalog_set(catalog, 99999, &a) == 0);
+    CHECK(chunk_is(catalog, 99999, &a));
+    CHECK(catalog_count(catalog) == 2);
+    catalog_free(catalog);
+}
+
+TEST("generation 0 makes a hole, whatever else the entry says")
+{
+    struct catalog *catalog = new_catalog(1000);
+    struct catalog_entry a = make_entry(7, 3), removal = make_entry(9, 2), hole;
+
+    NEED(catalog);
+    memset(&hole, 0, sizeof(hole));
+    removal.generation = 0;
+    CHECK(catalog_set(catalog, 5, &a) == 0);
+    CHECK(catalog_set(catalog, 5, &removal) == 0);
+    CHECK(chunk_is(catalog, 5, &hole));
+    CHECK(catalog_set(catalog, 700, &removal) == 0);
+    CHECK(chunk_is(catalog, 700, &hole));
+    CHECK(catalog_count(catalog) == 0);
+    catalog_free(catalog);
+}
+
+TEST("a chunk past the end, or a number too large, is refused")
+{
+    struct catalog *catalog = new_catalog(1000);
+    struct catalog_entry entry = make_entry(7, 0);
+
+    NEED(catalog);
+    CHECK(catalog_set(catalog, 1000, &entry) == -EINVAL);
+    CHECK(catalog_set(catalog, UINT64_MAX, &entry) == -EINVAL);
+    entry.generation = CATALOG_GENERATION_MAX + 1;
+    CHECK(catalog_set(catalog, 1, &entry) == -EINVAL);
+    entry = make_entry(7, 0);
+    entry.uploaded_generation = UINT64_MAX;
+    CHECK(catalog_set(catalog, 1, &entry) == -EINVAL);
+    entry = make_entry(7, 0);
+    entry.flags = 1 << 8;
+    CHECK(catalog_set(catalog, 1, &entry) == -EINVAL);
+    entry = make_entry(7, 0);
+    entry.objects_count = CHUNK_OBJECTS_MAX + 1;
+    CHECK(catalog_set(catalog, 1, &entry) == -EINVAL);
+    CHECK(catalog_count(catalog) == 0);
+    catalog_free(catalog);
+}
+
+TEST("a catalog that grew takes chunks past its old end and keeps the others")
+{
+    struct catalog *catalog = new_catalog(10);
+    struct catalog_entry a = make_entry(7, 1), b = make_entry(9, 2);
+    uint64_t far = UINT64_C(1) << 30, chunk = 0;
+
+    NEED(catalog);
+    CHECK(catalog_set(catalog, 9, &a) == 0);
+    CHECK(catalog_set(catalog, 10, &b) == -EINVAL);
+    CHECK(catalog_grow(catalog, 11) == 0);
+    CHECK(catalog_set(catalog, 10, &b) == 0);
+    CHECK(catalog_grow(catalog, far + 1) == 0);
+    CHECK(catalog_set(catalog, far, &b) == 0);
+    CHECK(chunk_is(catalog, 9, &a) && chunk_is(catalog, 10, &b));
+    CHECK(chunk_is(catalog, far, &b));
+    CHECK(catalog_next(catalog, 11, UINT64_MAX, &chunk) && chunk == far);
+    CHECK(catalog_grow(catalog, 5) == 0);
+    CHECK(catalog_set(catalog, far, &a) == 0);
+    catalog_free(catalog);
+}
+
+TEST("the next mapped chunk is found across leaves and branches, not past end")
+{
+    static const uint64_t mapped[] = {0,       1,       255,     256,     5000,
+                                      1048575, 1048576, 9999999, 20000000};
+    enum { COUNT = sizeof(mapped) / sizeof(mapped[0]) };
+    struct catalog *catalog = new_catalog(UINT64_C(1) << 25);
+    struct catalog_entry entry = make_entry(1, 0), hole = make_entry(1, 0);
+    uint64_t chunk, from = 0;
+
+    NEED(catalog);
+    hole.generation = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK(catalog_set(catalog, mapped[i], &entry) == 0);
+    /* A leaf that was in use and is empty again. */
+    CHECK(catalog_set(catalog, 70000, &entry) == 0);
+    CHECK(catalog_set(catalog, 70000, &hole) == 0);
+    for (size_t i = 0; i < COUNT; i++) {
+        chunk = UINT64_MAX;
+        CHECK(catalog_next(catalog, from, UINT64_MAX, &chunk));
+        CHECK(chunk == mapped[i]);
+        CHECK(!catalog_next(catalog, from, mapped[i], &chunk));
+        CHECK(catalog_next(catalog, mapped[i], mapped[i] + 1, &chunk));
+        from = chunk + 1;
+    }
+    CHECK(!catalog_next(catalog, from, UINT64_MAX, &chunk));
+    CHECK(!catalog_next(catalog, 5, 5, &chunk));
+    CHECK(!catalog_next(catalog, 6, 5, &chunk));
+    catalog_free(catalog);
+}
+
+TEST("a catalog agrees with a plain array through random changes")
+{
+    enum { CHUNKS = 3000, CHANGES = 20000 };
+    struct catalog *catalog = new_catalog(CHUNKS);
+    struct catalog_entry *model = calloc(CHUNKS, sizeof(*model));
+    uint64_t state = 88172645463325252U, mapped = 0, chunk = 0, from = 0;
+
+    NEED(catalog && model);
+    for (unsigned i = 0; i < CHANGES; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        chunk = state % CHUNKS;
+        if (state >> 40 & 1) {
+            model[chunk] = make_entry(i + 2, state >> 50 & 3);
+        } else {
+            memset(&model[chunk], 0, sizeof(model[chunk]));
+        }
+        CHECK(catalog_set(catalog, chunk, &model[chunk]) == 0);
+    }
+    for (chunk = 0; chunk < CHUNKS; chunk++) {
+        uint64_t next;
+
+        CHECK(chunk_is(catalog, chunk, &model[chunk]));
+        if (model[chunk].generation == 0)
+            continue;
+        mapped++;
+        CHECK(catalog_next(catalog, from, CHUNKS, &next) && next == chunk);
+        from = chunk + 1;
+    }
+    CHECK(catalog_count(catalog) == mapped);
+    free(model);
+    catalog_free(catalog);
+}
+
+/* Bytes that the process has allocated; mapped blocks count too. */
+static size_t allocated_bytes(void)
+{
+    struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+}
+
+TEST("an empty device takes no memory to speak of, however large")
+{
+    struct catalog *catalog;
+    size_t before = allocated_bytes();
+    uint64_t chunk;
+
+    catalog = new_catalog((UINT64_C(64) << 40) / (256 << 10));
+    NEED(catalog);
+    CHECK(allocated_bytes() - before < 64 << 10);
+    CHECK(!catalog_next(catalog, 0, UINT64_MAX, &chunk));
+    catalog_free(catalog);
+}
+
+TEST("1,300,000 chunks take less than 64 MB")
+{
+    enum { CHUNKS = 1300000, READS = 2000000 };
+    struct catalog *catalog;
+    struct catalog_entry entry = make_entry(2, 0);
+    size_t before = allocated_bytes(), bytes;
+    uint64_t start, chunk, sum = 0, state = 1, get_ns;
+
+    catalog = new_catalog(CHUNKS);
+    NEED(catalog);
+    for (chunk = 0; chunk < CHUNKS; chunk++) {
+        entry.generation = chunk + 1;
+        CHECK(catalog_set(catalog, chunk, &entry) == 0);
+    }
+    bytes = allocated_bytes() - before;
+    CHECK(bytes < 64 << 20);
+    start = clock_monotonic_ns();
+    for (unsigned i = 0; i < READS; i++) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        sum += catalog_generation(catalog, (state >> 33) % CHUNKS, NULL);
+    }
+    start = clock_monotonic_ns() - start;
+    get_ns = clock_monotonic_ns();
+    for (unsigned i = 0; i < READS; i++) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        catalog_get(catalog, (state >> 33) % CHUNKS, &entry);
+        sum += entry.generation;
+    }
+    get_ns = clock_monotonic_ns() - get_ns;
+    CHECK(sum > 0);
+    printf("# %zu bytes; at random: %.1f ns a generation, %.1f ns an entry\n",
+           bytes, (double)start / READS, (double)get_ns / READS);
+    catalog_free(catalog);
+}
+
+/* ---- readers while it changes -------------------------------------------- */
+
+struct race {
+    struct catalog *catalog;
+    atomic_bool is_over;
+};
+
+/* Generation and flags of an entry always belong together, see make_entry. */
+static void *read_all_the_time(void *argument)
+{
+    struct race *race = argument;
+    uint64_t chunk;
+
+    while (!atomic_load(&race->is_over)) {
+        for (chunk = 0; chunk < 600; chunk++) {
+            struct catalog_entry entry;
+            unsigned flags;
+            uint64_t generation =
+                catalog_generation(race->catalog, chunk, &flags);
+
+            CHECK(generation == 0 ? flags == 0
+                                  : flags == make_entry(generation, 0).flags);
+            catalog_get(race->catalog, chunk, &entry);
+            if (entry.generation > 0) {
+                struct catalog_entry expected =
+                    make_entry(entry.generation, entry.objects_count);
+
+                CHECK(entries_are_equal(&entry, &expected));
+            }
+        }
+        /* Chunk 599 is always mapped, so a search may not miss it. */
+        CHECK(catalog_next(race->catalog, 599, UINT64_MAX, &chunk) &&
+              chunk == 599);
+    }
+    return NULL;
+}
+
+TEST("readers never see halves of an entry while others change and grow it")
+{
+    struct race race = {new_catalog(600), false};
+    struct catalog_entry entry = make_entry(1, 1);
+    pthread_t threads[2];
+    uint64_t chunks_count = 600;
+
+    NEED(race.catalog);
+    NEED(catalog_set(race.catalog, 599, &entry) == 0);
+    for (size_t i = 0; i < 2; i++)
+        NEED(pthread_create(&threads[i], NULL, read_all_the_time, &race) == 0);
+    for (uint64_t i = 2; i < 60000; i++) {
+        entry = make_entry(i, (unsigned)(i % 4));
+        if (i % 5 == 0)
+            entry.generation = 0;
+        CHECK(catalog_set(race.catalog, i % 599, &entry) == 0);
+        if (i % 10000 == 0) {
+            chunks_count *= 64;
+            CHECK(catalog_grow(race.catalog, chunks_count) == 0);
+        }
+    }
+    atomic_store(&race.is_over, true);
+    for (size_t i = 0; i < 2; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    catalog_free(race.catalog);
+}
