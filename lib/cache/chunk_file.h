@@ -15,9 +15,9 @@
  * first.  So at any moment a power cut leaves the ruling slot and all that it
  * names.  Nothing here decides what is durable: the caller syncs.
  *
- * Errors of the disk, and blocks that fail their check, are logged here, with
- * device and chunk; -ENOENT, -EAGAIN and what is wrong with a slot are not:
- * the caller knows whether a writer may have overtaken it.
+ * What fails when the directory or a file is changed is logged here, with
+ * device and chunk.  What fails in opening and reading is not: the caller
+ * knows whether a writer may have overtaken it, and what else there is to ask.
  *
  * Threads: any; at most one writes to a chunk's file at a time.
  */
@@ -35,7 +35,8 @@ struct chunk_dir;
 
 /*
  * Open `chunk` below the cache directory, making it if create, and remove
- * what unfinished rewrites left over; all that is durable on return.
+ * what unfinished rewrites left over.  All names in it are durable on return,
+ * also those that an earlier process did not live to sync.
  * device_name is for messages; it must outlive the directory, and that its
  * files.
  */
@@ -119,8 +120,9 @@ int chunk_file_sync(struct chunk_file *file);
  * durable on return).  Stored bytes are copied and checked; pages of a bad
  * block become damaged, unless it is unchanged since an object: then they are
  * there.  The old file and table stay as they are for those who hold them.
- * After an error they rule as before, also when the new file's name may have
- * been put in place: it says the same.
+ * After an error they rule as before; if it came so late that nobody knows
+ * which of the two files has the name after a power cut, nothing is written
+ * to any file of this directory any more: -EIO until it is opened again.
  */
 int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
                        const struct chunk_table *table,
