@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * chunk_reader - read what lies beneath the journal: memory, chunk file,
+ * bucket.
+ *
+ * Threads: any.  Locks: none of its own.  A read finds the newest state of a
+ * chunk that is committed when it looks, and holds it while it reads.
+ */
+#ifndef CACHE_CHUNK_READER_H
+#define CACHE_CHUNK_READER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/block_cache.h"
+#include "cache/catalog.h"
+#include "cache/chunk_file.h"
+#include "cache/fetch.h"
+#include "cache/open_chunks.h"
+
+/* What a caller is ready to wait for. */
+enum patience {
+    PATIENCE_NONE = 0,  /* nothing: memory and page cache only */
+    PATIENCE_DISK = 1,  /* the local disk */
+    PATIENCE_STORE = 2, /* the bucket too */
+};
+
+/* All are the device's and outlive the reader. */
+struct chunk_reader {
+    const char *device_name;
+    uint32_t chunk_size;
+    struct catalog *catalog;
+    struct chunk_dir *dir;
+    struct open_chunks *open_chunks;
+    struct block_cache *blocks;
+    struct fetch *fetch;         /* NULL: there is no store */
+    _Atomic uint64_t damaged;    /* reads that met damage: a counter */
+};
+
+/*
+ * Read size bytes at offset inside a chunk, not past its end.  -EAGAIN: takes
+ * more patience; -EIO: damaged here and nowhere else (logged), or as fetch
+ * says.
+ */
+int chunk_reader_read(struct chunk_reader *reader, uint64_t chunk,
+                      uint32_t offset, void *data, size_t size,
+                      enum patience patience);
+
+/*
+ * Hold the chunk's newest state.  *ret_open is NULL for a chunk without
+ * table; *ret_flags (of catalog_flags) then tells what its zeros are.
+ * -EAGAIN, -EIO as above.
+ */
+int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
+                      enum patience patience, struct open_chunk **ret_open,
+                      unsigned *ret_flags);
+
+/*
+ * Read the table that the state log says rules a chunk that has a file, from
+ * that file, opened by its name: the pair that the next state is built on.
+ * -EIO: it is damaged (logged).
+ */
+int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
+                           struct chunk_file **ret_file,
+                           struct chunk_table **ret_table);
+
+/* Returns whether the bucket has all that the chunk's file has. */
+bool chunk_reader_is_clean(struct chunk_reader *reader, uint64_t chunk);
+
+#endif

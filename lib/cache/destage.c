@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The order of durability in a batch, and what a power cut after each step
+ * leaves:
+ *
+ *   blocks appended       nothing names them
+ *   journal synced        nothing changed
+ *   table in other slot   the state log still names the old slot
+ *   file, names synced    the same
+ *   state log committed   the new slot rules; its blocks and name are durable
+ *   files removed         (zeros) the state log says already that it is void
+ *   begin committed       with the last batch: segments may be overwritten
+ *
+ * Everything in a retired segment is in a committed chunk or was superseded
+ * by a record that is; those records were durable before any table that
+ * contains them was written.
+ */
+#include "cache/destage.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/workers.h"
+#include "cache/geometry.h"
+
+enum {
+    BATCH_CHUNKS = 128,
+    /* More than this many syncs side by side gain nothing on one disk. */
+    HELPERS = 8,
+    SUSPECTS_MAX = 64,
+};
+
+static const uint64_t LOOK_EVERY_NS = 500000000;   /* 0.5 s */
+static const uint64_t RETRY_AFTER_NS = 1000000000; /* 1 s */
+
+struct destage {
+    struct destage_options options;
+    pthread_t thread;
+    struct workers *helpers;
+    _Atomic uint64_t passes;
+    atomic_bool is_kicked; /* a kick that nobody has answered yet */
+
+    struct mutex lock;
+    struct condition wake;
+    struct condition finished;
+    bool is_stopping GUARDED_BY(lock);
+    uint64_t asked GUARDED_BY(lock);    /* calls of destage_all, so far */
+    uint64_t answered GUARDED_BY(lock); /* of these, done */
+    int answer GUARDED_BY(lock);
+
+    /* The thread's own. */
+    uint64_t suspects[SUSPECTS_MAX]; /* chunks whose file failed */
+    size_t suspects_count;
+};
+
+/* A step of all folds of a batch, run side by side. */
+struct step {
+    struct workers_task task;
+    void (*run)(struct fold_device *device, struct fold *fold);
+    struct fold_device *device;
+    struct fold *folds;
+    size_t count;
+    _Atomic size_t *next; /* the first that nobody has taken */
+    struct mutex *lock;
+    struct condition *done;
+    size_t *running;
+};
+
+static void run_step(struct workers_task *task)
+{
+    struct step *step = (struct step *)task; /* its first member */
+
+    for (;;) {
+        size_t i = atomic_fetch_add(step->next, 1);
+
+        if (i >= step->count)
+            break;
+        step->run(step->device, &step->folds[i]);
+    }
+    mutex_lock(step->lock);
+    if (--*step->running == 0)
+        condition_signal(step->done);
+    mutex_unlock(step->lock);
+}
+
+static void for_all(struct destage *destage, struct fold folds[], size_t count,
+                    void (*run)(struct fold_device *, struct fold *))
+{
+    struct step steps[HELPERS];
+    _Atomic size_t next = 0;
+    struct mutex lock;
+    struct condition done;
+    size_t running = count < HELPERS ? count : HELPERS;
+    size_t started = running;
+
+    mutex_init(&lock);
+    condition_init(&done);
+    for (size_t i = 0; i < started; i++) {
+        steps[i] = (struct step){
+            .task = {.run = run_step},
+            .run = run,
+            .device = destage->options.fold,
+            .folds = folds,
+            .count = count,
+            .next = &next,
+            .lock = &lock,
+            .done = &done,
+            .running = &running,
+        };
+        workers_submit(destage->helpers, &steps[i].task);
+    }
+    mutex_lock(&lock);
+    while (running > 0)
+        condition_wait(&done, &lock);
+    mutex_unlock(&lock);
+    condition_done(&done);
+    mutex_done(&lock);
+}
+
+static bool take_suspect(struct destage *destage, uint64_t chunk)
+{
+    for (size_t i = 0; i < destage->suspects_count; i++) {
+        if (destage->suspects[i] == chunk) {
+            destage->suspects[i] =
+                destage->suspects[--destage->suspects_count];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Chunks whose file failed get a new one next time. */
+static void note_errors(struct destage *destage, const struct fold folds[],
+                        size_t count, int *ret_error)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct fold *fold = &folds[i];
+
+        if (fold->error == 0)
+            continue;
+        *ret_error = fold->error;
+        log_warning("%s: chunk %016" PRIx64
+                    ": cannot be written, stays in the journal: %s",
+                    destage->options.fold->device_name, fold->chunk,
+                    log_errno(fold->error));
+        if (fold->error != -ENOSPC && fold->error != -ENOMEM &&
+            destage->suspects_count < SUSPECTS_MAX)
+            destage->suspects[destage->suspects_count++] = fold->chunk;
+    }
+}
+
+static bool fold_is_void(const struct fold *fold)
+{
+    return fold->error != 0 || fold->outcome == FOLD_NOTHING;
+}
+
+/* A hole that stays one needs no word in the state log. */
+static bool fold_changes_state(const struct fold *fold)
+{
+    return !fold_is_void(fold) && (fold->outcome != FOLD_HOLE ||
+                                   fold->before.generation != 0);
+}
+
+static int sync_names(struct destage *destage, const struct fold folds[],
+                      size_t count)
+{
+    uint64_t chunks[BATCH_CHUNKS];
+    size_t changed = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!fold_is_void(&folds[i]) && folds[i].name_changed)
+            chunks[changed++] = folds[i].chunk;
+    }
+    return changed == 0
+               ? 0
+               : chunk_dir_sync(destage->options.chunk_dir, chunks, changed);
+}
+
+/* Commit the changes, and with them, unless 0, the log's new begin. */
+static int commit(struct destage *destage, const struct fold folds[],
+                  size_t count, uint64_t begin)
+{
+    AUTO_FREE struct state_change *changes = NULL;
+    size_t used = 0;
+
+    changes = calloc(count + 1, sizeof(changes[0]));
+    if (changes == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        if (fold_changes_state(&folds[i]))
+            fold_describe(&folds[i], &changes[used++]);
+    }
+    if (begin != 0)
+        changes[used++] = (struct state_change){
+            .kind = STATE_JOURNAL_BEGIN,
+            .number = begin,
+        };
+    if (used == 0)
+        return 0;
+    return state_log_commit(destage->options.state_log, changes, used);
+}
+
+/* Fold these chunks.  Those that fail are left out; one error is returned. */
+static int fold_batch(struct destage *destage, const uint64_t chunks[],
+                      size_t count)
+{
+    const struct destage_options *options = &destage->options;
+    AUTO_FREE struct fold *folds = calloc(count, sizeof(folds[0]));
+    int failed = 0;
+    int error;
+
+    if (folds == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        folds[i].chunk = chunks[i];
+        folds[i].wants_new_file = take_suspect(destage, chunks[i]);
+    }
+    for_all(destage, folds, count, fold_prepare);
+    error = journal_sync(options->fold->journal);
+    if (error == 0) {
+        for_all(destage, folds, count, fold_write_table);
+        error = sync_names(destage, folds, count);
+    }
+    if (error == 0) {
+        error = commit(destage, folds, count, 0);
+        if (error != 0 && error != -ENOMEM)
+            options->failed(options->context, error);
+    }
+    if (error == 0) {
+        for (size_t i = 0; i < count; i++) {
+            if (!fold_is_void(&folds[i]))
+                fold_install(options->fold, &folds[i]);
+        }
+        note_errors(destage, folds, count, &failed);
+    }
+    for (size_t i = 0; i < count; i++)
+        fold_done(&folds[i]);
+    options->made_room(options->context);
+    return error != 0 ? error : failed;
+}
+
+static bool must_stop(struct destage *destage)
+{
+    bool is_stopping;
+
+    mutex_lock(&destage->lock);
+    is_stopping = destage->is_stopping;
+    mutex_unlock(&destage->lock);
+    return is_stopping;
+}
+
+/* Chunks with pages or short zeros older than the position. */
+static int fold_chunks(struct destage *destage, uint64_t before)
+{
+    uint64_t chunks[BATCH_CHUNKS];
+    uint64_t from = 0;
+    int failed = 0;
+
+    for (;;) {
+        size_t count =
+            page_index_chunks(destage->options.fold->index, before, from,
+                              chunks, BATCH_CHUNKS);
+        int error;
+
+        if (count == 0)
+            return failed;
+        if (must_stop(destage))
+            return -ECANCELED;
+        error = fold_batch(destage, chunks, count);
+        if (error != 0)
+            failed = error;
+        from = chunks[count - 1] + 1;
+    }
+}
+
+/*
+ * Chunks that are zeros but no holes, without a file: only the state log has
+ * to say so.
+ */
+static int keep_zeros(struct destage *destage, uint64_t first, uint64_t end)
+{
+    struct fold_device *fold = destage->options.fold;
+    AUTO_FREE struct state_change *changes = NULL;
+    size_t count = 0;
+
+    changes = calloc(end - first, sizeof(changes[0]));
+    if (changes == NULL)
+        return -ENOMEM;
+    for (uint64_t chunk = first; chunk < end; chunk++) {
+        if (catalog_generation(fold->reader->catalog, chunk, NULL) != 0)
+            continue;
+        changes[count] = (struct state_change){
+            .kind = STATE_CHUNK,
+            .chunk = chunk,
+        };
+        changes[count].entry.flags = CATALOG_ZERO;
+        changes[count].entry.generation =
+            atomic_fetch_add(&fold->generation, 1) + 1;
+        count++;
+    }
+    return count == 0 ? 0
+                      : state_log_commit(destage->options.state_log, changes,
+                                         count);
+}
+
+/* One long run of zeros: its mapped chunks are folded, the rest is void. */
+static int fold_run(struct destage *destage, const struct page_run *run)
+{
+    struct fold_device *fold = destage->options.fold;
+    uint64_t end = run->first_chunk + run->count;
+    uint64_t from = run->first_chunk;
+    int failed = 0;
+
+    while (from < end) {
+        uint64_t chunks[BATCH_CHUNKS];
+        uint64_t part_end = end;
+        size_t count = 0;
+        int error = 0;
+
+        if (must_stop(destage))
+            return -ECANCELED;
+        if (!run->hole && part_end - from > BATCH_CHUNKS)
+            part_end = from + BATCH_CHUNKS;
+        while (count < BATCH_CHUNKS &&
+               catalog_next(fold->reader->catalog,
+                            count == 0 ? from : chunks[count - 1] + 1,
+                            part_end, &chunks[count]))
+            count++;
+        if (count == BATCH_CHUNKS)
+            part_end = chunks[count - 1] + 1;
+        if (count > 0)
+            error = fold_batch(destage, chunks, count);
+        if (error == 0 && !run->hole)
+            error = keep_zeros(destage, from, part_end);
+        if (error == 0)
+            page_index_drop_run(fold->index, from, part_end - from,
+                                run->hole);
+        else
+            failed = error;
+        from = part_end;
+    }
+    return failed;
+}
+
+static int fold_runs(struct destage *destage, uint64_t before)
+{
+    struct page_run run;
+    uint64_t from = 0;
+    int failed = 0;
+
+    while (page_index_runs(destage->options.fold->index, before, from, &run,
+                           1) == 1) {
+        int error = fold_run(destage, &run);
+
+        if (error != 0)
+            failed = error;
+        from = run.first_chunk + run.count;
+    }
+    return failed;
+}
+
+/* The first position of a segment. */
+static uint64_t segment_start(const struct destage *destage, uint64_t number)
+{
+    return number * destage->options.segment_size;
+}
+
+/* Whether the index still needs a record from before that segment. */
+static bool needs_before(struct destage *destage, uint64_t number)
+{
+    struct page_index *index = destage->options.fold->index;
+    uint64_t before = segment_start(destage, number);
+    struct page_run run;
+    uint64_t chunk;
+
+    return page_index_chunks(index, before, 0, &chunk, 1) > 0 ||
+           page_index_runs(index, before, 0, &run, 1) > 0;
+}
+
+/* The newest segment, from number on, before which none is needed. */
+static uint64_t oldest_needed(struct destage *destage, uint64_t number)
+{
+    struct journal_fill fill;
+    uint64_t low = number;
+    uint64_t high;
+
+    journal_get_fill(destage->options.fold->journal, &fill);
+    high = fill.newest;
+    while (low < high) {
+        uint64_t middle = low + (high - low + 1) / 2;
+
+        if (needs_before(destage, middle))
+            high = middle - 1;
+        else
+            low = middle;
+    }
+    return low;
+}
+
+/* Fold what has records before that segment, and retire what can be. */
+static int run_pass(struct destage *destage, uint64_t number)
+{
+    struct fold_device *fold = destage->options.fold;
+    uint64_t before = segment_start(destage, number);
+    int error = fold_chunks(destage, before);
+
+    if (error == 0)
+        error = fold_runs(destage, before);
+    if (error != 0)
+        return error;
+    number = oldest_needed(destage, number);
+    /*
+     * A record that is not in the index was folded or superseded.  What
+     * superseded it must be durable before it goes, as it may have been.
+     */
+    error = journal_sync(fold->journal);
+    if (error != 0)
+        return error;
+    error = commit(destage, NULL, 0, number);
+    if (error != 0) {
+        if (error != -ENOMEM)
+            destage->options.failed(destage->options.context, error);
+        return error;
+    }
+    journal_retire(fold->journal, number);
+    atomic_fetch_add(&destage->passes, 1);
+    destage->options.made_room(destage->options.context);
+    return 0;
+}
+
+/* Which segment to fold up to now; 0: there is no need. */
+static uint64_t wanted_segment(struct destage *destage, bool is_asked)
+{
+    struct fold_device *fold = destage->options.fold;
+    struct journal_fill fill;
+
+    journal_get_fill(fold->journal, &fill);
+    if (is_asked)
+        return fill.newest;
+    if (fill.newest > fill.begin &&
+        (fill.used > fill.capacity / 2 ||
+         !page_index_has_room(fold->index, JOURNAL_RECORD_PAGES_MAX)))
+        return fill.begin + (fill.newest - fill.begin + 1) / 2;
+    if (!page_index_is_empty(fold->index) &&
+        clock_monotonic_ns() - fill.last_append_ns >
+            destage->options.idle_ns)
+        return fill.newest;
+    return 0;
+}
+
+/* Everything: the segment in use is ended first, so that it retires too. */
+static int pass_over_all(struct destage *destage)
+{
+    int error = journal_rotate(destage->options.fold->journal);
+
+    return error != 0 ? error
+                      : run_pass(destage, wanted_segment(destage, true));
+}
+
+static void *destage_main(void *context)
+{
+    struct destage *destage = context;
+    uint64_t not_before_ns = 0;
+
+    mutex_lock(&destage->lock);
+    while (!destage->is_stopping) {
+        uint64_t asked = destage->asked;
+        uint64_t now_ns = clock_monotonic_ns();
+        uint64_t number = 0;
+        int error = 0;
+
+        atomic_store(&destage->is_kicked, false);
+        if (asked == destage->answered && now_ns >= not_before_ns)
+            number = wanted_segment(destage, false);
+        if (asked != destage->answered || number != 0) {
+            mutex_unlock(&destage->lock);
+            error = number == 0 ? pass_over_all(destage)
+                                : run_pass(destage, number);
+            mutex_lock(&destage->lock);
+            not_before_ns =
+                error == 0 ? 0 : clock_monotonic_ns() + RETRY_AFTER_NS;
+        }
+        if (asked != destage->answered) {
+            destage->answered = asked;
+            destage->answer = error;
+            condition_broadcast(&destage->finished);
+        }
+        if (!destage->is_stopping && destage->asked == destage->answered &&
+            (number == 0 || error != 0) && !atomic_load(&destage->is_kicked))
+            (void)condition_wait_until(&destage->wake, &destage->lock,
+                                       clock_monotonic_ns() + LOOK_EVERY_NS);
+    }
+    destage->answered = destage->asked;
+    destage->answer = -ECANCELED;
+    condition_broadcast(&destage->finished);
+    mutex_unlock(&destage->lock);
+    return NULL;
+}
+
+int destage_start(const struct destage_options *options,
+                  struct destage **ret_destage)
+{
+    struct destage *destage = calloc(1, sizeof(*destage));
+    int error;
+
+    if (destage == NULL)
+        return -ENOMEM;
+    destage->options = *options;
+    mutex_init(&destage->lock);
+    condition_init(&destage->wake);
+    condition_init(&destage->finished);
+    error = workers_start("destage", HELPERS, &destage->helpers);
+    if (error == 0) {
+        error = -pthread_create(&destage->thread, NULL, destage_main, destage);
+        if (error != 0)
+            workers_stop(destage->helpers);
+    }
+    if (error != 0) {
+        condition_done(&destage->finished);
+        condition_done(&destage->wake);
+        mutex_done(&destage->lock);
+        free(destage);
+        return error;
+    }
+    (void)pthread_setname_np(destage->thread, "destage-main");
+    *ret_destage = destage;
+    return 0;
+}
+
+void destage_stop(struct destage *destage)
+{
+    if (destage == NULL)
+        return;
+    mutex_lock(&destage->lock);
+    destage->is_stopping = true;
+    condition_signal(&destage->wake);
+    mutex_unlock(&destage->lock);
+    (void)pthread_join(destage->thread, NULL);
+    workers_stop(destage->helpers);
+    condition_done(&destage->finished);
+    condition_done(&destage->wake);
+    mutex_done(&destage->lock);
+    free(destage);
+}
+
+void destage_kick(struct destage *destage)
+{
+    if (atomic_exchange(&destage->is_kicked, true))
+        return;
+    mutex_lock(&destage->lock);
+    condition_signal(&destage->wake);
+    mutex_unlock(&destage->lock);
+}
+
+int destage_all(struct destage *destage)
+{
+    uint64_t turn;
+    int error;
+
+    mutex_lock(&destage->lock);
+    turn = ++destage->asked;
+    condition_signal(&destage->wake);
+    while (destage->answered < turn)
+        condition_wait(&destage->finished, &destage->lock);
+    error = destage->answer;
+    mutex_unlock(&destage->lock);
+    return error;
+}
+
+uint64_t destage_passes(struct destage *destage)
+{
+    return atomic_load(&destage->passes);
+}

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/fold.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "cache/block_codec.h"
+#include "cache/geometry.h"
+
+enum {
+    /* A file may have this much dead space beside as much as is alive. */
+    DEAD_BYTES_ALLOWED = 1 << 20,
+    /* How often a page of the journal is tried before it counts as lost. */
+    READ_ATTEMPTS = 3,
+};
+
+/* The blocks that are appended to the file in one write. */
+struct appended {
+    unsigned char *data;
+    size_t size;
+    size_t capacity;
+};
+
+/* One block on its way from the old state to the new one. */
+struct block_fold {
+    unsigned known;   /* pages that the journal knows */
+    unsigned zero;    /* pages with zeros */
+    unsigned kept;    /* pages with zeros that are no hole */
+    unsigned data;    /* pages whose content is in plain */
+    unsigned damaged; /* pages that are lost */
+    unsigned char plain[CACHE_BLOCK];
+};
+
+static bool is_remote(const struct chunk_block *entry)
+{
+    return entry->base == BASE_OBJECT || entry->base == BASE_UNKNOWN;
+}
+
+/* A table for a chunk without a readable one. */
+static struct chunk_table *table_without_file(const struct fold *fold,
+                                              uint32_t chunk_size,
+                                              bool was_lost, bool is_clean)
+{
+    struct chunk_table *table = chunk_table_new(fold->chunk, chunk_size);
+    bool is_in_bucket = fold->before.objects_count > 0;
+
+    if (table == NULL)
+        return NULL;
+    table->data_end = chunk_file_data_start(chunk_size);
+    table->slot = 1;
+    if (is_in_bucket && (!was_lost || is_clean)) {
+        table->objects_count = fold->before.objects_count;
+        memcpy(table->objects, fold->before.objects,
+               sizeof(table->objects[0]) * table->objects_count);
+    }
+    for (uint32_t block = 0; block < table->blocks_count; block++) {
+        struct chunk_block *entry = &table->blocks[block];
+
+        if (table->objects_count > 0)
+            entry->base = BASE_UNKNOWN;
+        else if (was_lost)
+            entry->damaged_pages = ALL_PAGES;
+        else if ((fold->before.flags & CATALOG_ZERO) != 0)
+            entry->base = BASE_ZERO;
+    }
+    return table;
+}
+
+static bool has_much_dead_space(const struct chunk_table *table)
+{
+    uint64_t used =
+        table->data_end - chunk_file_data_start(table->chunk_size);
+    uint64_t live = chunk_table_live_bytes(table);
+
+    return used > 2 * live + DEAD_BYTES_ALLOWED;
+}
+
+/*
+ * Find the state to build on: fold->file and the returned table.  Leaves
+ * fold->file NULL where a file has to be created.
+ */
+static int open_old_state(struct fold_device *device, struct fold *fold,
+                          struct chunk_table **ret_table)
+{
+    struct chunk_reader *reader = device->reader;
+    bool was_lost = false;
+    bool is_clean = false;
+
+    if ((fold->before.flags & CATALOG_FILE) != 0) {
+        struct chunk_file *file;
+        struct chunk_table *table;
+        int error = chunk_reader_open_file(reader, fold->chunk, &file, &table);
+
+        if (error == 0 &&
+            (fold->wants_new_file || has_much_dead_space(table))) {
+            struct chunk_file *new_file;
+            struct chunk_table *new_table;
+
+            error = chunk_file_rewrite(reader->dir, file, table, &new_file,
+                                       &new_table);
+            if (error == 0) {
+                atomic_fetch_add(&device->written, new_table->data_end);
+                chunk_file_release(file);
+                chunk_table_release(table);
+                file = new_file;
+                table = new_table;
+            } else if (!fold->wants_new_file && error == -ENOSPC) {
+                error = 0; /* the dead space stays for now */
+            } else {
+                chunk_file_release(file);
+                chunk_table_release(table);
+                return error;
+            }
+        }
+        if (error == 0) {
+            fold->file = file;
+            *ret_table = table;
+            return 0;
+        }
+        if (error != -EIO)
+            return error;
+        was_lost = true;
+        is_clean = chunk_reader_is_clean(reader, fold->chunk);
+    }
+    *ret_table = table_without_file(fold, reader->chunk_size, was_lost,
+                                    is_clean);
+    return *ret_table == NULL ? -ENOMEM : 0;
+}
+
+/* Bring the pages that the journal knows into the block. */
+static int take_journal_pages(struct fold_device *device,
+                              const struct fold *fold, uint32_t block,
+                              struct block_fold *to)
+{
+    const struct page_location *pages =
+        &fold->set->pages[(size_t)block * PAGES_PER_BLOCK];
+
+    for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
+        unsigned bit = 1U << page;
+        unsigned char *plain = to->plain + page * CACHE_PAGE;
+        int error = 0;
+
+        if (pages[page].kind == PAGE_ABSENT)
+            continue;
+        to->known |= bit;
+        if (pages[page].kind != PAGE_RECORD) {
+            to->zero |= bit;
+            to->kept |= pages[page].kind == PAGE_ZERO ? bit : 0;
+            memset(plain, 0, CACHE_PAGE);
+            continue;
+        }
+        for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+            error = journal_read(device->journal, pages[page].position,
+                                 pages[page].checksum, 0, plain, CACHE_PAGE,
+                                 false);
+            if (error == 0)
+                break;
+        }
+        if (error == -EBADMSG || error == -EIO) {
+            to->damaged |= bit;
+            memset(plain, 0, CACHE_PAGE);
+            log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
+                      ", page %u: lost, the journal is damaged there",
+                      device->device_name, fold->chunk, block, page);
+        } else if (error != 0) {
+            return error;
+        } else if (bytes_are_zero(plain, CACHE_PAGE)) {
+            to->zero |= bit;
+        } else {
+            to->data |= bit;
+        }
+    }
+    return 0;
+}
+
+/* Bring the pages of the old state into the block that are still wanted. */
+static void take_old_pages(struct fold_device *device, const struct fold *fold,
+                           const struct chunk_table *old, uint32_t block,
+                           struct block_fold *to)
+{
+    static _Thread_local unsigned char packed[CACHE_BLOCK];
+    const struct chunk_block *entry = &old->blocks[block];
+    unsigned wanted = entry->local_pages & ~to->known;
+    const unsigned char *from = packed;
+    int error;
+
+    to->damaged |= entry->damaged_pages & ~to->known;
+    if (wanted == 0)
+        return;
+    error = chunk_file_read_block(fold->file, old, block, packed, false);
+    if (error != 0) {
+        /* Unchanged since an object: it is there.  Else it is lost. */
+        if (entry->local_pages == ALL_PAGES && is_remote(entry))
+            return;
+        to->damaged |= wanted;
+        log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
+                  ": lost, its file is damaged there",
+                  device->device_name, fold->chunk, block);
+        return;
+    }
+    for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
+        unsigned bit = 1U << page;
+
+        if ((entry->local_pages & bit) == 0)
+            continue;
+        if ((wanted & bit) != 0) {
+            memcpy(to->plain + page * CACHE_PAGE, from, CACHE_PAGE);
+            to->data |= bit;
+        }
+        from += CACHE_PAGE;
+    }
+}
+
+static int append(struct appended *appended, const void *data, size_t size)
+{
+    if (appended->size + size > appended->capacity) {
+        size_t capacity = appended->capacity * 2 + 16 * BLOCK_STORED_MAX;
+        unsigned char *bigger = realloc(appended->data, capacity);
+
+        if (bigger == NULL)
+            return -ENOMEM;
+        appended->data = bigger;
+        appended->capacity = capacity;
+    }
+    memcpy(appended->data + appended->size, data, size);
+    appended->size += size;
+    return 0;
+}
+
+/* Store the pages of the mask, which lie in plain, and say so in entry. */
+static int store_pages(struct chunk_block *entry, unsigned pages,
+                       unsigned char *plain, uint32_t place,
+                       struct appended *appended)
+{
+    static _Thread_local unsigned char stored[BLOCK_STORED_MAX];
+    struct block_stored how;
+    unsigned char *packed = plain;
+
+    for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
+        unsigned char *from = plain + page * CACHE_PAGE;
+
+        if ((pages & (1U << page)) == 0)
+            continue;
+        if (packed != from)
+            memcpy(packed, from, CACHE_PAGE);
+        packed += CACHE_PAGE;
+    }
+    block_encode(plain, (size_t)(packed - plain), stored, &how);
+    entry->local_pages = (uint8_t)pages;
+    entry->codec = (uint8_t)how.codec;
+    entry->stored_size = how.size;
+    entry->checksum = how.checksum;
+    entry->place = place + (uint32_t)appended->size;
+    return append(appended, stored, how.size);
+}
+
+/* The next state of one block. */
+static int fold_block(struct fold_device *device, const struct fold *fold,
+                      const struct chunk_table *old, uint32_t block,
+                      uint32_t place, struct chunk_block *ret_entry,
+                      struct appended *appended)
+{
+    static _Thread_local struct block_fold work;
+    const struct chunk_block *entry = &old->blocks[block];
+    struct chunk_block next = {.base = BASE_HOLE};
+    unsigned pages;
+    int error;
+
+    work.known = work.zero = work.kept = work.data = work.damaged = 0;
+    error = take_journal_pages(device, fold, block, &work);
+    if (error != 0)
+        return error;
+    take_old_pages(device, fold, old, block, &work);
+
+    pages = work.data;
+    if (is_remote(entry)) {
+        /* Zeros over a remote base must be said; holes need no words. */
+        pages |= work.zero;
+        if ((pages | work.damaged) != ALL_PAGES)
+            next = *entry;
+        else if ((pages & ~work.zero) == 0)
+            pages = 0;
+    }
+    if (!is_remote(&next)) {
+        bool was_zero = entry->base == BASE_ZERO;
+        unsigned untouched =
+            ALL_PAGES & ~(work.known | work.data | work.damaged);
+
+        next.base = work.kept != 0 || (was_zero && untouched != 0)
+                        ? BASE_ZERO
+                        : BASE_HOLE;
+    }
+    next.local_pages = 0;
+    next.damaged_pages = (uint8_t)work.damaged;
+    next.codec = 0;
+    next.place = 0;
+    next.checksum = 0;
+    next.stored_size = 0;
+    if (pages != 0)
+        error = store_pages(&next, pages, work.plain, place, appended);
+    if (error == 0)
+        *ret_entry = next;
+    return error;
+}
+
+static bool block_is_known(const struct page_set *set, uint32_t block)
+{
+    for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
+        if (set->pages[(size_t)block * PAGES_PER_BLOCK + page].kind !=
+            PAGE_ABSENT)
+            return true;
+    }
+    return false;
+}
+
+/* All blocks: the new table, and what it appends to the file. */
+static int build(struct fold_device *device, struct fold *fold,
+                 const struct chunk_table *old, struct appended *appended)
+{
+    uint32_t place = (uint32_t)round_up(old->data_end, CACHE_PAGE);
+    struct chunk_table *table = chunk_table_copy(old);
+
+    if (table == NULL)
+        return -ENOMEM;
+    fold->table = table;
+    table->generation = atomic_fetch_add(&device->generation, 1) + 1;
+    table->slot = 1 - old->slot;
+    for (uint32_t block = 0; block < table->blocks_count; block++) {
+        int error;
+
+        if (!block_is_known(fold->set, block))
+            continue;
+        error = fold_block(device, fold, old, block, place,
+                           &table->blocks[block], appended);
+        if (error != 0)
+            return error;
+    }
+    if (appended->size > 0)
+        table->data_end = place + (uint32_t)appended->size;
+    return 0;
+}
+
+static int prepare(struct fold_device *device, struct fold *fold)
+{
+    struct chunk_reader *reader = device->reader;
+    struct chunk_table *old = NULL;
+    struct appended appended = {NULL, 0, 0};
+    int error;
+
+    catalog_get(reader->catalog, fold->chunk, &fold->before);
+    error = open_old_state(device, fold, &old);
+    if (error == 0)
+        error = build(device, fold, old, &appended);
+    if (error != 0)
+        goto out;
+
+    if (chunk_table_is_hole(fold->table)) {
+        fold->outcome = FOLD_HOLE;
+    } else if (chunk_table_is_zero(fold->table) &&
+               fold->before.objects_count == 0) {
+        fold->outcome = FOLD_ZERO;
+    } else {
+        fold->outcome = FOLD_FILE;
+        if (fold->file == NULL) {
+            error = chunk_file_create(reader->dir, fold->chunk, &fold->file);
+            fold->name_changed = true;
+        }
+        if (error == 0 && appended.size > 0)
+            error = chunk_file_write(
+                fold->file, appended.data, appended.size,
+                fold->table->data_end - (uint32_t)appended.size);
+        atomic_fetch_add(&device->written, appended.size);
+    }
+out:
+    chunk_table_release(old);
+    free(appended.data);
+    return error;
+}
+
+void fold_prepare(struct fold_device *device, struct fold *fold)
+{
+    fold->outcome = FOLD_NOTHING;
+    fold->set = page_set_new(device->index);
+    if (fold->set == NULL) {
+        fold->error = -ENOMEM;
+        return;
+    }
+    page_index_collect(device->index, fold->chunk, fold->set);
+    fold->error = fold->set->known == 0 ? 0 : prepare(device, fold);
+}
+
+void fold_write_table(struct fold_device *device, struct fold *fold)
+{
+    if (fold->error != 0 || fold->outcome != FOLD_FILE)
+        return;
+    fold->error = chunk_file_write_slot(fold->file, fold->table);
+    if (fold->error == 0)
+        fold->error = chunk_file_sync(fold->file);
+    atomic_fetch_add(&device->written, CACHE_PAGE);
+}
+
+void fold_describe(const struct fold *fold, struct state_change *ret_change)
+{
+    *ret_change = (struct state_change){
+        .kind = STATE_CHUNK,
+        .chunk = fold->chunk,
+    };
+    switch (fold->outcome) {
+    case FOLD_FILE:
+        ret_change->entry = fold->before;
+        ret_change->entry.generation = fold->table->generation;
+        ret_change->entry.flags = CATALOG_FILE;
+        break;
+    case FOLD_ZERO:
+        ret_change->entry.generation = fold->table->generation;
+        ret_change->entry.flags = CATALOG_ZERO;
+        break;
+    case FOLD_HOLE:
+        break;
+    case FOLD_NOTHING:
+        assert(fold->outcome != FOLD_NOTHING);
+    }
+}
+
+void fold_install(struct fold_device *device, struct fold *fold)
+{
+    struct chunk_reader *reader = device->reader;
+
+    if (fold->outcome == FOLD_FILE) {
+        open_chunk_release(
+            reader->open_chunks,
+            open_chunks_put(reader->open_chunks, fold->chunk,
+                            chunk_file_hold(fold->file),
+                            chunk_table_hold(fold->table)));
+        for (uint32_t block = 0; block < fold->table->blocks_count; block++) {
+            if (block_is_known(fold->set, block))
+                block_cache_update(reader->blocks, fold->chunk, block, NULL);
+        }
+    } else {
+        open_chunks_drop(reader->open_chunks, fold->chunk);
+        block_cache_drop_chunk(reader->blocks, fold->chunk,
+                               fold->table->blocks_count);
+        if ((fold->before.flags & CATALOG_FILE) != 0) {
+            int error = chunk_file_remove(reader->dir, fold->chunk);
+
+            /* The state log says that it is void: only space is lost. */
+            if (error != 0)
+                log_warning("%s: chunk %016" PRIx64
+                            ": its file cannot be removed: %s",
+                            device->device_name, fold->chunk,
+                            log_errno(error));
+        }
+    }
+    page_index_drop(device->index, fold->chunk, fold->set);
+}
+
+void fold_done(struct fold *fold)
+{
+    chunk_file_release(fold->file);
+    chunk_table_release(fold->table);
+    free(fold->set);
+    fold->file = NULL;
+    fold->table = NULL;
+    fold->set = NULL;
+}
