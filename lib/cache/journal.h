@@ -124,7 +124,7 @@ struct journal_waiter {
     struct journal_waiter *next;
 };
 
-/* Returns the position up to which everything is written. */
+/* Returns the position up to which everything is written, and placed. */
 uint64_t journal_head(struct journal *journal);
 
 /*
@@ -162,7 +162,8 @@ struct journal_fill {
     uint64_t used;     /* bytes that cannot be used again yet */
     uint64_t capacity; /* bytes of all segments that may be */
     uint64_t begin;    /* number of the oldest segment in use */
-    uint64_t newest;   /* number of the one appended to */
+    uint64_t newest;   /* number of the one appended to; whatever was
+                          written to older ones has been placed */
     uint64_t written;  /* bytes written since it was opened */
     uint64_t last_append_ns; /* by the monotonic clock */
 };
