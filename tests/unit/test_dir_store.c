@@ -337,7 +337,7 @@ static struct object_store *store_with_keys(void)
     struct object_store *store = open_store();
 
     for (size_t i = 0; store && i < sizeof(keys) / sizeof(keys[0]); i++)
-        CHECK(put_text(store, keys[i], "1234" + i % 5, true) == 0);
+        CHECK(put_text(store, keys[i], &"1234"[i % 5], true) == 0);
     return store;
 }
 
