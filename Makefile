@@ -177,7 +177,7 @@ $(TEST_PROGRAMS:%=$(B)/%):
 # ---- tests ------------------------------------------------------------------
 
 .PHONY: check check-unit check-asan check-tsan check-crash check-system \
-    build-asan build-tsan build-release crash lint bench fuzz coverage ci
+    build-asan build-tsan build-release crash lint print-flags bench fuzz coverage ci
 
 asan_programs = $(UNIT_TESTS:%=$(BUILD)/asan/%)
 tsan_programs = $(RACE_TESTS:%=$(BUILD)/tsan/%)
@@ -210,6 +210,10 @@ check-system: build-release ## the real programs with real NBD clients
 
 crash: build-asan ## crash tests in their long form: 10,000 states each
 	$(Q)CRASH_STATES=10000 TEST_TIMEOUT=7200 $(RUN) $(crash_programs)
+
+# For lint: what the compiler is told, one for all files.
+print-flags:
+	@printf '%s\n' '$(subst ','\'',$(ALL_CFLAGS))'
 
 lint: ## style and static analysis, see docs/STYLE.md
 	$(Q)tests/lint/run

@@ -11,11 +11,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* What AUTO_FREE calls, with the address of the variable. */
 static inline void auto_free_pointer(void *pointer)
 {
     free(*(void **)pointer);
 }
 
+/* What AUTO_CLOSE calls, with the address of the variable. */
 static inline void auto_close_fd(const int *fd)
 {
     if (*fd >= 0)

@@ -33,6 +33,7 @@ void log_open(const char *name, enum log_target target, enum log_level level);
 /* Change the level of what is dropped from now on. */
 void log_set_level(enum log_level level);
 
+/* Say something of this level, as printf does. */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));

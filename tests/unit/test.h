@@ -139,6 +139,7 @@ static void test_dir_remove(void)
     test_dir_path[0] = '\0';
 }
 
+/* Whether one of the words (or there is none) is in the sentence. */
 static bool test_is_wanted(const struct test_case *this_case, char **words)
 {
     if (!*words)
@@ -150,6 +151,7 @@ static bool test_is_wanted(const struct test_case *this_case, char **words)
     return false;
 }
 
+/* Runs what was registered: see above. */
 int main(int argc, char **argv)
 {
     unsigned passed = 0, failed = 0, skipped = 0, number = 0, wanted = 0;

@@ -55,7 +55,6 @@ TEST("zero bytes are told from others wherever the other is")
     unsigned char bytes[100] = {0};
 
     CHECK(bytes_are_zero(bytes, 0));
-    CHECK(bytes_are_zero(NULL, 0));
     CHECK(bytes_are_zero(bytes, 1));
     CHECK(bytes_are_zero(bytes, sizeof(bytes)));
     for (size_t at = 0; at < sizeof(bytes); at++) {
