@@ -38,7 +38,10 @@ struct claim_record {
 
 enum { CLAIM_RECORD_SIZE = 512 };
 
-/* Encode, decode and check (pure).  -EBADMSG, -EPROTONOSUPPORT. */
+/*
+ * Encode, decode and check (pure).  -EBADMSG: no record, or damaged;
+ * -EPROTONOSUPPORT: of a later version; nothing is written then.
+ */
 void claim_encode(const struct claim_record *record,
                   uint8_t data[CLAIM_RECORD_SIZE]);
 int claim_decode(const uint8_t data[CLAIM_RECORD_SIZE],
@@ -46,13 +49,16 @@ int claim_decode(const uint8_t data[CLAIM_RECORD_SIZE],
 
 /*
  * Read the newest epoch of a device.  -ENOENT: the store answered, and there
- * is none.  Other errors: not known (logged).
+ * is none.  Other errors: not known (logged); -EIO also if what the list names
+ * cannot be read, or two hosts created the same epoch.
  */
 int claim_read_newest(struct object_store *store, const char *device_name,
                       struct claim_record *ret_record);
 
 /*
- * Create epoch 1 of a device that has none.  -EEXIST: somebody else did.
+ * Create epoch 1 of a device that has none, with record->epoch 1.  -EEXIST:
+ * somebody else did.  After another error (logged) it may exist, now or later:
+ * call again with the same record, whose nonce tells that it is ours.
  */
 int claim_create_first(struct object_store *store, const char *device_name,
                        const struct claim_record *record);
