@@ -64,6 +64,11 @@ CLANG_WARNINGS := -Wcast-align -Wthread-safety -Wthread-safety-beta \
     -Wmissing-variable-declarations -Wcomma -Wunreachable-code-aggressive \
     -Wconditional-uninitialized -Wextra-semi-stmt -Wdocumentation
 
+# An overflow is what it is in two's complement, except where it is looked for.
+ifeq ($(filter asan fuzz,$(VARIANT)),)
+CFLAGS_OVERFLOW := -fno-strict-overflow
+endif
+
 MACHINE := $(shell uname -m)
 HARDENING := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong \
     -fstack-clash-protection -ftrivial-auto-var-init=zero \
@@ -99,8 +104,8 @@ endif
 
 ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
     -DSYSCONFDIR='"$(SYSCONFDIR)"' -Ilib -I. $(WARNINGS) \
-    -fno-delete-null-pointer-checks -fno-strict-overflow \
-    -fno-strict-aliasing -fPIE -pthread $(flags_$(VARIANT)) $(CFLAGS)
+    -fno-delete-null-pointer-checks -fno-strict-aliasing \
+    -fPIE -pthread $(CFLAGS_OVERFLOW) $(flags_$(VARIANT)) $(CFLAGS)
 ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack \
     -Wl,--as-needed $(filter -f%sanitize% --coverage,$(flags_$(VARIANT))) \
     $(LDFLAGS)
@@ -135,6 +140,12 @@ $(B)/flags: FORCE
 	@echo '$(subst ','\'',$(COMPILER) $(ALL_CFLAGS))' | cmp -s - $@ || \
 	    echo '$(subst ','\'',$(COMPILER) $(ALL_CFLAGS))' > $@
 
+# Changes only when a file comes or goes, which the archives then do, too.
+$(B)/sources: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIB_SOURCES) $(SUPPORT_SOURCES)' | cmp -s - $@ || \
+	    echo '$(LIB_SOURCES) $(SUPPORT_SOURCES)' > $@
+
 $(B)/%.o: %.c $(B)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
@@ -143,10 +154,10 @@ $(B)/%.o: %.c $(B)/flags
 
 $(B)/libs3blkdev.a: $(LIB_SOURCES:%.c=$(B)/%.o)
 $(B)/libsupport.a: $(SUPPORT_SOURCES:%.c=$(B)/%.o)
-$(B)/lib%.a:
+$(B)/lib%.a: $(B)/sources
 	$(call say,AR,$@)
 	@mkdir -p $(@D)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 
 $(PROGRAMS:%=$(B)/%): $(B)/%: $(B)/%.o $(patsubst %.c,$(B)/%.o,$(wildcard common.c)) $(B)/libs3blkdev.a
 	$(call say,LINK,$@)

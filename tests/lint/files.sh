@@ -31,7 +31,7 @@ shell_files()
 # Print the flags that the Makefile gives to clang.
 clang_flags()
 {
-    make -s --no-print-directory print-flags CC=clang VARIANT=debug
+    env -u MAKEFLAGS -u MAKELEVEL make -s --no-print-directory print-flags CC=clang VARIANT=debug
 }
 
 # Run a command once for each line of input, side by side; each command's
