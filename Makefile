@@ -5,10 +5,10 @@
 # given on the command line or in the environment:
 #
 #   PREFIX     where programs and manual pages go            (/usr/local)
-#   SYSCONFDIR where s3blkdev.conf is                        ($PREFIX/etc)
+#   SYSCONFDIR where s3blkdev.conf is        ($PREFIX/etc; /etc below /usr)
 #   UNITDIR    where systemd units go              ($PREFIX/lib/systemd/system)
 #   DESTDIR    put in front of all of these, for packages    (empty)
-#   BUILD      where objects go, VARIANT below it         (build)
+#   BUILD      where objects go, a directory per VARIANT     (build)
 #   VARIANT    release, debug, asan, tsan or coverage        (release)
 #   CC, CLANG  the compiler of releases, that of the checks  (gcc, clang)
 #   CFLAGS     further flags of the compiler, after ours     (empty)
@@ -16,7 +16,7 @@
 #   V=1        show the commands
 
 PREFIX ?= /usr/local
-SYSCONFDIR ?= $(PREFIX)/etc
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 BUILD ?= build

@@ -20,7 +20,7 @@ packages_try=(
 # and the two servers that it is compared with.
 packages_check=(
     bats binutils btrfs-progs clang clang-format clang-tidy cppcheck
-    diffutils e2fsprogs findutils fio fuse3 gawk gnutls-bin libnbd-bin mount
+    diffutils e2fsprogs findutils fio fuse3 gnutls-bin libnbd-bin mount
     nbdkit procps python3 python3-libnbd qemu-utils shellcheck socat strace
     util-linux xfsprogs
 )
