@@ -27,6 +27,8 @@ enum {
     JOURNAL_RECORD_HEADER = 64,   /* of a record, before the checksums */
     JOURNAL_RECORD_ALIGN = 8,     /* records begin at multiples of this */
     JOURNAL_RECORD_PAGES_MAX = 256, /* 1 MiB */
+    /* No record's head is longer. */
+    JOURNAL_HEAD_MAX = JOURNAL_RECORD_HEADER + 4 * JOURNAL_RECORD_PAGES_MAX,
 };
 
 /*
@@ -40,6 +42,7 @@ struct journal_record {
     uint64_t count;    /* of pages */
     uint64_t position; /* of the record itself */
     uint64_t durable;  /* the log before this position was durable */
+    uint32_t gap;      /* bytes between the record before it and this one */
 };
 
 /* The head of one use of a segment. */
@@ -54,6 +57,7 @@ struct journal_segment_header {
     uint64_t state_commit; /* of the state log, durable when written */
     uint32_t segment_size; /* bytes */
     uint32_t salt;         /* of every checksum of this use */
+    uint32_t slots;        /* how many files there were when written */
 };
 
 /* Returns the bytes of a record before its pages, and of all of it. */
@@ -68,6 +72,9 @@ void journal_record_encode(const struct journal_record *record,
                            const uint32_t *checksums, uint32_t salt,
                            void *head);
 
+/* Returns the checksum of one page of a record. */
+uint32_t journal_page_checksum(uint32_t salt, const void *page);
+
 /*
  * Decode the head of a record at position, of which size bytes are there.
  * ret_checksums (room for JOURNAL_RECORD_PAGES_MAX) may be NULL.  -EBADMSG if
@@ -78,7 +85,11 @@ int journal_record_decode(const void *head, size_t size, uint64_t position,
                           uint32_t salt, struct journal_record *ret_record,
                           uint32_t *ret_checksums);
 
-/* Encode and decode a segment's header, JOURNAL_HEADER_SIZE bytes. */
+/*
+ * Encode and decode a segment's header, JOURNAL_HEADER_SIZE bytes.  All that
+ * it says is in the first sector, so a power cut cannot tear it.  -EBADMSG,
+ * -EPROTONOSUPPORT: as above.
+ */
 void journal_header_encode(const struct journal_segment_header *header,
                            void *data);
 int journal_header_decode(const void *data,
