@@ -119,6 +119,7 @@ struct device_request {
      * request belongs to the caller again.  error is 0 or a negative errno.
      */
     void (*done)(struct device_request *request, int error);
+    void *caller; /* the caller's own; device_run uses it */
 
     /* The answer of EXTENTS: how many were filled in; they cover the range
      * from its start, the last may end before the range does. */
@@ -126,12 +127,9 @@ struct device_request {
 
     /* The device's own, from submit to done. */
     struct device_request *next;
-    struct device *device;
     void *scratch;
     uint64_t progress;
     uint64_t due_ns;
-    int patience;
-    int error;
 };
 
 /*
@@ -148,7 +146,7 @@ bool device_check_range(const struct device *device, uint64_t offset,
 
 /*
  * Wait for one request: what done() would have been given is returned.  For
- * tests and tools; request->done is overwritten.
+ * tests and tools; done and caller are overwritten.
  */
 int device_run(struct device *device, struct device_request *request);
 

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A request is tried where it was submitted, waiting for nothing; what would
+ * have to wait goes to a pool that may wait for the disk, and from there to
+ * one that may wait for the bucket.  So a hit never queues behind a miss.
+ */
+#include "cache/device.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/workers.h"
+#include "cache/device_parts.h"
+#include "cache/device_read.h"
+#include "cache/device_write.h"
+#include "cache/geometry.h"
+
+enum {
+    /* Longer reads are decoded by a worker, beside their neighbours. */
+    READ_AT_ONCE_MAX = 128 << 10,
+    WRITES_AT_ONCE = 128,
+};
+
+/* A request in a pool, or one that waits for a sync. */
+struct errand {
+    struct workers_task task; /* first, see run_errand */
+    struct journal_waiter waiter;
+    struct device *device;
+    struct device_request *request;
+    enum patience patience;
+};
+
+static bool is_write(const struct device_request *request)
+{
+    return request->operation == DEVICE_WRITE ||
+           request->operation == DEVICE_ZERO ||
+           request->operation == DEVICE_TRIM;
+}
+
+static void finish(struct device_request *request, int error)
+{
+    request->done(request, error);
+}
+
+static void prefetch(struct device *device,
+                     const struct device_request *request)
+{
+    unsigned char *block = malloc(CACHE_BLOCK);
+    uint64_t end = request->offset + request->length;
+    uint64_t most = device->options.block_cache_size / 2;
+    uint64_t at = round_down(request->offset, CACHE_BLOCK);
+
+    if (end - at > most)
+        end = at + most;
+    for (; block != NULL && at < end; at += CACHE_BLOCK) {
+        uint64_t progress = 0;
+
+        /* Only a hint: who reads it will be told what is wrong. */
+        (void)device_read_range(device, at, CACHE_BLOCK, block,
+                                PATIENCE_STORE, &progress);
+    }
+    free(block);
+}
+
+/* Run one request that does not write.  -EAGAIN: not with this patience. */
+static int run(struct device *device, struct device_request *request,
+               enum patience patience)
+{
+    switch (request->operation) {
+    case DEVICE_READ:
+        if (patience == PATIENCE_NONE && request->length > READ_AT_ONCE_MAX)
+            return -EAGAIN;
+        return device_read_range(device, request->offset, request->length,
+                                 request->data, patience, &request->progress);
+    case DEVICE_EXTENTS:
+        return device_read_extents(device, request, patience);
+    case DEVICE_PREFETCH:
+        if (patience < PATIENCE_STORE)
+            return -EAGAIN;
+        prefetch(device, request);
+        return 0;
+    case DEVICE_WRITE:
+    case DEVICE_ZERO:
+    case DEVICE_TRIM:
+    case DEVICE_FLUSH:
+        break;
+    }
+    assert(!"a request that reads");
+    return -EINVAL;
+}
+
+static void run_errand(struct workers_task *task)
+{
+    struct errand errand = *(struct errand *)task;
+    struct device_request *request = errand.request;
+    int error;
+
+    free(task);
+    if (is_write(request)) {
+        device_write_requests(errand.device, &request, 1, errand.patience);
+        return;
+    }
+    error = run(errand.device, request, errand.patience);
+    if (error == -EAGAIN)
+        device_run_later(errand.device, request, errand.patience + 1);
+    else
+        finish(request, error);
+}
+
+void device_run_later(struct device *device, struct device_request *request,
+                      enum patience patience)
+{
+    struct errand *errand = malloc(sizeof(*errand));
+
+    if (request->operation == DEVICE_PREFETCH)
+        patience = PATIENCE_STORE;
+    if (errand == NULL) {
+        device_write_abandon(request);
+        finish(request, -ENOMEM);
+        return;
+    }
+    errand->task.run = run_errand;
+    errand->device = device;
+    errand->request = request;
+    errand->patience = patience;
+    workers_submit(patience == PATIENCE_STORE ? device->options.fetchers
+                                              : device->options.workers,
+                   &errand->task);
+}
+
+static void flushed(struct journal_waiter *waiter, int error)
+{
+    struct errand *errand =
+        (struct errand *)(void *)((char *)waiter -
+                                  offsetof(struct errand, waiter));
+    struct device_request *request = errand->request;
+
+    free(errand);
+    finish(request, error);
+}
+
+static void flush(struct device *device, struct device_request *request)
+{
+    struct errand *errand;
+
+    if (device->options.read_only) {
+        finish(request, 0);
+        return;
+    }
+    if (atomic_load(&device->has_failed)) {
+        finish(request, -EIO);
+        return;
+    }
+    errand = malloc(sizeof(*errand));
+    if (errand == NULL) {
+        finish(request, -ENOMEM);
+        return;
+    }
+    errand->request = request;
+    errand->waiter.position = journal_head(device->journal);
+    errand->waiter.done = flushed;
+    journal_when_durable(device->journal, &errand->waiter);
+}
+
+void device_submit(struct device *device, struct device_request *requests[],
+                   size_t count)
+{
+    struct device_request *writes[WRITES_AT_ONCE];
+    struct device_request *flushes = NULL;
+    size_t writes_count = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct device_request *request = requests[i];
+        int error;
+
+        request->scratch = NULL;
+        request->progress = 0;
+        request->due_ns = 0;
+        request->extents_count = 0;
+        if (is_write(request)) {
+            if (device->options.read_only) {
+                finish(request, -EROFS);
+                continue;
+            }
+            writes[writes_count++] = request;
+            if (writes_count == WRITES_AT_ONCE) {
+                device_write_requests(device, writes, writes_count,
+                                      PATIENCE_NONE);
+                writes_count = 0;
+            }
+        } else if (request->operation == DEVICE_FLUSH) {
+            request->next = flushes;
+            flushes = request;
+        } else {
+            error = run(device, request, PATIENCE_NONE);
+            if (error == -EAGAIN)
+                device_run_later(device, request, PATIENCE_DISK);
+            else
+                finish(request, error);
+        }
+    }
+    if (writes_count > 0)
+        device_write_requests(device, writes, writes_count, PATIENCE_NONE);
+    /* Last, so that they cover their neighbours too. */
+    while (flushes != NULL) {
+        struct device_request *request = flushes;
+
+        flushes = request->next;
+        flush(device, request);
+    }
+}
+
+/* What parking lets go on. */
+static void unpark(void *context, struct device_request *requests)
+{
+    struct device *device = context;
+    struct device_request *writes[WRITES_AT_ONCE];
+    size_t count = 0;
+
+    while (requests != NULL) {
+        writes[count++] = requests;
+        requests = requests->next;
+        if (count == WRITES_AT_ONCE || requests == NULL) {
+            device_write_requests(device, writes, count, PATIENCE_NONE);
+            count = 0;
+        }
+    }
+}
+
+static void expelled(void *context, struct device_request *request)
+{
+    (void)context;
+    device_write_abandon(request);
+    finish(request, -ECANCELED);
+}
+
+static void made_room(void *context)
+{
+    struct device *device = context;
+
+    if (device->parking != NULL)
+        parking_wake(device->parking);
+}
+
+static void failed(void *context, int error)
+{
+    struct device *device = context;
+
+    if (!atomic_exchange(&device->has_failed, true))
+        log_error("%s: failed (%s): writes and flushes get an error from now"
+                  " on, reads go on",
+                  device->options.name, log_errno(error));
+    made_room(device);
+}
+
+int device_open(const struct device_options *options,
+                struct device **ret_device)
+{
+    static const struct device_callbacks callbacks = {
+        .admit = device_write_admit,
+        .placed = device_write_placed,
+        .made_room = made_room,
+        .failed = failed,
+        .unpark = unpark,
+        .expelled = expelled,
+    };
+    struct device *device = calloc(1, sizeof(*device));
+    int error;
+
+    if (device == NULL)
+        return -ENOMEM;
+    device->options = *options;
+    error = device_parts_open(device, &callbacks);
+    if (error != 0) {
+        (void)device_parts_close(device, false);
+        free(device);
+        return error;
+    }
+    *ret_device = device;
+    return 0;
+}
+
+int device_close(struct device *device)
+{
+    int error;
+
+    if (device == NULL)
+        return 0;
+    error = device_parts_close(device, true);
+    free(device);
+    return error;
+}
+
+const char *device_name(const struct device *device)
+{
+    return device->options.name;
+}
+
+uint64_t device_size(const struct device *device)
+{
+    return device->options.size;
+}
+
+uint32_t device_chunk_size(const struct device *device)
+{
+    return device->options.chunk_size;
+}
+
+bool device_is_read_only(const struct device *device)
+{
+    return device->options.read_only;
+}
+
+bool device_has_volatile_cache(const struct device *device)
+{
+    return !device->options.write_through;
+}
+
+bool device_check_range(const struct device *device, uint64_t offset,
+                        uint64_t length)
+{
+    return length <= device->options.size &&
+           offset <= device->options.size - length;
+}
+
+/* One request that somebody waits for. */
+struct rendezvous {
+    struct device_request *request;
+    struct mutex lock;
+    struct condition arrived;
+    bool has_arrived;
+    int error;
+};
+
+static void arrive(struct device_request *request, int error)
+{
+    struct rendezvous *rendezvous = request->caller;
+
+    mutex_lock(&rendezvous->lock);
+    rendezvous->error = error;
+    rendezvous->has_arrived = true;
+    condition_signal(&rendezvous->arrived);
+    mutex_unlock(&rendezvous->lock);
+}
+
+int device_run(struct device *device, struct device_request *request)
+{
+    struct rendezvous rendezvous = {.request = request};
+
+    mutex_init(&rendezvous.lock);
+    condition_init(&rendezvous.arrived);
+    request->caller = &rendezvous;
+    request->done = arrive;
+    device_submit(device, &request, 1);
+    mutex_lock(&rendezvous.lock);
+    while (!rendezvous.has_arrived)
+        condition_wait(&rendezvous.arrived, &rendezvous.lock);
+    mutex_unlock(&rendezvous.lock);
+    condition_done(&rendezvous.arrived);
+    mutex_done(&rendezvous.lock);
+    return rendezvous.error;
+}
+
+void device_expel(struct device *device)
+{
+    struct journal_item *none[1];
+    uint64_t end;
+
+    if (device->parking == NULL)
+        return;
+    parking_expel(device->parking);
+    /* Those that were being appended have their place when this returns. */
+    journal_append(device->journal, none, 0, &end);
+}
+
+void device_status(struct device *device, struct device_status *ret_status)
+{
+    struct journal_fill fill;
+
+    journal_get_fill(device->journal, &fill);
+    *ret_status = (struct device_status){
+        .failed = atomic_load(&device->has_failed),
+        .journal_used = fill.used,
+        .journal_size = fill.capacity,
+        .chunks_mapped = catalog_count(device->catalog),
+        .damaged_reads = atomic_load(&device->reader.damaged),
+        .cache_written = fill.written +
+                         state_log_written(device->state_log) +
+                         atomic_load(&device->fold.written),
+        .user_written = atomic_load(&device->user_written),
+    };
+    if (device->destage != NULL)
+        ret_status->passes = destage_passes(device->destage);
+    if (device->parking != NULL)
+        ret_status->parked = parking_count(device->parking);
+}
+
+int device_destage(struct device *device)
+{
+    if (device->destage == NULL)
+        return 0;
+    return atomic_load(&device->has_failed) ? -EIO
+                                            : destage_all(device->destage);
+}

@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device is made in this order, so that a power cut at any moment leaves
+ * nothing, or a superblock that says that it was never served (incarnation
+ * 0, and the next start makes it again), or the whole device:
+ *
+ *   superblock with incarnation 0 - state log - journal - first epoch in the
+ *   bucket - superblock with incarnation 1
+ *
+ * A directory that has anything in it, but no superblock, is refused.
+ */
+#include "cache/device_parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/claim.h"
+#include "cache/geometry.h"
+#include "object_store.h"
+
+enum {
+    OPEN_CHUNKS_MAX = 1024,
+    SEGMENT_SIZE_MAX = 16 << 20,
+    SEGMENT_SIZE_MIN = 64 << 10,
+    SEGMENTS_WANTED = 64,
+    SEGMENTS_MIN = 4,
+};
+
+/* Memory for the index is taken as it is used: this is only a limit. */
+static const uint64_t INDEX_PAGES_MIN = (UINT64_C(4) << 30) / CACHE_PAGE;
+static const uint64_t RESERVE_SIZE = UINT64_C(64) << 20;
+static const uint64_t IDLE_NS = UINT64_C(5) * 1000000000;
+
+static uint64_t chunks_count(const struct device *device)
+{
+    return (device->options.size + device->options.chunk_size - 1) /
+           device->options.chunk_size;
+}
+
+static int check_options(const struct device_options *options)
+{
+    uint32_t chunk_size = options->chunk_size;
+
+    if (options->size == 0 || options->size % DEVICE_SECTOR != 0 ||
+        options->size > INT64_MAX || chunk_size < DEVICE_CHUNK_SIZE_MIN ||
+        chunk_size > DEVICE_CHUNK_SIZE_MAX ||
+        (chunk_size & (chunk_size - 1)) != 0 ||
+        strlen(options->name) > DEVICE_NAME_MAX ||
+        options->segment_size % CACHE_PAGE != 0) {
+        log_error("%s: size or chunk size is not allowed", options->name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static uint32_t segment_size_of(const struct device_options *options)
+{
+    uint64_t size = options->journal_size / SEGMENTS_WANTED;
+
+    if (options->segment_size != 0)
+        return options->segment_size;
+    if (size > SEGMENT_SIZE_MAX)
+        size = SEGMENT_SIZE_MAX;
+    if (size < SEGMENT_SIZE_MIN)
+        size = SEGMENT_SIZE_MIN;
+    return (uint32_t)round_down(size, CACHE_PAGE);
+}
+
+/* Nobody else may have made the device, or be making it, elsewhere. */
+static int check_is_new(struct device *device)
+{
+    struct claim_record claim;
+    int error;
+
+    if (device->options.store == NULL)
+        return 0;
+    error = claim_read_newest(device->options.store, device->options.name,
+                              &claim);
+    if (error == -ENOENT)
+        return 0;
+    if (error != 0) {
+        log_error("%s: the cache directory %s is empty, and whether the device"
+                  " is in the store cannot be found out: %s",
+                  device->options.name, device->options.cachedir,
+                  log_errno(error));
+        return error;
+    }
+    if (memcmp(claim.cachedir_id, device->superblock.cachedir_id, UUID_SIZE) ==
+        0)
+        return 0;
+    log_error("%s: the cache directory %s is empty, but the store knows the"
+              " device, written by host %s: is the cache disk mounted?",
+              device->options.name, device->options.cachedir, claim.host);
+    return -ENXIO;
+}
+
+static int make_first_claim(struct device *device)
+{
+    struct claim_record claim = {
+        .kind = CLAIM_CLAIM,
+        .epoch = 1,
+        .time_ns = clock_realtime_ns(),
+        .size = device->options.size,
+        .chunk_size = device->options.chunk_size,
+    };
+    uint8_t nonce[UUID_SIZE];
+    int error;
+
+    if (device->options.store == NULL)
+        return 0;
+    error = claim_read_newest(device->options.store, device->options.name,
+                              &claim);
+    if (error == 0) /* ours, from an attempt that was cut off */
+        return 0;
+    if (error == -ENOENT)
+        error = uuid_make(nonce);
+    if (error != 0)
+        return error;
+    memcpy(&claim.nonce, nonce, sizeof(claim.nonce));
+    memcpy(claim.device_id, device->superblock.device_id, UUID_SIZE);
+    memcpy(claim.cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
+    if (gethostname(claim.host, sizeof(claim.host) - 1) != 0)
+        claim.host[0] = '\0';
+    return claim_create_first(device->options.store, device->options.name,
+                              &claim);
+}
+
+static int begin_superblock(struct device *device)
+{
+    struct superblock *superblock = &device->superblock;
+    bool is_empty;
+    int error = cache_dir_is_empty(device->cache_dir, &is_empty);
+
+    if (error != 0)
+        return error;
+    if (!is_empty) {
+        log_error("%s: %s has files, but no superblock: it is damaged, or not"
+                  " a cache directory",
+                  device->options.name, device->options.cachedir);
+        return -EUCLEAN;
+    }
+    if (device->options.read_only) {
+        log_error("%s: %s is empty: there is nothing to read",
+                  device->options.name, device->options.cachedir);
+        return -ENXIO;
+    }
+    memset(superblock, 0, sizeof(*superblock));
+    error = uuid_make(superblock->cachedir_id);
+    if (error == 0)
+        error = uuid_make(superblock->journal_id);
+    if (error == 0)
+        error = uuid_make(superblock->device_id);
+    if (error == 0)
+        error = uuid_of_boot(superblock->boot_id);
+    if (error != 0)
+        return error;
+    (void)snprintf(superblock->device_name, sizeof(superblock->device_name),
+                   "%s", device->options.name);
+    superblock->size = device->options.size;
+    superblock->chunk_size = device->options.chunk_size;
+    error = check_is_new(device);
+    return error != 0 ? error
+                      : cache_dir_write_superblock(device->cache_dir,
+                                                   superblock);
+}
+
+/* Whether what is there is what the configuration says. */
+static int check_superblock(const struct device *device)
+{
+    const struct device_options *options = &device->options;
+    const struct superblock *superblock = &device->superblock;
+
+    if (strcmp(superblock->device_name, options->name) != 0) {
+        log_error("%s: %s is the cache directory of device %s", options->name,
+                  options->cachedir, superblock->device_name);
+        return -EINVAL;
+    }
+    if (superblock->chunk_size != options->chunk_size) {
+        log_error("%s: was made with chunksize %" PRIu32 ", which cannot be"
+                  " changed to %" PRIu32,
+                  options->name, superblock->chunk_size, options->chunk_size);
+        return -EINVAL;
+    }
+    if (superblock->size > options->size) {
+        log_error("%s: has %" PRIu64 " bytes and cannot shrink to %" PRIu64,
+                  options->name, superblock->size, options->size);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int read_superblock(struct device *device)
+{
+    int error =
+        cache_dir_read_superblock(device->cache_dir, &device->superblock);
+
+    if (error == -ENOENT)
+        return begin_superblock(device);
+    if (error == -EBADMSG) {
+        log_error("%s: the superblock of %s is damaged", device->options.name,
+                  device->options.cachedir);
+        return -EUCLEAN;
+    }
+    return error != 0 ? error : check_superblock(device);
+}
+
+static int unlink_file(int dirfd, const char *name)
+{
+    int error = file_unlink(dirfd, name);
+
+    return error == -ENOENT ? 0 : error;
+}
+
+/* What an unfinished creation left in a directory of files. */
+struct leftovers {
+    int dirfd;
+    const uint8_t *journal_id;
+};
+
+static int unlink_state(void *context, const char *name)
+{
+    const struct leftovers *in = context;
+
+    return unlink_file(in->dirfd, name);
+}
+
+/* A segment is ours if it says so, or never became one. */
+static int unlink_segment(void *context, const char *name)
+{
+    const struct leftovers *in = context;
+    AUTO_FREE unsigned char *page = calloc(1, JOURNAL_HEADER_SIZE);
+    AUTO_CLOSE int fd = file_open(in->dirfd, name, O_RDONLY, 0);
+    struct journal_segment_header header;
+    ssize_t size;
+
+    if (page == NULL)
+        return -ENOMEM;
+    if (fd < 0)
+        return fd;
+    size = file_read(fd, page, JOURNAL_HEADER_SIZE, 0);
+    if (size < 0)
+        return (int)size;
+    if (!bytes_are_zero(page, JOURNAL_HEADER_SIZE) &&
+        (journal_header_decode(page, &header) != 0 ||
+         memcmp(header.journal_id, in->journal_id, UUID_SIZE) != 0))
+        return 0;
+    return unlink_file(in->dirfd, name);
+}
+
+static int remove_leftovers(const struct device *device, int parent,
+                            const char *name,
+                            int (*remove)(void *context, const char *name))
+{
+    AUTO_CLOSE int dirfd = file_open(parent, name, O_RDONLY | O_DIRECTORY, 0);
+    struct leftovers in = {dirfd, device->superblock.journal_id};
+
+    if (dirfd == -ENOENT)
+        return 0;
+    return dirfd < 0 ? dirfd : file_list(dirfd, ".", remove, &in);
+}
+
+static int journal_parent(const struct device *device)
+{
+    return device->journal_dirfd >= 0 ? device->journal_dirfd
+                                      : cache_dir_fd(device->cache_dir);
+}
+
+static uint64_t last_commit(void *context)
+{
+    const struct device *device = context;
+
+    return state_log_last_commit(device->state_log);
+}
+
+static int replay(void *context, const struct journal_record *record,
+                  uint64_t position, const uint32_t *checksums)
+{
+    struct device *device = context;
+    uint64_t pages = (device->options.size + CACHE_PAGE - 1) / CACHE_PAGE;
+
+    if (record->kind != JOURNAL_PAGES && record->kind != JOURNAL_ZERO)
+        return 0;
+    if (record->page >= pages || record->count > pages - record->page) {
+        log_error("%s: the journal has a record past the device's end",
+                  device->options.name);
+        return -EUCLEAN;
+    }
+    if (record->kind == JOURNAL_PAGES)
+        return page_index_put(device->index, record->page, record->count,
+                              position, checksums);
+    return page_index_put_zero(device->index, record->page, record->count,
+                               record->hole, position);
+}
+
+static int open_journal(struct device *device, bool create,
+                        const struct device_callbacks *callbacks)
+{
+    struct journal_options options = {
+        .device_name = device->options.name,
+        .dirfd = journal_parent(device),
+        .segment_size = device->options.segment_size,
+        .begin = state_log_journal_begin(device->state_log),
+        .create = create,
+        .read_only = device->options.read_only,
+        .state_commit = last_commit,
+        .events =
+            {
+                .admit = callbacks->admit,
+                .placed = callbacks->placed,
+                .space = callbacks->made_room,
+                .failed = callbacks->failed,
+                .replay = replay,
+                .context = device,
+            },
+    };
+    uint64_t segments = device->options.journal_size / options.segment_size;
+    int error;
+
+    memcpy(options.journal_id, device->superblock.journal_id, UUID_SIZE);
+    memcpy(options.cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
+    if (segments > UINT16_MAX)
+        segments = UINT16_MAX;
+    options.segments_max =
+        segments < SEGMENTS_MIN ? SEGMENTS_MIN : (unsigned)segments;
+    error = journal_open(&options, &device->journal);
+    if (error != 0)
+        return error;
+    if (journal_known_commit(device->journal) <=
+        state_log_last_commit(device->state_log))
+        return 0;
+    log_error("%s: the state log ends at commit %" PRIu64 ", but the journal"
+              " knows of %" PRIu64 ": the state log is damaged",
+              device->options.name, state_log_last_commit(device->state_log),
+              journal_known_commit(device->journal));
+    return device->options.read_only ? 0 : -EUCLEAN;
+}
+
+static int open_chunks(struct device *device, bool create)
+{
+    const struct device_options *options = &device->options;
+    int error = chunk_dir_open(cache_dir_fd(device->cache_dir), options->name,
+                               options->chunk_size, create,
+                               &device->chunk_dir);
+
+    if (error == 0)
+        error = open_chunks_new(OPEN_CHUNKS_MAX, &device->open_chunks);
+    if (error == 0)
+        error =
+            block_cache_new(options->block_cache_size, &device->block_cache);
+    if (error == 0 && options->store != NULL)
+        error = fetch_new(options->store, options->name, &device->fetch);
+    if (error != 0)
+        return error;
+    device->reader.device_name = options->name;
+    device->reader.chunk_size = options->chunk_size;
+    device->reader.catalog = device->catalog;
+    device->reader.dir = device->chunk_dir;
+    device->reader.open_chunks = device->open_chunks;
+    device->reader.blocks = device->block_cache;
+    device->reader.fetch = device->fetch;
+    return 0;
+}
+
+static int start_destage(struct device *device,
+                         const struct device_callbacks *callbacks)
+{
+    struct destage_options options = {
+        .fold = &device->fold,
+        .chunk_dir = device->chunk_dir,
+        .state_log = device->state_log,
+        .segment_size = device->options.segment_size,
+        .idle_ns = IDLE_NS,
+        .made_room = callbacks->made_room,
+        .failed = callbacks->failed,
+        .context = device,
+    };
+
+    device->fold.device_name = device->options.name;
+    device->fold.reader = &device->reader;
+    device->fold.index = device->index;
+    device->fold.journal = device->journal;
+    atomic_store(&device->fold.generation,
+                 state_log_last_generation(device->state_log));
+    return destage_start(&options, &device->destage);
+}
+
+/* The device is served from here on: say so, and what was lost. */
+static int mark_opened(struct device *device)
+{
+    struct superblock *superblock = &device->superblock;
+    uint8_t boot_id[UUID_SIZE];
+    int error = uuid_of_boot(boot_id);
+
+    if (error != 0)
+        return error;
+    if (superblock->incarnation == 0) {
+        superblock->incarnation = 1;
+        log_info("%s: new device of %" PRIu64 " bytes in %s",
+                 device->options.name, device->options.size,
+                 device->options.cachedir);
+    } else if (!superblock->clean) {
+        bool lost_power = memcmp(boot_id, superblock->boot_id, UUID_SIZE) != 0;
+
+        superblock->incarnation += lost_power ? 1 : 0;
+        log_warning("%s: was not closed in order%s", device->options.name,
+                    lost_power
+                        ? ", and the host was restarted since: writes that"
+                          " nobody flushed may be lost"
+                        : "; nothing that was acknowledged is lost");
+    }
+    if (superblock->size < device->options.size)
+        log_info("%s: grows from %" PRIu64 " to %" PRIu64 " bytes",
+                 device->options.name, superblock->size,
+                 device->options.size);
+    superblock->size = device->options.size;
+    superblock->clean = false;
+    memcpy(superblock->boot_id, boot_id, UUID_SIZE);
+    return cache_dir_write_superblock(device->cache_dir, superblock);
+}
+
+/* Everything that has to be there to read. */
+static int open_to_read(struct device *device,
+                        const struct device_callbacks *callbacks)
+{
+    const struct device_options *options = &device->options;
+    uint64_t pages = options->journal_size / CACHE_PAGE;
+    bool create;
+    int error = cache_dir_open(options->cachedir, &device->cache_dir);
+
+    if (error == 0)
+        error = read_superblock(device);
+    if (error != 0)
+        return error;
+    create = device->superblock.incarnation == 0;
+    if (options->journal_dir != NULL) {
+        device->journal_dirfd = file_open(AT_FDCWD, options->journal_dir,
+                                          O_RDONLY | O_DIRECTORY, 0);
+        if (device->journal_dirfd < 0) {
+            log_error("%s: journal %s: %s", options->name,
+                      options->journal_dir, log_errno(device->journal_dirfd));
+            return -ENXIO;
+        }
+    }
+    if (create) {
+        error = remove_leftovers(device, cache_dir_fd(device->cache_dir),
+                                 "state", unlink_state);
+        if (error == 0)
+            error = remove_leftovers(device, journal_parent(device), "journal",
+                                     unlink_segment);
+    }
+    if (error == 0)
+        error = catalog_new(chunks_count(device), &device->catalog);
+    if (error == 0)
+        error = state_log_open(device->cache_dir, device->catalog, create,
+                               options->read_only, &device->state_log);
+    if (error == 0)
+        error = open_chunks(device, create);
+    if (error == 0)
+        error = page_index_new(
+            options->chunk_size / CACHE_PAGE,
+            pages > INDEX_PAGES_MIN ? pages : INDEX_PAGES_MIN, &device->index);
+    if (error == 0)
+        error = open_journal(device, create, callbacks);
+    return error == -ENOENT ? -EUCLEAN : error;
+}
+
+int device_parts_open(struct device *device,
+                      const struct device_callbacks *callbacks)
+{
+    int error = check_options(&device->options);
+
+    device->journal_dirfd = -1;
+    device->options.segment_size = segment_size_of(&device->options);
+    if (error == 0)
+        error = open_to_read(device, callbacks);
+    if (error != 0 || device->options.read_only)
+        return error;
+
+    if (cache_dir_keep_reserve(device->cache_dir, RESERVE_SIZE) != 0)
+        log_warning("%s: no room for the reserve in %s", device->options.name,
+                    device->options.cachedir);
+    if (device->superblock.incarnation == 0)
+        error = make_first_claim(device);
+    if (error == 0)
+        error = mark_opened(device);
+    if (error == 0)
+        error = parking_start(callbacks->unpark, callbacks->expelled, device,
+                              &device->parking);
+    if (error == 0)
+        error = start_destage(device, callbacks);
+    return error;
+}
+
+int device_parts_close(struct device *device, bool was_opened)
+{
+    int error = 0;
+
+    destage_stop(device->destage);
+    parking_stop(device->parking);
+    if (device->journal != NULL)
+        error = journal_close(device->journal);
+    if (was_opened && !device->options.read_only && error == 0 &&
+        !atomic_load(&device->has_failed)) {
+        device->superblock.clean = true;
+        error = cache_dir_write_superblock(device->cache_dir,
+                                           &device->superblock);
+    }
+    page_index_free(device->index);
+    if (device->fetch != NULL)
+        fetch_free(device->fetch);
+    open_chunks_free(device->open_chunks);
+    if (device->block_cache != NULL)
+        block_cache_free(device->block_cache);
+    if (device->chunk_dir != NULL)
+        chunk_dir_close(device->chunk_dir);
+    if (device->state_log != NULL)
+        state_log_close(device->state_log);
+    catalog_free(device->catalog);
+    if (device->journal_dirfd >= 0)
+        (void)file_close(device->journal_dirfd);
+    cache_dir_close(device->cache_dir);
+    return error;
+}

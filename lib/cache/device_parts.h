@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * device_parts - what a device consists of: opened in order, closed in
+ * reverse.
+ *
+ * For device.c, device_read.c and device_write.c only; others see device.h.
+ */
+#ifndef CACHE_DEVICE_PARTS_H
+#define CACHE_DEVICE_PARTS_H
+
+#include <stdatomic.h>
+
+#include "cache/block_cache.h"
+#include "cache/cache_dir.h"
+#include "cache/catalog.h"
+#include "cache/chunk_reader.h"
+#include "cache/destage.h"
+#include "cache/device.h"
+#include "cache/fold.h"
+#include "cache/journal.h"
+#include "cache/page_index.h"
+#include "cache/parking.h"
+#include "cache/state_log.h"
+
+struct device {
+    struct device_options options;
+    struct superblock superblock;
+    atomic_bool has_failed;       /* writes and flushes get -EIO */
+    _Atomic uint64_t user_written; /* bytes */
+
+    struct cache_dir *cache_dir;
+    int journal_dirfd; /* -1: it is the cache directory */
+    struct catalog *catalog;
+    struct state_log *state_log;
+    struct chunk_dir *chunk_dir;
+    struct open_chunks *open_chunks;
+    struct block_cache *block_cache;
+    struct fetch *fetch; /* NULL: no store */
+    struct chunk_reader reader;
+    struct page_index *index;
+    struct journal *journal;
+    struct fold_device fold;
+    struct destage *destage; /* NULL: read-only */
+    struct parking *parking; /* NULL: read-only */
+};
+
+/* The callbacks of the parts; context is the device. */
+struct device_callbacks {
+    int (*admit)(void *context, struct journal_item *item);
+    void (*placed)(void *context, struct journal_item *item);
+    void (*made_room)(void *context);
+    void (*failed)(void *context, int error);
+    void (*unpark)(void *context, struct device_request *requests);
+    void (*expelled)(void *context, struct device_request *request);
+};
+
+/*
+ * Open everything into *device, which is zero but for its options.  After an
+ * error, device_parts_close has to be called all the same.
+ */
+int device_parts_open(struct device *device,
+                      const struct device_callbacks *callbacks);
+
+/*
+ * Close what is open.  was_opened: the device had been opened wholly, so a
+ * sync that succeeds makes it clean.  Returns the error of that sync.
+ */
+int device_parts_close(struct device *device, bool was_opened);
+
+#endif
