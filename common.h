@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * common - the first and the last thing that both programs do.
+ *
+ * Options, configuration, log, pid file, going into the background, opening
+ * the store and the devices, closing in reverse.  The one place that knows
+ * both cache and s3; nothing below lib/ includes it.
+ *
+ * Threads: one, the program's first.
+ */
+#ifndef COMMON_H
+#define COMMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config.h"
+
+#define COMMON_VERSION "1.0-dev"
+
+#ifndef SYSCONFDIR
+#define SYSCONFDIR "/usr/local/etc"
+#endif
+#define COMMON_CONFIG_PATH SYSCONFDIR "/s3blkdev.conf"
+
+/* How a program ends; the manual pages say the same. */
+enum common_exit {
+    COMMON_OK = 0,
+    COMMON_FAILED = 1, /* something that is needed did not work: see the log */
+    COMMON_USAGE = 2,  /* options are wrong */
+    COMMON_CONFIG = 3, /* the configuration cannot be read, or has mistakes */
+    COMMON_GO_ON = -1, /* of functions here: do not end */
+};
+
+/* ---- options ------------------------------------------------------------- */
+
+struct common_program {
+    const char *name;
+    const char *usage;   /* for -h: lines, the first behind "usage: " */
+    const char *letters; /* of its options, as for getopt(3) */
+};
+
+struct common_options {
+    const char *config_path;
+    const char *pid_path; /* -p, or NULL */
+    bool check_only;      /* -t */
+    bool single;          /* --single */
+    bool show_settings;   /* --settings */
+};
+
+/*
+ * Parse the options of a program.  Long ones are taken only by a program
+ * whose letters include t.  Returns COMMON_GO_ON, or how to end: -h and -V
+ * were answered, or what is wrong was said on stderr.
+ */
+int common_parse_options(const struct common_program *program, int argc,
+                         char **argv, struct common_options *ret_options);
+
+/* ---- configuration and log ----------------------------------------------- */
+
+/*
+ * Load the configuration, which the caller frees by config_free, and open
+ * the log as it says.  Returns COMMON_GO_ON or, after telling all mistakes on
+ * stderr, COMMON_CONFIG.
+ */
+int common_load_config(const struct common_program *program, const char *path,
+                       struct config **ret_config);
+
+/*
+ * Warn of each directory in the configuration that does not exist: not a
+ * mistake of the file, but what a start would fail by.
+ */
+void common_check_directories(const struct config *config);
+
+/* Print the table of settings: tab-separated name, scope, default, what is
+ * allowed, what it is. */
+void common_print_settings(void);
+
+/* ---- process ------------------------------------------------------------- */
+
+/*
+ * What every program needs before its first thread: SIGPIPE ignored, as many
+ * descriptors as the system lets us have.
+ */
+void common_prepare_process(void);
+
+/* ---- systemd ------------------------------------------------------------- */
+
+/* Sockets that systemd, or who speaks its protocol, handed over. */
+struct common_sockets {
+    int *listening; /* each belongs to who takes it out of here */
+    size_t count;
+    int connected; /* the one connection that is to be served, or -1 */
+};
+
+/*
+ * Take what LISTEN_FDS hands over: any number of sockets that listen, or one
+ * that is connected.  Before any fork.  Returns 0, also if there is none, or
+ * a negative errno.  The caller frees listening.
+ */
+int common_take_sockets(struct common_sockets *ret_sockets);
+
+/* Tell systemd, if it wants to hear: lines such as "READY=1". */
+void common_notify(const char *format, ...)
+    __attribute__((format(printf, 1, 2)));
+
+/* Returns how often the watchdog wants to hear of us, at most max_ms. */
+int common_notify_interval_ms(int max_ms);
+
+/* ---- store and devices --------------------------------------------------- */
+
+struct common_device {
+    const struct config_device *config;
+    struct device *device;
+};
+
+/* What is open; all zeros: nothing. */
+struct common_resources {
+    struct object_store *store;
+    struct workers *workers;
+    struct workers *fetchers;
+    struct common_device *devices; /* those that could be opened */
+    size_t devices_count;
+};
+
+/*
+ * Open the store, start the workers, open every device.  One that cannot be
+ * opened is logged and left out.  Returns 0 or a negative errno: then what is
+ * needed for all of them, or every single one, failed, and nothing is open.
+ * config must outlive the resources.
+ */
+int common_open_resources(const struct config *config,
+                          struct common_resources *ret_resources);
+
+/*
+ * Sync and close all of it, in reverse.  No request may be in flight.
+ * Returns the first error of a device.
+ */
+int common_close_resources(struct common_resources *resources);
+
+#endif

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * s3blkdevd - serve the devices of the configuration over NBD.
+ *
+ * First of the five files of a request: here the server starts and listens;
+ * nbd_server.c accepts, nbd_handshake.c finds the device, and from there
+ * nbd_transmission.c takes one request after the other.
+ *
+ * Read main() from the top: options, configuration, sockets that systemd
+ * hands over, background, devices, listening, readiness; then it waits for a
+ * signal and undoes all of it in reverse.  Signals are blocked in every
+ * thread and read from a descriptor, so nothing runs in a handler.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/background.h"
+#include "base/log.h"
+#include "base/net.h"
+#include "base/pid_file.h"
+#include "base/tls.h"
+#include "cache/device.h"
+#include "common.h"
+#include "nbd/nbd_server.h"
+
+enum {
+    STOP_DEADLINE_MS = 10000, /* for requests in flight at the end */
+    STATUS_INTERVAL_MS = 10000,
+    ADDRESSES_MAX = 16, /* of one listen setting */
+    SOCKET_MODE = 0660, /* of Unix sockets: who may connect */
+};
+
+static const struct common_program program = {
+    .name = "s3blkdevd",
+    .usage =
+        "s3blkdevd [-c FILE] [-p FILE] [-t] [--single]\n"
+        "       s3blkdevd -h | -V | --settings\n"
+        "\n"
+        "  -c FILE     the configuration, instead of " COMMON_CONFIG_PATH "\n"
+        "  -p FILE     go into the background, and write the pid there\n"
+        "  -t          only check the configuration\n"
+        "  --single    serve one connection, on standard input\n"
+        "  --settings  show all settings with their defaults\n"
+        "  -h, -V      show this help; show the version\n",
+    .letters = "c:p:hVt",
+};
+
+/* A Unix socket that was made here and is removed at the end. */
+struct socket_path {
+    const char *path;
+    dev_t device;
+    ino_t inode;
+};
+
+struct daemon {
+    struct common_options options;
+    struct config *config;
+    struct common_sockets sockets; /* that were handed over */
+    int signals;                   /* signalfd */
+    int finished;                  /* eventfd: the one connection has ended */
+    int report_fd;                 /* to the process in the foreground, or -1 */
+    struct pid_file pid_file;
+    struct common_resources resources;
+    struct tls_context *tls;
+    struct nbd_export *exports;
+    struct nbd_server *server;
+    struct socket_path paths[CONFIG_LIST_MAX];
+    size_t paths_count;
+    size_t listeners; /* sockets that we listen on */
+    pthread_t single_thread;
+};
+
+/* ---- sockets ------------------------------------------------------------- */
+
+/*
+ * Take standard input as the one connection; from here on nothing else can
+ * read from it or write to it by accident.
+ */
+static int take_standard_input(struct daemon *daemon)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int listens;
+    socklen_t len = sizeof(listens);
+
+    if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) !=
+            0 ||
+        listens) {
+        log_error("--single: standard input is not a connected socket");
+        return -ENOTSOCK;
+    }
+    daemon->sockets.connected = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (daemon->sockets.connected < 0 || null < 0 ||
+        dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+        return -errno;
+    return close(null) == 0 ? 0 : -errno;
+}
+
+/* Find out what to serve: what was handed over rules over "listen". */
+static int take_sockets(struct daemon *daemon)
+{
+    int error = common_take_sockets(&daemon->sockets);
+
+    if (!error && daemon->options.single)
+        error = take_standard_input(daemon);
+    if (error || daemon->sockets.connected >= 0 || daemon->sockets.count > 0)
+        return error;
+    if (daemon->config->listen.count == 0) {
+        log_error("%s: nothing to listen on; set listen",
+                  daemon->options.config_path);
+        return -EDESTADDRREQ;
+    }
+    return 0;
+}
+
+/* ---- start --------------------------------------------------------------- */
+
+/* Block the signals that we read; threads made later inherit that. */
+static int open_signals(struct daemon *daemon)
+{
+    sigset_t wanted;
+
+    (void)sigemptyset(&wanted);
+    (void)sigaddset(&wanted, SIGTERM);
+    (void)sigaddset(&wanted, SIGINT);
+    (void)sigaddset(&wanted, SIGHUP);
+    if (pthread_sigmask(SIG_BLOCK, &wanted, NULL) != 0)
+        return -EINVAL;
+    daemon->signals = signalfd(-1, &wanted, SFD_CLOEXEC);
+    daemon->finished = eventfd(0, EFD_CLOEXEC);
+    return daemon->signals < 0 || daemon->finished < 0 ? -errno : 0;
+}
+
+static int open_tls(struct daemon *daemon)
+{
+    const struct config *config = daemon->config;
+    struct tls_server_options options = {
+        .certificates_dir = config->tls_certificates,
+        .psk_file = config->tls_psk,
+        .verify_peer = config->tls_verify,
+    };
+
+    if (config->tls == CONFIG_TLS_OFF)
+        return 0;
+    return tls_server_new(&options, &daemon->tls);
+}
+
+static int start_server(struct daemon *daemon)
+{
+    const struct common_resources *resources = &daemon->resources;
+    struct nbd_server_options options = {
+        .exports_count = resources->devices_count,
+        .tls = daemon->tls,
+        .tls_required = daemon->config->tls == CONFIG_TLS_REQUIRED,
+        .max_connections = daemon->config->max_connections,
+        .handshake_timeout_ms = daemon->config->handshake_timeout_ms,
+    };
+
+    daemon->exports =
+        calloc(resources->devices_count, sizeof(*daemon->exports));
+    if (!daemon->exports)
+        return -ENOMEM;
+    for (size_t i = 0; i < resources->devices_count; i++) {
+        const struct common_device *device = &resources->devices[i];
+
+        daemon->exports[i] = (struct nbd_export){
+            .device = device->device,
+            .name = device->config->name,
+            .description = device->config->description,
+            .read_only = device->config->read_only,
+        };
+    }
+    options.exports = daemon->exports;
+    return nbd_server_start(&options, &daemon->server);
+}
+
+static int listen_on_fd(struct daemon *daemon, int fd)
+{
+    int error = nbd_server_listen(daemon->server, fd);
+
+    daemon->listeners += error == 0;
+    return error;
+}
+
+static int listen_on_path(struct daemon *daemon, const char *path)
+{
+    int fd = net_listen_unix(path, SOCKET_MODE);
+    struct stat st;
+
+    if (fd < 0)
+        return fd;
+    if (stat(path, &st) == 0)
+        daemon->paths[daemon->paths_count++] =
+            (struct socket_path){path, st.st_dev, st.st_ino};
+    return listen_on_fd(daemon, fd);
+}
+
+static int listen_on_address(struct daemon *daemon, const char *address)
+{
+    int fds[ADDRESSES_MAX];
+    int error = 0;
+    int count = net_listen_tcp(address, (uint16_t)daemon->config->port, fds,
+                               ADDRESSES_MAX);
+
+    for (int i = 0; i < count; i++) {
+        int this_error = listen_on_fd(daemon, fds[i]);
+
+        error = error ? error : this_error;
+    }
+    return count < 0 ? count : error;
+}
+
+/* Listen on what was handed over, or else on what the configuration says. */
+static int start_listening(struct daemon *daemon)
+{
+    const struct config_list *listen = &daemon->config->listen;
+    int error = 0;
+
+    for (size_t i = 0; !error && i < daemon->sockets.count; i++)
+        error = listen_on_fd(daemon, daemon->sockets.listening[i]);
+    if (error || daemon->sockets.count > 0 || daemon->sockets.connected >= 0)
+        return error;
+    for (size_t i = 0; !error && i < listen->count; i++) {
+        const char *item = listen->items[i];
+
+        error = item[0] == '/' ? listen_on_path(daemon, item)
+                               : listen_on_address(daemon, item);
+        if (error)
+            log_error("listen %s: %s%s", item, log_errno(error),
+                      error == -EADDRINUSE ? ": is a server running there?"
+                                           : "");
+    }
+    return error;
+}
+
+static void *serve_single(void *context)
+{
+    struct daemon *daemon = context;
+    int error = nbd_server_serve(daemon->server, daemon->sockets.connected);
+
+    if (error && error != -ESHUTDOWN)
+        log_error("the connection: %s", log_errno(error));
+    (void)eventfd_write(daemon->finished, 1);
+    return NULL;
+}
+
+static int start_single(struct daemon *daemon)
+{
+    int error;
+
+    if (daemon->sockets.connected < 0)
+        return 0;
+    net_prepare(daemon->sockets.connected);
+    error = -pthread_create(&daemon->single_thread, NULL, serve_single, daemon);
+    if (error) {
+        (void)close(daemon->sockets.connected);
+        daemon->sockets.connected = -1;
+    }
+    return error;
+}
+
+/* All steps of a start, in order. */
+static int start(struct daemon *daemon)
+{
+    int error = open_signals(daemon);
+
+    if (!error)
+        error = open_tls(daemon);
+    if (!error)
+        error = common_open_resources(daemon->config, &daemon->resources);
+    if (!error)
+        error = start_server(daemon);
+    if (!error)
+        error = start_listening(daemon);
+    if (!error)
+        error = start_single(daemon);
+    if (!error)
+        error = pid_file_write(&daemon->pid_file);
+    return error;
+}
+
+/* ---- while it runs ------------------------------------------------------- */
+
+/*
+ * Tell systemd how it goes, and that it goes.  The status of server and
+ * devices is asked under the locks that every request takes: if one of them
+ * is stuck, so is this, and the watchdog is not fed.  What waits for a slow
+ * disk or store holds none of them, and is no reason to be killed.
+ */
+static void tell_status(struct daemon *daemon)
+{
+    struct nbd_server_status server;
+    uint64_t journal_used = 0, parked = 0;
+    size_t failed = 0;
+
+    nbd_server_status(daemon->server, &server);
+    for (size_t i = 0; i < daemon->resources.devices_count; i++) {
+        struct device_status status;
+
+        device_status(daemon->resources.devices[i].device, &status);
+        journal_used += status.journal_used;
+        parked += status.parked;
+        failed += status.failed;
+    }
+    common_notify("WATCHDOG=1\nSTATUS=%zu of %zu devices on %zu sockets, "
+                  "%zu failed; %zu connections, %" PRIu64
+                  " requests waiting for space, %" PRIu64 " MiB in journals",
+                  daemon->resources.devices_count,
+                  daemon->config->devices_count, daemon->listeners, failed,
+                  server.connections, parked, journal_used >> 20);
+}
+
+/* Returns whether the signal that was received says to end. */
+static bool signal_says_end(struct daemon *daemon)
+{
+    struct signalfd_siginfo info;
+
+    if (read(daemon->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return false;
+    if (info.ssi_signo == SIGHUP) {
+        log_info("SIGHUP: a changed configuration needs a restart");
+        return false;
+    }
+    log_info("signal %u: ending", info.ssi_signo);
+    return true;
+}
+
+/* Return when a signal says to end, or the one connection has ended. */
+static void wait_for_end(struct daemon *daemon)
+{
+    int interval_ms = common_notify_interval_ms(STATUS_INTERVAL_MS);
+
+    for (;;) {
+        struct pollfd wait_for[] = {
+            {.fd = daemon->signals, .events = POLLIN},
+            {.fd = daemon->finished, .events = POLLIN},
+        };
+
+        tell_status(daemon);
+        if (poll(wait_for, 2, interval_ms) <= 0)
+            continue;
+        if (wait_for[1].revents ||
+            (wait_for[0].revents && signal_says_end(daemon)))
+            return;
+    }
+}
+
+/* ---- end ----------------------------------------------------------------- */
+
+static void remove_sockets(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->paths_count; i++) {
+        const struct socket_path *path = &daemon->paths[i];
+        struct stat st;
+
+        /* Somebody may have put another one in its place. */
+        if (stat(path->path, &st) == 0 && st.st_dev == path->device &&
+            st.st_ino == path->inode && unlink(path->path) != 0)
+            log_warning("%s: cannot be removed: %s", path->path,
+                        log_errno(-errno));
+    }
+    daemon->paths_count = 0;
+}
+
+/*
+ * Undo start(), however far it came: accept nobody, answer what is in flight,
+ * sync and close the devices.
+ */
+static int stop(struct daemon *daemon)
+{
+    int error = 0, close_error;
+
+    remove_sockets(daemon);
+    if (daemon->server) {
+        error = nbd_server_stop(daemon->server, STOP_DEADLINE_MS);
+        if (error)
+            log_warning("some requests were not answered: %s",
+                        log_errno(error));
+        if (daemon->sockets.connected >= 0)
+            (void)pthread_join(daemon->single_thread, NULL);
+        nbd_server_free(daemon->server);
+    }
+    close_error = common_close_resources(&daemon->resources);
+    tls_free(daemon->tls);
+    free(daemon->exports);
+    free(daemon->sockets.listening);
+    if (daemon->signals >= 0)
+        (void)close(daemon->signals);
+    if (daemon->finished >= 0)
+        (void)close(daemon->finished);
+    pid_file_remove(&daemon->pid_file);
+    return close_error;
+}
+
+/* All is well: the process in the foreground may end. */
+static void leave_foreground(struct daemon *daemon)
+{
+    if (daemon->report_fd < 0)
+        return;
+    log_open(program.name, LOG_TARGET_JOURNAL,
+             (enum log_level)daemon->config->log_level);
+    background_leave_terminal();
+    background_report(&daemon->report_fd, COMMON_OK);
+}
+
+static int run(struct daemon *daemon)
+{
+    int error = start(daemon);
+
+    if (!error) {
+        log_info("serving %zu devices on %zu sockets",
+                 daemon->resources.devices_count, daemon->listeners);
+        common_notify("READY=1");
+        leave_foreground(daemon);
+        wait_for_end(daemon);
+        common_notify("STOPPING=1");
+    }
+    if (error)
+        (void)stop(daemon);
+    else
+        error = stop(daemon);
+    log_info("%s", error ? "ended, with an error" : "ended");
+    return error ? COMMON_FAILED : COMMON_OK;
+}
+
+/* Check the configuration, and whether what it names is there. */
+static int check_only(const struct daemon *daemon)
+{
+    if (daemon->config->devices_count == 0)
+        log_warning("%s: there is no device", daemon->options.config_path);
+    if (daemon->config->listen.count == 0)
+        log_warning("%s: there is no listen; sockets have to be handed over",
+                    daemon->options.config_path);
+    common_check_directories(daemon->config);
+    printf("%s: no mistakes\n", daemon->options.config_path);
+    return COMMON_OK;
+}
+
+int main(int argc, char **argv)
+{
+    struct daemon daemon = {
+        .sockets = {.connected = -1},
+        .signals = -1,
+        .finished = -1,
+        .report_fd = -1,
+        .pid_file = {.fd = -1},
+    };
+    int code = common_parse_options(&program, argc, argv, &daemon.options);
+
+    if (code != COMMON_GO_ON)
+        return code;
+    if (daemon.options.show_settings) {
+        common_print_settings();
+        return COMMON_OK;
+    }
+    code = common_load_config(&program, daemon.options.config_path,
+                              &daemon.config);
+    if (code != COMMON_GO_ON)
+        return code;
+    if (daemon.options.check_only) {
+        code = check_only(&daemon);
+        config_free(daemon.config);
+        return code;
+    }
+    common_prepare_process();
+    code = COMMON_FAILED;
+    if (take_sockets(&daemon) == 0 &&
+        pid_file_take(daemon.options.pid_path, &daemon.pid_file) == 0 &&
+        (!daemon.options.pid_path || background_enter(&daemon.report_fd) == 0))
+        code = run(&daemon);
+    background_report(&daemon.report_fd, code);
+    config_free(daemon.config);
+    return code;
+}

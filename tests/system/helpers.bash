@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# helpers - what the system tests share: "load helpers" at the top of a file.
+#
+#     @test "a sentence" {
+#         needs nbdinfo
+#         write_config
+#         add_device disk 64M
+#         start_daemon
+#         nbdinfo "$(uri disk)"
+#         stop_daemon
+#     }
+#
+# Each test has the directory $DIR to itself, and there: $CONFIG, the socket
+# $SOCKET, the objects in $STORE, and for a device d its cache directory d/.
+# Nothing here waits for a time: what is waited for is an event; a deadline
+# only ends what hangs.  teardown kills what a failed test left running.
+
+ROOT=$BATS_TEST_DIRNAME/../..
+PROGRAMS=${PROGRAMS:-$ROOT/build/release}
+DAEMON=$PROGRAMS/s3blkdevd
+DEADLINE_S=60
+RUNNING=() # numbers of daemons that were started, also of ended ones
+
+setup() {
+    DIR=$BATS_TEST_TMPDIR
+    CONFIG=$DIR/s3blkdev.conf
+    SOCKET=$DIR/nbd.sock
+    STORE=$DIR/store
+    # shellcheck disable=SC2034 # for the tests
+    PID_FILE=$DIR/s3blkdevd.pid
+    DAEMON_LOG=$DIR/s3blkdevd.log # what daemons said
+    NOTIFY_LOG=$DIR/notify.log    # what they told systemd
+}
+
+teardown() {
+    local pid
+
+    for pid in "${RUNNING[@]}"; do
+        # A number may have been given to somebody else meanwhile.
+        if [ "$(readlink "/proc/$pid/exe")" = "$(realpath "$DAEMON")" ]; then
+            kill -KILL "$pid" || true
+        fi
+    done
+    # Shown by bats if the test failed.
+    if [ -s "$DAEMON_LOG" ]; then
+        echo "what the daemon said:"
+        tail -n 50 "$DAEMON_LOG"
+    fi
+}
+
+# needs COMMAND...: skip the test, aloud, if one is not installed
+needs() {
+    local command
+
+    for command; do
+        command -v "$command" > /dev/null || skip "$command is not installed"
+    done
+}
+
+# write_config [LINE...]: a configuration with a socket, a store and LINEs
+write_config() {
+    mkdir -p "$STORE"
+    printf '%s\n' "listen $SOCKET" "s3dir $STORE" "$@" > "$CONFIG"
+}
+
+# add_device NAME SIZE [LINE...]: add a device, with LINEs in its section;
+# unless they say otherwise, its journal and memory are small
+add_device() {
+    local name=$1 size=$2 default
+
+    shift 2
+    mkdir -p "$DIR/$name"
+    printf '%s\n' "[$name]" "cachedir $DIR/$name" "size $size" "$@" >> "$CONFIG"
+    for default in "journalsize 64M" "cachemem 16M"; do
+        printf '%s\n' "$@" | grep -q "^${default%% *} " ||
+            echo "$default" >> "$CONFIG"
+    done
+}
+
+# uri [NAME]: where libnbd and qemu find that device, or the first one
+uri() {
+    printf 'nbd+unix:///%s?socket=%s' "${1:-}" "$SOCKET"
+}
+
+# start_daemon [OPTION...]: start it, and return when it serves, or with a
+# failure if it ended.  Sets DAEMON_PID, the number of the daemon, and
+# DAEMON_JOB, that of its supervisor, whose exit code is the daemon's.
+start_daemon() {
+    local fifo
+
+    fifo=$(mktemp -u "$DIR/ready.XXXXXX")
+    mkfifo "$fifo"
+    # 3 is bats' own, and it would wait for whoever has it.
+    "$ROOT/tests/support/supervise" "$NOTIFY_LOG" "$DAEMON" -c "$CONFIG" "$@" \
+        > "$fifo" 2>> "$DAEMON_LOG" 3>&- &
+    DAEMON_JOB=$!
+    DAEMON_PID=
+    read -r -t "$DEADLINE_S" DAEMON_PID < "$fifo" || true
+    rm -f "$fifo"
+    [ -n "$DAEMON_PID" ] || return 1
+    RUNNING+=("$DAEMON_PID")
+}
+
+# wait_daemon: return when it has ended, with its exit code
+wait_daemon() {
+    wait "$DAEMON_JOB"
+}
+
+# stop_daemon: end it by SIGTERM; its exit code must be 0
+stop_daemon() {
+    kill -TERM "$DAEMON_PID"
+    wait_daemon
+}
+
+# kill_daemon: end it by SIGKILL, and return when it is gone
+kill_daemon() {
+    kill -KILL "$DAEMON_PID"
+    wait_daemon || [ $? = 137 ]
+}
