@@ -111,6 +111,28 @@ TEST("auto is stderr when that is not the journal's stream")
     (void)unsetenv("JOURNAL_STREAM");
 }
 
+TEST("a journal that cannot be reached swallows no message")
+{
+    char stream[64];
+    struct stat status;
+
+    if (access("/run/systemd/journal/socket", F_OK) == 0)
+        SKIP("there is a journal on this machine");
+    begin_capture();
+    log_open("tester", LOG_TARGET_JOURNAL, LOG_LEVEL_INFO);
+    log_info("a");
+    CHECK(strcmp(end_capture(), "tester: info: a\n") == 0);
+    begin_capture();
+    CHECK(fstat(STDERR_FILENO, &status) == 0);
+    (void)snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)status.st_dev,
+                   (uintmax_t)status.st_ino);
+    (void)setenv("JOURNAL_STREAM", stream, 1);
+    log_open("tester", LOG_TARGET_AUTO, LOG_LEVEL_INFO);
+    (void)unsetenv("JOURNAL_STREAM");
+    log_info("b");
+    CHECK(strcmp(end_capture(), "tester: info: b\n") == 0);
+}
+
 TEST("what may repeat itself is let through once in ten seconds, and counted")
 {
     struct log_limit limit = {0};
