@@ -577,23 +577,26 @@ static int copy_flush(struct copy *copy)
     return 0;
 }
 
-/*
- * The local bytes of this block are bad.  What is unchanged since an object
- * will be fetched from there; the rest is lost, and says so.
- */
+/* Whether it is unchanged since an object, and may be fetched from there. */
+static bool is_in_object(const struct chunk_block *block)
+{
+    return block->base == BASE_OBJECT && block->local_pages == ALL_PAGES;
+}
+
+/* The local bytes of this block are bad. */
 static void give_up_local(const struct copy *copy, uint32_t block)
 {
     struct chunk_block *b = &copy->table->blocks[block];
-    bool is_in_object = b->base == BASE_OBJECT && b->local_pages == ALL_PAGES;
+    bool is_lost = !is_in_object(b);
 
-    if (!is_in_object)
+    if (is_lost)
         b->damaged_pages |= b->local_pages;
     b->local_pages = 0;
     log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
               ": is damaged in its file; %s",
               copy->from->dir->device_name, copy->from->chunk, block,
-              is_in_object ? "it will be fetched again"
-                           : "its pages are lost until overwritten");
+              is_lost ? "its pages are lost until overwritten"
+                      : "it will be fetched again");
 }
 
 static int copy_block(struct copy *copy, uint32_t block)
@@ -609,7 +612,8 @@ static int copy_block(struct copy *copy, uint32_t block)
     }
     stored = copy->buffer + copy->used;
     error = read_stored(copy->from, b, stored, false);
-    if (error && error != -EBADMSG)
+    /* The disk may give tomorrow what it does not give today: keep that. */
+    if (error && error != -EBADMSG && !is_in_object(b))
         return failed(copy->from->dir, copy->from->chunk, COPY_BLOCK, error);
     if (error || crc32c(0, stored, b->stored_size) != b->checksum) {
         give_up_local(copy, block);

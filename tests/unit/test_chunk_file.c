@@ -1,0 +1,836 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* links: fault_file */
+#include "cache/chunk_file.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "base/crc32c.h"
+#include "base/file.h"
+#include "cache/block_codec.h"
+#include "cache/geometry.h"
+#include "support/fault_file.h"
+#include "unit/test.h"
+
+enum {
+    CHUNK_SIZE = 1 << 20, /* 64 blocks */
+    CHUNK = 0x5003,       /* 00000005/0000000000005003 */
+};
+static const char NAME[] = "chunk/00000005/0000000000005003";
+static const char UNFINISHED[] = "chunk/0000000000005003.new";
+
+static int cache_fd = -1;
+static struct chunk_dir *dir;
+static unsigned char plain[CACHE_BLOCK];
+
+/* ---- what the tests are made of ------------------------------------------ */
+
+static bool open_dir(bool create)
+{
+    if (cache_fd < 0)
+        cache_fd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return CHECK(chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, create, &dir) ==
+                 0);
+}
+
+static void close_dir(void)
+{
+    fault_reset();
+    chunk_dir_close(dir);
+    dir = NULL;
+    (void)close(cache_fd);
+    cache_fd = -1;
+}
+
+static bool exists(const char *name)
+{
+    return faccessat(cache_fd, name, F_OK, 0) == 0;
+}
+
+/* The plain pages of a block in a state; the second half is noise. */
+static void fill(unsigned char *to, uint32_t block, unsigned state)
+{
+    uint64_t noise = block * 1000003U + state * 99991U + 1;
+
+    memset(to, (int)(block + state), CACHE_BLOCK);
+    for (size_t i = CACHE_BLOCK / 2; i < CACHE_BLOCK; i++) {
+        noise = noise * 6364136223846793005U + 1442695040888963407U;
+        to[i] = (unsigned char)(noise >> 56);
+    }
+}
+
+/*
+ * Do for the first count blocks what destage does: append them, and write
+ * the table into the slot that does not rule.
+ */
+static int fold(struct chunk_file *file, struct chunk_table *table,
+                uint32_t count, unsigned state)
+{
+    static unsigned char run[64 * BLOCK_STORED_MAX];
+    size_t used = 0;
+    int error;
+
+    table->data_end = (uint32_t)round_up(table->data_end, CACHE_PAGE);
+    for (uint32_t i = 0; i < count; i++) {
+        struct chunk_block *b = &table->blocks[i];
+        struct block_stored stored;
+
+        fill(plain, i, state);
+        block_encode(plain, CACHE_BLOCK, run + used, &stored);
+        *b = (struct chunk_block){
+            .local_pages = ALL_PAGES,
+            .codec = (uint8_t)stored.codec,
+            .place = table->data_end + (uint32_t)used,
+            .checksum = stored.checksum,
+            .stored_size = stored.size,
+        };
+        used += stored.size;
+    }
+    error = chunk_file_write(file, run, used, table->data_end);
+    if (error)
+        return error;
+    table->data_end += (uint32_t)used;
+    table->slot = !table->slot;
+    table->generation++;
+    error = chunk_file_write_slot(file, table);
+    return error ? error : chunk_file_sync(file);
+}
+
+/* A chunk's file, of generation 1, in slot 1, with blocks 0 to count - 1. */
+static bool make_file(uint32_t count, struct chunk_file **ret_file,
+                      struct chunk_table **ret_table)
+{
+    uint64_t chunk = CHUNK;
+
+    *ret_table = chunk_table_new(CHUNK, CHUNK_SIZE);
+    return CHECK(*ret_table != NULL) &&
+           CHECK(chunk_file_create(dir, CHUNK, ret_file) == 0) &&
+           CHECK(fold(*ret_file, *ret_table, count, 1) == 0) &&
+           CHECK(chunk_dir_sync(dir, &chunk, 1) == 0);
+}
+
+static bool block_is(struct chunk_file *file, const struct chunk_table *table,
+                     uint32_t block, unsigned state)
+{
+    unsigned char expected[CACHE_BLOCK];
+
+    fill(expected, block, state);
+    memset(plain, 0xa5, sizeof(plain));
+    return chunk_file_read_block(file, table, block, plain, false) == 0 &&
+           memcmp(plain, expected, CACHE_BLOCK) == 0;
+}
+
+static int table_result(struct chunk_file *file, uint64_t generation)
+{
+    struct chunk_table *table = NULL;
+    int error = chunk_file_read_table(file, generation, &table);
+
+    CHECK((error == 0) == (table != NULL));
+    CHECK(!table || table->generation == generation);
+    chunk_table_release(table);
+    return error;
+}
+
+/* Change a byte of the chunk's file, whoever has it open. */
+static void damage(uint64_t at)
+{
+    int fd = openat(cache_fd, NAME, O_RDWR | O_CLOEXEC);
+    char byte = 0;
+
+    CHECK(pread(fd, &byte, 1, (off_t)at) == 1);
+    byte ^= 0x40;
+    CHECK(pwrite(fd, &byte, 1, (off_t)at) == 1);
+    (void)close(fd);
+}
+
+static void fail_next(unsigned kinds, const char *path_part, int error)
+{
+    struct fault_calls calls = {kinds, path_part, 1};
+
+    fault_fail(&calls, error, false, 0);
+}
+
+static size_t slot_size(void)
+{
+    return chunk_table_encoded_max(CHUNK_SIZE);
+}
+
+/* ---- the directory ------------------------------------------------------- */
+
+TEST("the directory is made when that is asked for, and only then")
+{
+    cache_fd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, false, &dir) == -ENOENT);
+    CHECK(!exists("chunk"));
+    NEED(open_dir(true));
+    CHECK(exists("chunk"));
+    chunk_dir_close(dir);
+    NEED(open_dir(true));
+    chunk_dir_close(dir);
+    NEED(open_dir(false));
+    close_dir();
+    chunk_dir_close(NULL);
+}
+
+TEST("opening the directory fails when any of its steps does, and then works")
+{
+    struct fault_calls all = {FAULT_ANY_CHANGE, NULL, 1};
+    struct chunk_file *file;
+    struct chunk_table *table;
+    unsigned long steps = 0;
+
+    NEED(open_dir(true));
+    NEED(make_file(1, &file, &table));
+    chunk_dir_close(dir);
+    do {
+        (void)close(openat(cache_fd, UNFINISHED, O_CREAT | O_WRONLY, 0600));
+        all.nth = ++steps;
+        fault_fail(&all, -EIO, false, 0);
+        dir = NULL;
+    } while (chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, true, &dir) == -EIO);
+    /* mkdir, unlink of the one left over, sync of shard, chunk, cachedir */
+    CHECK(steps == 6 && dir != NULL);
+    CHECK(!exists(UNFINISHED) && exists(NAME));
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("what an unfinished rewrite left over is gone, and nothing else is")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(1, &file, &table));
+    chunk_file_release(file);
+    chunk_table_release(table);
+    (void)close(openat(cache_fd, UNFINISHED, O_CREAT | O_WRONLY, 0600));
+    (void)close(openat(cache_fd, "chunk/note", O_CREAT | O_WRONLY, 0600));
+    chunk_dir_close(dir);
+    NEED(open_dir(false));
+    CHECK(!exists(UNFINISHED));
+    CHECK(exists("chunk/note") && exists(NAME));
+    close_dir();
+}
+
+TEST("a directory that was new is synced with the one above it, once")
+{
+    struct fault_calls count = {FAULT_SYNC, NULL, 1000};
+    uint64_t chunks[] = {CHUNK, 1, CHUNK + 1, 2, CHUNK};
+    struct chunk_file *file;
+
+    NEED(open_dir(true));
+    fault_fail(&count, -EIO, false, 0);
+    CHECK(chunk_dir_sync(dir, chunks, 0) == 0);
+    CHECK(fault_count() == 0);
+    for (size_t i = 0; i < 4; i++) {
+        NEED(chunk_file_create(dir, chunks[i], &file) == 0);
+        chunk_file_release(file);
+    }
+    CHECK(chunk_dir_sync(dir, chunks, 5) == 0);
+    CHECK(fault_count() == 3);
+    CHECK(chunk_dir_sync(dir, chunks, 5) == 0);
+    CHECK(fault_count() == 5);
+    close_dir();
+}
+
+TEST("a sync of directories that fails is told, and tried again")
+{
+    struct chunk_file *file;
+    uint64_t chunk = CHUNK;
+
+    NEED(open_dir(true));
+    NEED(chunk_file_create(dir, CHUNK, &file) == 0);
+    chunk_file_release(file);
+    fail_next(FAULT_SYNC, "/chunk/00000005", -EIO);
+    CHECK(chunk_dir_sync(dir, &chunk, 1) == -EIO);
+    fail_next(FAULT_SYNC, "/chunk", -ENOSPC); /* also of the one below it */
+    CHECK(chunk_dir_sync(dir, &chunk, 1) == -ENOSPC);
+    fault_reset();
+    struct fault_calls second = {FAULT_SYNC, "/chunk", 2};
+    fault_fail(&second, -EIO, false, 0);
+    CHECK(chunk_dir_sync(dir, &chunk, 1) == -EIO);
+    fault_fail(&second, -EIO, false, 0);
+    CHECK(chunk_dir_sync(dir, &chunk, 1) == -EIO);
+    fault_reset();
+    CHECK(chunk_dir_sync(dir, &chunk, 1) == 0);
+    fail_next(FAULT_OPEN, "/00000005", -EMFILE);
+    CHECK(chunk_dir_sync(dir, &chunk, 1) == -EMFILE);
+    close_dir();
+}
+
+/* ---- files --------------------------------------------------------------- */
+
+TEST("a chunk without file has none, may be removed, needs no directory")
+{
+    struct chunk_file *file = NULL;
+    uint64_t chunk = CHUNK;
+
+    NEED(open_dir(true));
+    CHECK(chunk_file_open(dir, CHUNK, &file) == -ENOENT && file == NULL);
+    CHECK(chunk_file_remove(dir, CHUNK) == 0);
+    CHECK(chunk_dir_sync(dir, &chunk, 1) == 0);
+    close_dir();
+}
+
+TEST("a file that is created takes the place of one left over")
+{
+    struct chunk_file *old, *new;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(2, &old, &table));
+    NEED(chunk_file_create(dir, CHUNK, &new) == 0);
+    CHECK(table_result(new, 1) == -ESTALE);
+    CHECK(table_result(old, 1) == 0);
+    CHECK(block_is(old, table, 1, 1));
+    chunk_file_release(new);
+    chunk_file_release(old);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("who has a file open can read it after its removal")
+{
+    struct chunk_file *file, *second;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(3, &file, &table));
+    CHECK(chunk_file_remove(dir, CHUNK) == 0);
+    CHECK(!exists(NAME));
+    CHECK(chunk_file_open(dir, CHUNK, &second) == -ENOENT);
+    CHECK(chunk_file_hold(file) == file);
+    chunk_file_release(file);
+    CHECK(block_is(file, table, 2, 1));
+    chunk_file_release(file);
+    chunk_file_release(NULL);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("creating, opening and removing a file tell what failed")
+{
+    struct chunk_file *file = NULL;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    fail_next(FAULT_MAKE_DIR, "/00000005", -ENOSPC);
+    CHECK(chunk_file_create(dir, CHUNK, &file) == -ENOSPC);
+    fail_next(FAULT_CREATE, NULL, -EMFILE);
+    CHECK(chunk_file_create(dir, CHUNK, &file) == -EMFILE);
+    CHECK(file == NULL);
+    fault_reset();
+    NEED(make_file(1, &file, &table));
+    chunk_file_release(file);
+    chunk_table_release(table);
+    file = NULL;
+    fail_next(FAULT_UNLINK, NULL, -EIO);
+    CHECK(chunk_file_create(dir, CHUNK, &file) == -EIO);
+    fail_next(FAULT_OPEN, NULL, -EMFILE);
+    CHECK(chunk_file_open(dir, CHUNK, &file) == -EMFILE);
+    fail_next(FAULT_UNLINK, NULL, -EIO);
+    CHECK(chunk_file_remove(dir, CHUNK) == -EIO);
+    CHECK(file == NULL && exists(NAME));
+    close_dir();
+}
+
+/* ---- slots --------------------------------------------------------------- */
+
+TEST("a file that was just created has no table of any generation")
+{
+    struct chunk_file *file;
+
+    NEED(open_dir(true));
+    NEED(chunk_file_create(dir, CHUNK, &file) == 0);
+    CHECK(table_result(file, 0) == -ESTALE);
+    CHECK(table_result(file, 1) == -ESTALE);
+    chunk_file_release(file);
+    close_dir();
+}
+
+TEST("tables are written to the slots in turn, and the last two are there")
+{
+    struct chunk_file *file, *again;
+    struct chunk_table *table, *found;
+
+    NEED(open_dir(true));
+    NEED(make_file(4, &file, &table));
+    CHECK(table_result(file, 1) == 0);
+    CHECK(table_result(file, 2) == -ESTALE);
+    NEED(fold(file, table, 2, 2) == 0);
+    CHECK(table_result(file, 1) == 0 && table_result(file, 2) == 0);
+    NEED(fold(file, table, 1, 3) == 0);
+    CHECK(table_result(file, 1) == -ESTALE);
+    CHECK(table_result(file, 2) == 0);
+    chunk_file_release(file);
+    NEED(chunk_file_open(dir, CHUNK, &again) == 0);
+    NEED(chunk_file_read_table(again, 3, &found) == 0);
+    CHECK(found->slot == 1);
+    CHECK(block_is(again, found, 0, 3) && block_is(again, found, 1, 2));
+    CHECK(block_is(again, found, 2, 1) && block_is(again, found, 3, 1));
+    chunk_table_release(found);
+    NEED(chunk_file_read_table(again, 2, &found) == 0);
+    CHECK(found->slot == 0);
+    CHECK(block_is(again, found, 0, 2) && block_is(again, found, 1, 2));
+    chunk_table_release(found);
+    chunk_table_release(table);
+    chunk_file_release(again);
+    close_dir();
+}
+
+TEST("a slot torn in any of its pages leaves the other one")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(60, &file, &table));
+    NEED(fold(file, table, 60, 2) == 0); /* slot 0 */
+    for (size_t at = 0; at < 1024; at += 100) {
+        damage(at);
+        CHECK(table_result(file, 1) == 0);
+        CHECK(table_result(file, 2) == -EBADMSG);
+        CHECK(table_result(file, 3) == -EBADMSG);
+        damage(at);
+    }
+    CHECK(table_result(file, 2) == 0);
+    damage(slot_size() + 64);
+    CHECK(table_result(file, 1) == -EBADMSG);
+    CHECK(table_result(file, 2) == 0);
+    damage(10);
+    CHECK(table_result(file, 2) == -EBADMSG);
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("a file cut short in its slots has no table, one cut behind has")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+    int fd;
+
+    NEED(open_dir(true));
+    NEED(make_file(60, &file, &table));
+    fd = openat(cache_fd, NAME, O_RDWR | O_CLOEXEC);
+    CHECK(ftruncate(fd, (off_t)(2 * slot_size())) == 0);
+    CHECK(table_result(file, 1) == 0);
+    CHECK(chunk_file_read_block(file, table, 5, plain, false) == -EBADMSG);
+    CHECK(ftruncate(fd, (off_t)slot_size() + 100) == 0);
+    CHECK(table_result(file, 1) == -EBADMSG);
+    CHECK(ftruncate(fd, 0) == 0);
+    CHECK(table_result(file, 1) == -ESTALE);
+    (void)close(fd);
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("the file of another chunk, or an object, has no table for this one")
+{
+    struct chunk_table *other = chunk_table_new(CHUNK + 1, CHUNK_SIZE);
+    struct chunk_table *larger = chunk_table_new(CHUNK, 2 * CHUNK_SIZE);
+    struct chunk_table *object = chunk_table_new(CHUNK, CHUNK_SIZE);
+    unsigned char bytes[8192];
+    struct chunk_file *file;
+    int fd;
+
+    NEED(open_dir(true));
+    NEED(chunk_file_create(dir, CHUNK, &file) == 0);
+    fd = openat(cache_fd, NAME, O_RDWR | O_CLOEXEC);
+    object->objects_count = 1;
+    object->data_end = 0;
+    CHECK(pwrite(fd, bytes, chunk_table_encode(other, bytes), 0) == 4096);
+    CHECK(table_result(file, 0) == -EBADMSG);
+    CHECK(pwrite(fd, bytes, chunk_table_encode(larger, bytes), 0) == 4096);
+    CHECK(table_result(file, 0) == -EBADMSG);
+    CHECK(pwrite(fd, bytes, chunk_table_encode(object, bytes), 0) == 4096);
+    CHECK(table_result(file, 0) == -EBADMSG);
+    (void)close(fd);
+    chunk_table_release(other);
+    chunk_table_release(larger);
+    chunk_table_release(object);
+    chunk_file_release(file);
+    close_dir();
+}
+
+TEST("a table of a later program is told, unless the other slot has it")
+{
+    struct chunk_table *table = chunk_table_new(CHUNK, CHUNK_SIZE);
+    static const char later[] = "s3btable\2\0\0\0\0\0\0\0\0\20\0\0";
+    unsigned char bytes[4096] = {0};
+    struct chunk_file *file;
+    uint32_t checksum;
+    int fd;
+
+    memcpy(bytes, later, sizeof(later));
+    checksum = crc32c(crc32c(0, bytes, 20), bytes + 24, 4096 - 24);
+    memcpy(bytes + 20, &checksum, sizeof(checksum));
+    NEED(open_dir(true));
+    NEED(chunk_file_create(dir, CHUNK, &file) == 0);
+    fd = openat(cache_fd, NAME, O_RDWR | O_CLOEXEC);
+    CHECK(pwrite(fd, bytes, 4096, 0) == 4096);
+    CHECK(table_result(file, 9) == -EPROTONOSUPPORT);
+    CHECK(pwrite(fd, "damaged", 7, (off_t)slot_size()) == 7);
+    CHECK(table_result(file, 9) == -EPROTONOSUPPORT);
+    table->slot = 1;
+    table->generation = 9;
+    CHECK(chunk_file_write_slot(file, table) == 0);
+    CHECK(table_result(file, 9) == 0);
+    (void)close(fd);
+    chunk_table_release(table);
+    chunk_file_release(file);
+    close_dir();
+}
+
+TEST("a table is read while the other slot is being written")
+{
+    struct fault_calls write = {FAULT_WRITE, NAME, 1};
+    struct chunk_file *file;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(60, &file, &table));
+    table->slot = 0;
+    table->generation = 2;
+    write.nth = 1;
+    fault_fail(&write, -EIO, false, 512); /* torn after its first sector */
+    CHECK(chunk_file_write_slot(file, table) == -EIO);
+    CHECK(table_result(file, 1) == 0);
+    CHECK(table_result(file, 2) == -EBADMSG);
+    fault_reset();
+    CHECK(chunk_file_write_slot(file, table) == 0);
+    CHECK(table_result(file, 2) == 0);
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("reading, writing and syncing tell what failed")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(2, &file, &table));
+    fail_next(FAULT_READ, NULL, -EIO);
+    CHECK(table_result(file, 1) == -EIO);
+    fail_next(FAULT_READ, NULL, -EIO);
+    CHECK(chunk_file_read_block(file, table, 0, plain, false) == -EIO);
+    fail_next(FAULT_WRITE, NULL, -ENOSPC);
+    CHECK(fold(file, table, 1, 2) == -ENOSPC);
+    fail_next(FAULT_SYNC_DATA, NULL, -EIO);
+    CHECK(chunk_file_sync(file) == -EIO);
+    fault_reset();
+    CHECK(chunk_file_sync(file) == 0);
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+/* ---- blocks -------------------------------------------------------------- */
+
+TEST("pages of a block, raw or snappy, come back one after the other")
+{
+    unsigned char stored[BLOCK_STORED_MAX], expected[CACHE_BLOCK];
+    struct chunk_file *file;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(1, &file, &table));
+    for (uint32_t i = 1; i < 9; i++) {
+        struct chunk_block *b = &table->blocks[i];
+        struct block_stored how;
+        size_t size = (i + 1) / 2 * CACHE_PAGE;
+
+        fill(expected, i, 1);
+        if (i % 2 == 0)
+            memset(expected, (int)i, sizeof(expected));
+        else
+            memmove(expected, expected + CACHE_BLOCK / 2, CACHE_BLOCK / 2);
+        block_encode(expected, size, stored, &how);
+        b->local_pages = (uint8_t)((1U << (i + 1) / 2) - 1);
+        b->codec = (uint8_t)how.codec;
+        b->stored_size = how.size;
+        b->checksum = how.checksum;
+        b->place = (uint32_t)round_up(table->data_end, CACHE_PAGE);
+        table->data_end = b->place + how.size;
+        CHECK(i % 2 == 1 || how.codec == BLOCK_SNAPPY);
+        CHECK(i % 2 == 0 || i > 3 || how.codec == BLOCK_RAW);
+        CHECK(chunk_file_write(file, stored, how.size, b->place) == 0);
+        memset(plain, 0xa5, sizeof(plain));
+        CHECK(chunk_file_read_block(file, table, i, plain, false) == 0);
+        CHECK(memcmp(plain, expected, size) == 0);
+        CHECK(size == CACHE_BLOCK || plain[size] == 0xa5);
+    }
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("a damaged block is found, and no other is touched by it")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(10, &file, &table));
+    damage(table->blocks[4].place);
+    CHECK(chunk_file_read_block(file, table, 4, plain, false) == -EBADMSG);
+    damage(table->blocks[4].place);
+    damage(table->blocks[4].place + table->blocks[4].stored_size - 1U);
+    CHECK(chunk_file_read_block(file, table, 4, plain, false) == -EBADMSG);
+    for (uint32_t i = 0; i < 10; i++)
+        CHECK(i == 4 || block_is(file, table, i, 1));
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("a block is read without waiting when it is in memory, or not at all")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+    int error;
+
+    NEED(open_dir(true));
+    NEED(make_file(1, &file, &table));
+    fail_next(FAULT_READ, NULL, -EAGAIN);
+    CHECK(chunk_file_read_block(file, table, 0, plain, true) == -EAGAIN);
+    fault_reset();
+    /* tmpfs cannot tell what it holds; others have just been written to. */
+    error = chunk_file_read_block(file, table, 0, plain, true);
+    CHECK(error == 0 || error == -EAGAIN);
+    CHECK(block_is(file, table, 0, 1));
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+/* ---- rewrite ------------------------------------------------------------- */
+
+TEST("a rewritten file has all blocks, their generation and no dead space")
+{
+    struct chunk_file *file, *new, *named;
+    struct chunk_table *table, *packed, *found;
+    uint64_t size = 0;
+    struct stat status;
+
+    NEED(open_dir(true));
+    NEED(make_file(64, &file, &table));
+    for (unsigned state = 2; state < 6; state++)
+        NEED(fold(file, table, 64, state) == 0);
+    NEED(fold(file, table, 1, 6) == 0);
+    table->blocks[9].local_pages = 0;
+    table->blocks[10].base = BASE_ZERO;
+    table->blocks[11].damaged_pages = 3;
+    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    CHECK(packed->generation == table->generation && packed->slot == 0);
+    CHECK(packed->data_end - chunk_file_data_start(CHUNK_SIZE) ==
+          round_up(chunk_table_live_bytes(table), CACHE_PAGE));
+    NEED(chunk_file_open(dir, CHUNK, &named) == 0);
+    NEED(chunk_file_read_table(named, table->generation, &found) == 0);
+    for (uint32_t i = 0; i < 64; i++) {
+        if (i != 9)
+            CHECK(block_is(new, packed, i, i == 0 ? 6 : 5) &&
+                  block_is(named, found, i, i == 0 ? 6 : 5));
+        CHECK(found->blocks[i].base == table->blocks[i].base &&
+              found->blocks[i].damaged_pages == table->blocks[i].damaged_pages);
+    }
+    CHECK(found->blocks[9].local_pages == 0);
+    /* The old one is as it was for those who hold it. */
+    CHECK(block_is(file, table, 63, 5));
+    CHECK(fstatat(cache_fd, NAME, &status, 0) == 0);
+    size = (uint64_t)status.st_size;
+    CHECK(size <= packed->data_end);
+    CHECK(!exists(UNFINISHED));
+    /* It is written to as any other. */
+    NEED(fold(new, packed, 2, 7) == 0);
+    CHECK(packed->slot == 1 && table_result(named, packed->generation) == 0);
+    CHECK(block_is(named, packed, 1, 7) && block_is(named, packed, 2, 5));
+    CHECK(table_result(named, table->generation) == 0);
+    chunk_file_release(file);
+    chunk_file_release(new);
+    chunk_file_release(named);
+    chunk_table_release(table);
+    chunk_table_release(packed);
+    chunk_table_release(found);
+    close_dir();
+}
+
+TEST("a bad block is lost in a rewrite, but not what an object has too")
+{
+    struct chunk_file *file, *new;
+    struct chunk_table *table, *packed;
+
+    NEED(open_dir(true));
+    NEED(make_file(6, &file, &table));
+    table->objects_count = 1;
+    table->objects[0].table_size = 4096;
+    for (uint32_t i = 2; i < 5; i++) {
+        table->blocks[i].base = BASE_OBJECT;
+        table->blocks[i].object_size = CACHE_BLOCK;
+        table->blocks[i].object_place = 4096;
+    }
+    table->blocks[3].local_pages = 1; /* newer than the object */
+    table->blocks[3].codec = BLOCK_RAW;
+    table->blocks[3].stored_size = CACHE_PAGE;
+    for (uint32_t i = 1; i < 4; i++)
+        damage(table->blocks[i].place);
+    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    CHECK(block_is(new, packed, 0, 1) && block_is(new, packed, 5, 1));
+    CHECK(packed->blocks[1].local_pages == 0);
+    CHECK(packed->blocks[1].damaged_pages == ALL_PAGES);
+    CHECK(packed->blocks[2].local_pages == 0);
+    CHECK(packed->blocks[2].damaged_pages == 0);
+    CHECK(packed->blocks[2].base == BASE_OBJECT);
+    CHECK(packed->blocks[3].local_pages == 0);
+    CHECK(packed->blocks[3].damaged_pages == 1);
+    CHECK(packed->blocks[4].local_pages == ALL_PAGES);
+    CHECK(block_is(new, packed, 4, 1));
+    CHECK(table_result(new, 1) == 0);
+    chunk_file_release(file);
+    chunk_file_release(new);
+    chunk_table_release(table);
+    chunk_table_release(packed);
+    close_dir();
+}
+
+TEST("a rewrite that fails at any step leaves the old file to be used")
+{
+    struct fault_calls all = {FAULT_ANY_CHANGE | FAULT_READ, NULL, 1};
+    struct chunk_file *file, *new = NULL, *named;
+    struct chunk_table *table, *packed = NULL;
+    unsigned long last = 0;
+    int error = -EIO;
+
+    NEED(open_dir(true));
+    NEED(make_file(4, &file, &table));
+    while (error == -EIO) {
+        all.nth = ++last;
+        fault_fail(&all, -EIO, false, 4096);
+        error = chunk_file_rewrite(dir, file, table, &new, &packed);
+        fault_reset();
+        if (!CHECK(error == 0 || error == -EIO) || error == 0)
+            break;
+        CHECK(new == NULL &&packed == NULL);
+        CHECK(!exists(UNFINISHED));
+        NEED(chunk_file_open(dir, CHUNK, &named) == 0);
+        CHECK(table_result(named, 1) == 0 && block_is(file, table, 3, 1));
+        chunk_file_release(named);
+        /* unlink, create, 4 reads, blocks, table, sync, rename; then: */
+        if (last == 11)
+            break;
+        CHECK(chunk_file_sync(file) == 0);
+        CHECK(chunk_file_write(file, "x", 1, 1 << 20) == 0);
+    }
+    CHECK(last == 11);
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("when nobody knows which file has the name nothing is written any more")
+{
+    struct chunk_file *file, *new = NULL, *named;
+    struct chunk_table *table, *packed = NULL;
+
+    NEED(open_dir(true));
+    NEED(make_file(4, &file, &table));
+    fail_next(FAULT_SYNC, "/00000005", -EIO);
+    CHECK(chunk_file_rewrite(dir, file, table, &new, &packed) == -EIO);
+    CHECK(new == NULL &&packed == NULL);
+    fault_reset();
+    CHECK(fold(file, table, 1, 2) == -EIO);
+    CHECK(chunk_file_write_slot(file, table) == -EIO);
+    NEED(chunk_file_open(dir, CHUNK, &named) == 0);
+    CHECK(fold(named, table, 1, 2) == -EIO);
+    CHECK(chunk_file_rewrite(dir, file, table, &new, &packed) == -EIO);
+    CHECK(table_result(file, 1) == 0 && table_result(named, 1) == 0);
+    chunk_file_release(file);
+    chunk_file_release(named);
+    chunk_table_release(table);
+    chunk_dir_close(dir);
+
+    /* Opened again, the directories are synced, and all goes on. */
+    NEED(open_dir(false));
+    NEED(chunk_file_open(dir, CHUNK, &named) == 0);
+    NEED(chunk_file_read_table(named, 1, &table) == 0);
+    CHECK(fold(named, table, 1, 2) == 0);
+    CHECK(table_result(named, 2) == 0 && block_is(named, table, 0, 2));
+    chunk_file_release(named);
+    chunk_table_release(table);
+    close_dir();
+}
+
+TEST("an object's own block that cannot be read is given up in a rewrite")
+{
+    struct fault_calls second = {FAULT_READ, NULL, 2};
+    struct chunk_file *file, *new;
+    struct chunk_table *table, *packed;
+
+    NEED(open_dir(true));
+    NEED(make_file(2, &file, &table));
+    table->objects_count = 1;
+    table->objects[0].table_size = 4096;
+    table->blocks[1].base = BASE_OBJECT;
+    table->blocks[1].object_size = CACHE_BLOCK;
+    table->blocks[1].object_place = 4096;
+    fault_fail(&second, -EIO, false, 0);
+    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    CHECK(block_is(new, packed, 0, 1));
+    CHECK(packed->blocks[1].local_pages == 0);
+    CHECK(packed->blocks[1].damaged_pages == 0);
+    chunk_file_release(file);
+    chunk_file_release(new);
+    chunk_table_release(table);
+    chunk_table_release(packed);
+    close_dir();
+}
+
+/* ---- many at once -------------------------------------------------------- */
+
+struct maker {
+    pthread_t thread;
+    uint64_t first;
+};
+
+static void *make_files(void *argument)
+{
+    const struct maker *maker = argument;
+
+    for (uint64_t i = 0; i < 64; i++) {
+        uint64_t chunk = maker->first + i * 4096;
+        struct chunk_file *file;
+
+        if (!CHECK(chunk_file_create(dir, chunk, &file) == 0))
+            continue;
+        CHECK(chunk_dir_sync(dir, &chunk, 1) == 0);
+        chunk_file_release(file);
+    }
+    return NULL;
+}
+
+TEST("threads that create files in the same new directories agree")
+{
+    struct maker makers[4];
+    struct chunk_file *file;
+
+    NEED(open_dir(true));
+    for (unsigned i = 0; i < 4; i++) {
+        makers[i].first = i;
+        NEED(pthread_create(&makers[i].thread, NULL, make_files, &makers[i]) ==
+             0);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(pthread_join(makers[i].thread, NULL) == 0);
+    for (uint64_t i = 0; i < 64; i++) {
+        for (uint64_t k = 0; k < 4; k++) {
+            if (CHECK(chunk_file_open(dir, k + i * 4096, &file) == 0))
+                chunk_file_release(file);
+        }
+    }
+    close_dir();
+}
