@@ -21,6 +21,8 @@ enum {
     LIMIT_SECONDS = 10,
 };
 
+static const char JOURNAL_SOCKET[] = "/run/systemd/journal/socket";
+
 static const struct {
     const char *name;
     int priority; /* of syslog and the journal */
@@ -63,6 +65,9 @@ void log_open(const char *name, enum log_target target, enum log_level level)
     program_name = name;
     to_journal = target == LOG_TARGET_JOURNAL ||
                  (target == LOG_TARGET_AUTO && stderr_is_journal());
+    /* Without a journal sd_journal_send says nothing, and returns 0. */
+    if (to_journal && access(JOURNAL_SOCKET, W_OK) != 0)
+        to_journal = false;
     log_set_level(level);
 }
 

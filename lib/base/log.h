@@ -21,7 +21,7 @@ enum log_level {
 enum log_target {
     LOG_TARGET_AUTO,    /* the journal if stderr leads there, else stderr */
     LOG_TARGET_STDERR,  /* "name: level: message" lines */
-    LOG_TARGET_JOURNAL, /* systemd's journal, with PRIORITY */
+    LOG_TARGET_JOURNAL, /* systemd's journal; without one, stderr */
 };
 
 /*
