@@ -341,7 +341,7 @@ static int fold_run(struct destage *destage, const struct page_run *run)
             error = keep_zeros(destage, from, part_end);
         if (error == 0)
             page_index_drop_run(fold->index, from, part_end - from,
-                                run->hole);
+                                run->hole, run->latest);
         else
             failed = error;
         from = part_end;
