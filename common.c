@@ -22,11 +22,10 @@
 
 /* ---- options ------------------------------------------------------------- */
 
-enum long_option { OPTION_SINGLE = 256, OPTION_SETTINGS };
+enum long_option { OPTION_SINGLE = 256 };
 
 static const struct option long_options[] = {
     {"single", no_argument, NULL, OPTION_SINGLE},
-    {"settings", no_argument, NULL, OPTION_SETTINGS},
     {NULL, 0, NULL, 0},
 };
 
@@ -55,9 +54,6 @@ int common_parse_options(const struct common_program *program, int argc,
             break;
         case OPTION_SINGLE:
             options.single = true;
-            break;
-        case OPTION_SETTINGS:
-            options.show_settings = true;
             break;
         case 'h':
             printf("usage: %s", program->usage);
@@ -117,15 +113,6 @@ void common_check_directories(const struct config *config)
         check_directory("cachedir", config->devices[i].cachedir);
         check_directory("journal", config->devices[i].journal);
     }
-}
-
-void common_print_settings(void)
-{
-    struct config_description d;
-
-    for (size_t i = 0; config_describe(i, &d); i++)
-        printf("%s\t%s\t%s\t%s\t%s\n", d.name, d.scope, d.initial, d.allowed,
-               d.help);
 }
 
 /* ---- process ------------------------------------------------------------- */

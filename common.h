@@ -45,7 +45,6 @@ struct common_options {
     const char *pid_path; /* -p, or NULL */
     bool check_only;      /* -t */
     bool single;          /* --single */
-    bool show_settings;   /* --settings */
 };
 
 /*
@@ -71,10 +70,6 @@ int common_load_config(const struct common_program *program, const char *path,
  * mistake of the file, but what a start would fail by.
  */
 void common_check_directories(const struct config *config);
-
-/* Print the table of settings: tab-separated name, scope, default, what is
- * allowed, what it is. */
-void common_print_settings(void);
 
 /* ---- process ------------------------------------------------------------- */
 

@@ -45,14 +45,13 @@ static const struct common_program program = {
     .name = "s3blkdevd",
     .usage =
         "s3blkdevd [-c FILE] [-p FILE] [-t] [--single]\n"
-        "       s3blkdevd -h | -V | --settings\n"
+        "       s3blkdevd -h | -V\n"
         "\n"
-        "  -c FILE     the configuration, instead of " COMMON_CONFIG_PATH "\n"
-        "  -p FILE     go into the background, and write the pid there\n"
-        "  -t          only check the configuration\n"
-        "  --single    serve one connection, on standard input\n"
-        "  --settings  show all settings with their defaults\n"
-        "  -h, -V      show this help; show the version\n",
+        "  -c FILE   the configuration, instead of " COMMON_CONFIG_PATH "\n"
+        "  -p FILE   go into the background, and write the pid there\n"
+        "  -t        only check the configuration\n"
+        "  --single  serve one connection, on standard input\n"
+        "  -h, -V    show this help; show the version\n",
     .letters = "c:p:hVt",
 };
 
@@ -459,10 +458,6 @@ int main(int argc, char **argv)
 
     if (code != COMMON_GO_ON)
         return code;
-    if (daemon.options.show_settings) {
-        common_print_settings();
-        return COMMON_OK;
-    }
     code = common_load_config(&program, daemon.options.config_path,
                               &daemon.config);
     if (code != COMMON_GO_ON)

@@ -2,9 +2,9 @@
 /*
  * config - the table of settings, and the file that sets them.
  *
- * One row of the table for each setting makes the parser, the checks and
- * what "s3blkdevd --settings" prints, by which a test keeps
- * s3blkdev.conf.dist and the manual page equal to it.
+ * One row of the table for each setting makes the parser and the checks, and
+ * describes itself, by which a check keeps s3blkdev.conf.dist and the manual
+ * page equal to it.
  *
  * A file has lines "name value" and sections "[device]", each up to the next;
  * a setting that is not one of a device is global wherever it stands.  # and
