@@ -58,12 +58,6 @@ static ssize_t plain_send(struct stream *stream, const struct iovec *pieces,
     }
 }
 
-static bool plain_has_received(const struct stream *stream)
-{
-    (void)stream;
-    return false;
-}
-
 static int plain_finish(struct stream *stream, uint64_t deadline_ns)
 {
     (void)deadline_ns;
@@ -79,7 +73,6 @@ static void plain_close(struct stream *stream)
 static const struct stream_functions plain_functions = {
     .receive = plain_receive,
     .send = plain_send,
-    .has_received = plain_has_received,
     .finish = plain_finish,
     .close = plain_close,
 };
@@ -145,11 +138,6 @@ int stream_send_all(struct stream *stream, const void *data, size_t len,
     return 0;
 }
 
-bool stream_has_received(const struct stream *stream)
-{
-    return stream->functions->has_received(stream);
-}
-
 int stream_finish(struct stream *stream, uint64_t deadline_ns)
 {
     return stream->functions->finish(stream, deadline_ns);
@@ -182,19 +170,25 @@ static int timeout_ms(uint64_t deadline_ns)
     return left_ms < 60000 ? (int)left_ms : 60000;
 }
 
+int stream_wait_fds(struct pollfd polled[], size_t count,
+                    uint64_t deadline_ns)
+{
+    for (;;) {
+        int timeout = timeout_ms(deadline_ns);
+        int ready = poll(polled, count, timeout);
+
+        if (ready > 0)
+            return 0;
+        if (ready < 0 && errno != EINTR)
+            return -errno;
+        if (ready == 0 && timeout == 0)
+            return deadline_ns == STREAM_NOW ? -EAGAIN : -ETIMEDOUT;
+    }
+}
+
 int stream_wait_fd(int fd, short events, uint64_t deadline_ns)
 {
     struct pollfd polled = {.fd = fd, .events = events};
 
-    for (;;) {
-        int timeout = timeout_ms(deadline_ns);
-        int count = poll(&polled, 1, timeout);
-
-        if (count > 0)
-            return 0;
-        if (count < 0 && errno != EINTR)
-            return -errno;
-        if (count == 0 && timeout == 0)
-            return deadline_ns == STREAM_NOW ? -EAGAIN : -ETIMEDOUT;
-    }
+    return stream_wait_fds(&polled, 1, deadline_ns);
 }

@@ -4,7 +4,9 @@
  * struct of functions.
  *
  * Used by servers and clients alike.  A deadline is a moment of
- * clock_monotonic_ns(), or one of STREAM_NOW and STREAM_FOREVER.
+ * clock_monotonic_ns(), or one of STREAM_NOW and STREAM_FOREVER.  Over TLS the
+ * socket may have nothing to read while the stream has: poll it only after a
+ * receive returned -EAGAIN.
  *
  * Threads: one receives, and one sends, at a time; over TLS both must be the
  * same thread (stream->one_thread).  stream_shutdown may be called by any.
@@ -12,6 +14,7 @@
 #ifndef BASE_STREAM_H
 #define BASE_STREAM_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,7 +34,6 @@ struct stream_functions {
                        uint64_t deadline_ns);
     ssize_t (*send)(struct stream *stream, const struct iovec *pieces,
                     size_t count, uint64_t deadline_ns);
-    bool (*has_received)(const struct stream *stream);
     int (*finish)(struct stream *stream, uint64_t deadline_ns);
     void (*close)(struct stream *stream);
 };
@@ -74,9 +76,6 @@ ssize_t stream_send(struct stream *stream, const struct iovec *pieces,
 int stream_send_all(struct stream *stream, const void *data, size_t len,
                     uint64_t deadline_ns);
 
-/* Whether a receive would return without the socket being readable. */
-bool stream_has_received(const struct stream *stream);
-
 /*
  * Tell the peer that nothing more will be sent, by TLS's own words and by
  * shutdown(2).  0, or why the peer may not have heard it.
@@ -90,9 +89,14 @@ void stream_shutdown(struct stream *stream);
 void stream_close(struct stream *stream);
 
 /*
- * Wait until the descriptor is ready for events (of poll(2)).  0, or
- * -ETIMEDOUT past the deadline; STREAM_NOW only asks (-EAGAIN).
+ * Wait until one of the descriptors is ready (see poll(2), which fills in the
+ * revents).  0, or -ETIMEDOUT past the deadline; STREAM_NOW only asks
+ * (-EAGAIN).
  */
+int stream_wait_fds(struct pollfd polled[], size_t count,
+                    uint64_t deadline_ns);
+
+/* The same for one descriptor and these events. */
 int stream_wait_fd(int fd, short events, uint64_t deadline_ns);
 
 #endif

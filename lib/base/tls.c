@@ -360,13 +360,6 @@ static ssize_t tls_send(struct stream *stream, const struct iovec *pieces,
     return total;
 }
 
-static bool tls_has_received(const struct stream *stream)
-{
-    const struct tls_stream *tls = (const struct tls_stream *)stream;
-
-    return gnutls_record_check_pending(tls->session) > 0;
-}
-
 static int tls_finish(struct stream *stream, uint64_t deadline_ns)
 {
     struct tls_stream *tls = tls_stream_of(stream);
@@ -395,7 +388,6 @@ static void tls_close(struct stream *stream)
 static const struct stream_functions tls_functions = {
     .receive = tls_receive,
     .send = tls_send,
-    .has_received = tls_has_received,
     .finish = tls_finish,
     .close = tls_close,
 };

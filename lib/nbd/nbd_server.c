@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A connection is in the server's list from before its thread starts until
+ * its socket is about to be closed; so whoever holds the lock may use the
+ * descriptors of all that are in the list.  Whoever needs a connection longer
+ * than that counts as one of its holders, and it waits for them.
+ *
+ * A client that is gone, or what can be known of it:  Before a connection
+ * enters transmission, every other connection of its export is asked whether
+ * its peer has hung up.  If so, what it sent and has no place in the journal
+ * yet is dropped, and the rest is waited for.  A client that closed only its
+ * own direction (of TCP, one that died looks the same) is given time to be
+ * served to the end.  Not known is what a network has cut off: such a peer's
+ * requests, already received or still on their way, may take effect after
+ * those of a client that came later.  Only the end of its connection, by the
+ * probes of net_prepare, makes an end of that.
+ */
+#include "nbd/nbd_server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/net.h"
+#include "base/stream.h"
+#include "cache/device.h"
+#include "nbd/nbd_handshake.h"
+#include "nbd/nbd_memory.h"
+#include "nbd/nbd_transmission.h"
+#include "nbd/nbd_wire.h"
+
+enum {
+    DRAIN_MS = 30000,   /* for the last replies of a client that leaves */
+    STALL_MS = 30000,   /* without progress while others need the memory */
+    LEAVE_MS = 10000,   /* for others to leave before a connection enters */
+    NO_MEANS_MS = 100,  /* between attempts when there are no descriptors */
+    MEMORY_MIN = 64 << 20, /* of an export: one request of any length */
+    PEER_NAME_MAX = 80,
+};
+
+struct connection {
+    struct nbd_server *server;
+    struct connection *next;
+    struct stream *stream;
+    int fd; /* of the stream: to poll and to shut down */
+    pthread_t thread;
+    bool has_thread; /* else it is served by its caller's */
+    char peer[PEER_NAME_MAX];
+    /* Under the server's lock. */
+    const struct nbd_export *export;        /* since it was chosen */
+    struct nbd_transmission *transmission;  /* since it entered */
+    unsigned holders;
+    bool is_ended;
+};
+
+struct listener {
+    struct nbd_server *server;
+    struct listener *next;
+    pthread_t thread;
+    int fd;
+};
+
+struct nbd_server {
+    struct nbd_server_options options;
+    struct nbd_memory **memories; /* one an export */
+    struct nbd_counters counters;
+    int stop_fd; /* readable, for all listeners, once it stops */
+    atomic_bool is_stopping; /* also changed under the lock */
+
+    struct mutex lock;
+    struct condition changed; /* a connection ended, or lost a holder */
+    struct connection *connections GUARDED_BY(lock);
+    struct connection *finished GUARDED_BY(lock); /* threads to join */
+    struct listener *listeners GUARDED_BY(lock);
+    size_t connections_count GUARDED_BY(lock);
+    uint64_t connections_total GUARDED_BY(lock);
+    uint64_t connections_refused GUARDED_BY(lock);
+};
+
+static uint64_t deadline_after_ms(unsigned ms)
+{
+    return clock_monotonic_ns() + (uint64_t)ms * 1000000U;
+}
+
+/* ---- start -------------------------------------------------------------- */
+
+static bool exports_are_valid(const struct nbd_server_options *options)
+{
+    if (options->exports_count == 0)
+        return false;
+    for (size_t i = 0; i < options->exports_count; i++) {
+        const char *name = options->exports[i].name;
+
+        if (!nbd_string_is_valid((struct nbd_string){name, strlen(name)}))
+            return false;
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(name, options->exports[j].name) == 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+static int memories_new(struct nbd_server *server)
+{
+    size_t count = server->options.exports_count;
+    size_t share = server->options.memory_max / count;
+    int error = 0;
+
+    if (share < MEMORY_MIN)
+        share = MEMORY_MIN;
+    server->memories = calloc(count, sizeof(struct nbd_memory *));
+    if (!server->memories)
+        return -ENOMEM;
+    for (size_t i = 0; i < count && error == 0; i++)
+        error = nbd_memory_new(share, &server->memories[i]);
+    return error;
+}
+
+int nbd_server_start(const struct nbd_server_options *options,
+                     struct nbd_server **ret_server)
+{
+    struct nbd_server *server;
+    int error;
+
+    if (!exports_are_valid(options) || (options->tls_required && !options->tls))
+        return -EINVAL;
+    server = calloc(1, sizeof(*server));
+    if (!server)
+        return -ENOMEM;
+    server->options = *options;
+    if (server->options.max_connections == 0)
+        server->options.max_connections = NBD_SERVER_MAX_CONNECTIONS;
+    if (server->options.handshake_timeout_ms == 0)
+        server->options.handshake_timeout_ms = NBD_SERVER_HANDSHAKE_MS;
+    if (server->options.memory_max == 0)
+        server->options.memory_max = NBD_SERVER_MEMORY_MAX;
+    mutex_init(&server->lock);
+    condition_init(&server->changed);
+    server->stop_fd = eventfd(0, EFD_CLOEXEC);
+    error = server->stop_fd < 0 ? -errno : memories_new(server);
+    if (error < 0) {
+        nbd_server_free(server);
+        return error;
+    }
+    *ret_server = server;
+    return 0;
+}
+
+void nbd_server_free(struct nbd_server *server)
+{
+    if (!server)
+        return;
+    assert(!server->connections && !server->listeners && !server->finished);
+    for (size_t i = 0;
+         server->memories && i < server->options.exports_count; i++)
+        nbd_memory_free(server->memories[i]);
+    free(server->memories);
+    if (server->stop_fd >= 0)
+        (void)close(server->stop_fd);
+    condition_done(&server->changed);
+    mutex_done(&server->lock);
+    free(server);
+}
+
+/* ---- entering transmission ---------------------------------------------- */
+
+enum peer_state { PEER_PRESENT, PEER_HALF_CLOSED, PEER_GONE };
+
+/* Under the server's lock, which keeps the descriptor open. */
+static enum peer_state peer_state(const struct connection *connection)
+{
+    struct pollfd polled = {.fd = connection->fd, .events = POLLRDHUP};
+
+    if (poll(&polled, 1, 0) <= 0)
+        return PEER_PRESENT;
+    if (nbd_transmission_is_leaving(connection->transmission))
+        return PEER_HALF_CLOSED;
+    return (polled.revents & (POLLHUP | POLLERR)) != 0 ? PEER_GONE
+                                                       : PEER_HALF_CLOSED;
+}
+
+static void release_locked(struct nbd_server *server,
+                           struct connection *connection)
+    REQUIRES(server->lock)
+{
+    connection->holders--;
+    condition_broadcast(&server->changed);
+}
+
+/* Find, and hold, another connection of the export whose peer is so. */
+static struct connection *hold_other_locked(struct nbd_server *server,
+                                            const struct connection *self,
+                                            enum peer_state state)
+    REQUIRES(server->lock)
+{
+    for (struct connection *other = server->connections; other;
+         other = other->next) {
+        if (other != self && other->export == self->export &&
+            other->transmission && !other->is_ended &&
+            peer_state(other) == state) {
+            other->holders++;
+            return other;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * Make an end of another connection whose client is gone, and wait until
+ * nothing of it can change the device.  Takes over the caller's hold.
+ */
+static int expel(struct nbd_server *server, struct connection *other,
+                 uint64_t deadline_ns)
+{
+    int error;
+
+    log_info("%s: the client %s is gone", other->export->name, other->peer);
+    nbd_transmission_drop(other->transmission);
+    device_expel(other->export->device);
+    error = nbd_transmission_wait_writes(other->transmission, deadline_ns);
+    mutex_lock(&server->lock);
+    other->is_ended = true; /* as far as the next who enters is concerned */
+    release_locked(server, other);
+    mutex_unlock(&server->lock);
+    return error;
+}
+
+/*
+ * Wait for a connection that nothing more comes from to be served to the end;
+ * past the deadline it counts as gone.
+ */
+static int outlive(struct nbd_server *server, struct connection *other,
+                   uint64_t deadline_ns)
+{
+    bool is_in_time = true;
+
+    mutex_lock(&server->lock);
+    while (!other->is_ended && !atomic_load(&server->is_stopping) &&
+           is_in_time)
+        is_in_time = condition_wait_until(&server->changed, &server->lock,
+                                          deadline_ns);
+    if (other->is_ended || atomic_load(&server->is_stopping)) {
+        release_locked(server, other);
+        mutex_unlock(&server->lock);
+        return 0;
+    }
+    mutex_unlock(&server->lock);
+    return expel(server, other, deadline_after_ms(LEAVE_MS));
+}
+
+/* Let the connection's requests begin, after those of who is gone. */
+static int enter(struct connection *self, struct nbd_transmission *transmission)
+{
+    struct nbd_server *server = self->server;
+    uint64_t deadline_ns = deadline_after_ms(LEAVE_MS);
+    int error = 0;
+
+    mutex_lock(&server->lock);
+    while (error == 0 && !atomic_load(&server->is_stopping)) {
+        struct connection *other =
+            hold_other_locked(server, self, PEER_GONE);
+        bool is_gone = other != NULL;
+
+        if (!other)
+            other = hold_other_locked(server, self, PEER_HALF_CLOSED);
+        if (!other) {
+            self->transmission = transmission;
+            break;
+        }
+        mutex_unlock(&server->lock);
+        error = is_gone ? expel(server, other, deadline_ns)
+                        : outlive(server, other, deadline_ns);
+        mutex_lock(&server->lock);
+    }
+    if (error == 0 && !self->transmission)
+        error = -ESHUTDOWN;
+    mutex_unlock(&server->lock);
+    if (error == -ETIMEDOUT)
+        log_warning("%s: %s is refused: writes of a client that is gone do "
+                    "not end", self->export->name, self->peer);
+    return error;
+}
+
+/* ---- one connection ----------------------------------------------------- */
+
+static void transmit(struct connection *connection,
+                     const struct nbd_session *session)
+{
+    struct nbd_server *server = connection->server;
+    size_t index = (size_t)(session->export - server->options.exports);
+    const struct nbd_transmission_options options = {
+        .stream = connection->stream,
+        .session = *session,
+        .memory = server->memories[index],
+        .counters = &server->counters,
+        .drain_ms = DRAIN_MS,
+        .stall_ms = STALL_MS,
+    };
+    struct nbd_transmission *transmission = NULL;
+    int error = nbd_transmission_new(&options, &transmission);
+
+    mutex_lock(&server->lock);
+    connection->export = session->export;
+    mutex_unlock(&server->lock);
+    if (error == 0)
+        error = enter(connection, transmission);
+    if (error == 0) {
+        log_debug("%s: %s enters", session->export->name, connection->peer);
+        nbd_transmission_run(transmission);
+        log_debug("%s: %s has left", session->export->name, connection->peer);
+    }
+    mutex_lock(&server->lock);
+    connection->is_ended = true;
+    condition_broadcast(&server->changed);
+    while (connection->holders > 0)
+        condition_wait(&server->changed, &server->lock);
+    connection->transmission = NULL;
+    mutex_unlock(&server->lock);
+    nbd_transmission_free(transmission);
+}
+
+/* Take the connection out of the list; its descriptor is nobody's then. */
+static void unlist_locked(struct nbd_server *server,
+                          const struct connection *connection)
+    REQUIRES(server->lock)
+{
+    struct connection **at = &server->connections;
+
+    while (*at != connection)
+        at = &(*at)->next;
+    *at = connection->next;
+}
+
+/* From the greeting to the close of the socket. */
+static void serve(struct connection *connection)
+{
+    struct nbd_server *server = connection->server;
+    const struct nbd_handshake_options options = {
+        .exports = server->options.exports,
+        .exports_count = server->options.exports_count,
+        .tls = server->options.tls,
+        .tls_required = server->options.tls_required,
+        .stopping = &server->is_stopping,
+        .deadline_ns = deadline_after_ms(server->options.handshake_timeout_ms),
+    };
+    struct nbd_session session;
+    int error = nbd_handshake(&options, &connection->stream, &session);
+
+    if (error == 0)
+        transmit(connection, &session);
+    else
+        log_debug("%s: handshake ended: %s", connection->peer,
+                  log_errno(error));
+    mutex_lock(&server->lock);
+    unlist_locked(server, connection);
+    mutex_unlock(&server->lock);
+    stream_close(connection->stream);
+    mutex_lock(&server->lock);
+    server->connections_count--;
+    if (connection->has_thread) {
+        connection->next = server->finished;
+        server->finished = connection;
+    }
+    condition_broadcast(&server->changed);
+    mutex_unlock(&server->lock);
+}
+
+/*
+ * Enter a connected socket into the list, or close it: -ESHUTDOWN, -EBUSY,
+ * -ENOMEM.
+ */
+static int admit(struct nbd_server *server, int fd, bool has_thread,
+                 struct connection **ret_connection)
+{
+    struct connection *connection = calloc(1, sizeof(*connection));
+    int error;
+
+    if (!connection) {
+        (void)close(fd);
+        return -ENOMEM;
+    }
+    connection->server = server;
+    connection->fd = fd;
+    connection->has_thread = has_thread;
+    net_peer_name(fd, connection->peer, sizeof(connection->peer));
+    error = stream_open(fd, &connection->stream);
+    if (error < 0) {
+        free(connection);
+        return error;
+    }
+    mutex_lock(&server->lock);
+    if (atomic_load(&server->is_stopping)) {
+        error = -ESHUTDOWN;
+    } else if (server->connections_count >= server->options.max_connections) {
+        error = -EBUSY;
+        server->connections_refused++;
+    } else {
+        server->connections_total++;
+        server->connections_count++;
+        connection->next = server->connections;
+        server->connections = connection;
+    }
+    mutex_unlock(&server->lock);
+    if (error < 0) {
+        stream_close(connection->stream);
+        free(connection);
+        return error;
+    }
+    *ret_connection = connection;
+    return 0;
+}
+
+int nbd_server_serve(struct nbd_server *server, int fd)
+{
+    struct connection *connection;
+    int error;
+
+    net_prepare(fd);
+    error = admit(server, fd, false, &connection);
+    if (error < 0)
+        return error;
+    serve(connection);
+    free(connection);
+    return 0;
+}
+
+/* ---- threads ------------------------------------------------------------ */
+
+/* Start a thread that no signal is delivered to. */
+static int start_thread(pthread_t *ret_thread, const char *name,
+                        void *(*run)(void *), void *argument)
+{
+    sigset_t all, before;
+    int error;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(ret_thread, NULL, run, argument);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        return -error;
+    (void)pthread_setname_np(*ret_thread, name);
+    return 0;
+}
+
+static void *connection_thread(void *argument)
+{
+    serve(argument);
+    return NULL;
+}
+
+/* Join the threads of connections that have ended. */
+static void join_finished(struct nbd_server *server)
+{
+    struct connection *finished;
+
+    mutex_lock(&server->lock);
+    finished = server->finished;
+    server->finished = NULL;
+    mutex_unlock(&server->lock);
+    while (finished) {
+        struct connection *connection = finished;
+
+        finished = connection->next;
+        (void)pthread_join(connection->thread, NULL);
+        free(connection);
+    }
+}
+
+static void log_refusal(const char *why)
+{
+    static struct log_limit limit;
+    uint64_t left_out;
+
+    if (log_limit_allows(&limit, &left_out))
+        log_warning("a connection is refused: %s (%llu more not shown)", why,
+                    (unsigned long long)left_out);
+}
+
+/* Give an accepted socket a thread, or close it. */
+static void start_connection(struct nbd_server *server, int fd)
+{
+    struct connection *connection;
+    int error = admit(server, fd, true, &connection);
+
+    if (error == -EBUSY)
+        log_refusal("there are as many as maxconnections allows");
+    if (error < 0)
+        return;
+    /* Under the lock, so that nobody joins a thread not yet known. */
+    mutex_lock(&server->lock);
+    error = start_thread(&connection->thread, "nbd-connection",
+                         connection_thread, connection);
+    if (error < 0) {
+        unlist_locked(server, connection);
+        server->connections_count--;
+        condition_broadcast(&server->changed);
+    }
+    mutex_unlock(&server->lock);
+    if (error < 0) {
+        log_refusal(log_errno(error));
+        stream_close(connection->stream);
+        free(connection);
+    }
+}
+
+static void *listener_thread(void *argument)
+{
+    struct listener *listener = argument;
+    struct nbd_server *server = listener->server;
+    struct pollfd polled[2] = {
+        {.fd = server->stop_fd, .events = POLLIN},
+        {.fd = listener->fd, .events = POLLIN},
+    };
+
+    while (!atomic_load(&server->is_stopping)) {
+        int fd;
+
+        if (poll(polled, 2, -1) < 0 || polled[0].revents != 0)
+            continue;
+        join_finished(server);
+        fd = net_accept(listener->fd);
+        if (fd >= 0) {
+            start_connection(server, fd);
+        } else if (fd != -EAGAIN) {
+            /* The connection stays where it is until there are means. */
+            log_refusal(log_errno(fd));
+            (void)poll(polled, 1, NO_MEANS_MS);
+        }
+    }
+    return NULL;
+}
+
+int nbd_server_listen(struct nbd_server *server, int fd)
+{
+    struct listener *listener = calloc(1, sizeof(*listener));
+    int error = -ENOMEM;
+
+    if (listener) {
+        listener->server = server;
+        listener->fd = fd;
+        mutex_lock(&server->lock);
+        error = atomic_load(&server->is_stopping)
+                    ? -ESHUTDOWN
+                    : start_thread(&listener->thread, "nbd-listener",
+                                   listener_thread, listener);
+        if (error == 0) {
+            listener->next = server->listeners;
+            server->listeners = listener;
+        }
+        mutex_unlock(&server->lock);
+    }
+    if (error < 0) {
+        (void)close(fd);
+        free(listener);
+    }
+    return error;
+}
+
+/* ---- stop --------------------------------------------------------------- */
+
+static void join_listeners(struct nbd_server *server)
+{
+    struct listener *listeners;
+
+    mutex_lock(&server->lock);
+    listeners = server->listeners;
+    server->listeners = NULL;
+    mutex_unlock(&server->lock);
+    while (listeners) {
+        struct listener *listener = listeners;
+
+        listeners = listener->next;
+        (void)pthread_join(listener->thread, NULL);
+        (void)close(listener->fd);
+        free(listener);
+    }
+}
+
+/* Wait until no connection is left; false past the deadline. */
+static bool wait_for_none_locked(struct nbd_server *server,
+                                 uint64_t deadline_ns) REQUIRES(server->lock)
+{
+    bool is_in_time = true;
+
+    while (server->connections_count > 0 && is_in_time)
+        is_in_time = condition_wait_until(&server->changed, &server->lock,
+                                          deadline_ns);
+    return server->connections_count == 0;
+}
+
+/* Past the deadline: what still has no place in a journal gets none. */
+static void drop_all_locked(struct nbd_server *server) REQUIRES(server->lock)
+{
+    for (struct connection *connection = server->connections; connection;
+         connection = connection->next) {
+        if (connection->transmission)
+            nbd_transmission_drop(connection->transmission);
+        else
+            (void)shutdown(connection->fd, SHUT_RDWR);
+    }
+}
+
+int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
+{
+    uint64_t deadline_ns = deadline_after_ms(deadline_ms);
+    const uint64_t one = 1;
+    bool is_in_time;
+
+    mutex_lock(&server->lock);
+    atomic_store(&server->is_stopping, true);
+    for (struct connection *connection = server->connections; connection;
+         connection = connection->next) {
+        if (connection->transmission)
+            nbd_transmission_stop(connection->transmission, deadline_ns);
+        else
+            (void)shutdown(connection->fd, SHUT_RD);
+    }
+    condition_broadcast(&server->changed);
+    mutex_unlock(&server->lock);
+    if (write(server->stop_fd, &one, sizeof(one)) < 0)
+        log_error("cannot wake the listeners: %s", log_errno(-errno));
+    join_listeners(server);
+
+    mutex_lock(&server->lock);
+    is_in_time = wait_for_none_locked(server, deadline_ns);
+    if (!is_in_time)
+        drop_all_locked(server);
+    mutex_unlock(&server->lock);
+    if (!is_in_time) {
+        for (size_t i = 0; i < server->options.exports_count; i++)
+            device_expel(server->options.exports[i].device);
+        mutex_lock(&server->lock);
+        while (!wait_for_none_locked(server, UINT64_MAX))
+            ;
+        mutex_unlock(&server->lock);
+    }
+    join_finished(server);
+    return is_in_time ? 0 : -ETIMEDOUT;
+}
+
+void nbd_server_status(struct nbd_server *server,
+                       struct nbd_server_status *ret_status)
+{
+    struct nbd_server_status status = {
+        .requests = atomic_load(&server->counters.requests),
+        .errors = atomic_load(&server->counters.errors),
+        .bytes_read = atomic_load(&server->counters.bytes_read),
+        .bytes_written = atomic_load(&server->counters.bytes_written),
+    };
+
+    mutex_lock(&server->lock);
+    status.connections = server->connections_count;
+    status.connections_total = server->connections_total;
+    status.connections_refused = server->connections_refused;
+    mutex_unlock(&server->lock);
+    for (size_t i = 0; i < server->options.exports_count; i++)
+        status.memory_used += nbd_memory_used(server->memories[i]);
+    *ret_status = status;
+}

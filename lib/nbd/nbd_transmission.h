@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * nbd_transmission - receive, run, reply: what follows the handshake.
+ *
+ * Second of the five files of a request: nbd_server.c before it, device.c
+ * after it.
+ *
+ * The connection's thread parses every request that one receive brought and
+ * submits them together; what the device answers at once is sent with one
+ * call.  What it answers later is sent by the thread that finished it, if the
+ * socket takes it without waiting, else by the connection's own: a client
+ * that does not read its replies stops nobody but itself.
+ *
+ * Threads: nbd_transmission_run is the connection's thread; the other
+ * functions may be called by any, while it runs too.
+ * Locks: its own; taken before that of nbd_memory, after none.
+ */
+#ifndef NBD_TRANSMISSION_H
+#define NBD_TRANSMISSION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nbd/nbd_handshake.h"
+
+struct nbd_memory;
+struct nbd_transmission;
+struct stream;
+
+enum {
+    NBD_IN_FLIGHT_MAX = 256,          /* requests of one connection */
+    NBD_OWN_MEMORY = 1 << 20,         /* bytes that need no budget */
+    NBD_SHARED_MEMORY_MAX = 64 << 20, /* bytes of it for one connection */
+};
+
+/* What connections did, added up.  Relaxed: the numbers stand alone. */
+struct nbd_counters {
+    _Atomic uint64_t requests;
+    _Atomic uint64_t errors;
+    _Atomic uint64_t bytes_read;
+    _Atomic uint64_t bytes_written;
+};
+
+struct nbd_transmission_options {
+    struct stream *stream; /* stays the caller's */
+    struct nbd_session session;
+    struct nbd_memory *memory;
+    struct nbd_counters *counters;
+    unsigned drain_ms; /* for the last replies, when no request follows */
+    unsigned stall_ms; /* without progress, while others need the memory */
+};
+
+/* Make ready what nbd_transmission_run needs. */
+int nbd_transmission_new(const struct nbd_transmission_options *options,
+                         struct nbd_transmission **ret_transmission);
+
+/*
+ * Serve until the client leaves, breaks the protocol, or is stopped or
+ * dropped.  When it returns no request is in flight.
+ */
+void nbd_transmission_run(struct nbd_transmission *transmission);
+
+/* Free it after it has run, when nobody else knows it.  NULL: nothing. */
+void nbd_transmission_free(struct nbd_transmission *transmission);
+
+/*
+ * Read no more requests; those that run are answered, but nothing is sent
+ * past the deadline.
+ */
+void nbd_transmission_stop(struct nbd_transmission *transmission,
+                           uint64_t deadline_ns);
+
+/*
+ * The client is gone: run nothing more and send nothing more.  Its requests
+ * without a place in the journal are dropped by the next device_expel.
+ */
+void nbd_transmission_drop(struct nbd_transmission *transmission);
+
+/* Whether the client has said good-bye: it expects what it sent to be done. */
+bool nbd_transmission_is_leaving(const struct nbd_transmission *transmission);
+
+/*
+ * Wait until no request that changes the device is in flight; to be called
+ * after nbd_transmission_drop.  -ETIMEDOUT past the deadline.
+ */
+int nbd_transmission_wait_writes(struct nbd_transmission *transmission,
+                                 uint64_t deadline_ns);
+
+#endif
