@@ -30,8 +30,9 @@ struct page_location {
 struct page_index;
 
 /*
- * pages_max: more PAGE_RECORDs than this never exist at once; memory is taken
- * as it is needed.  pages_per_chunk: a power of two.
+ * pages_max: page_index_has_room refuses more PAGE_RECORDs than this; only a
+ * replay goes beyond.  Memory is taken as it is needed.  pages_per_chunk: a
+ * power of two, at least 64.
  */
 int page_index_new(uint32_t pages_per_chunk, size_t pages_max,
                    struct page_index **ret_index);
@@ -64,7 +65,8 @@ void page_index_find(struct page_index *index, uint64_t first, uint64_t count,
 /*
  * A stamp changes when the content of the page may have: take it before the
  * page is read, compare it while nobody else can append.  Changes of another
- * page may change it too.  page_index_touch changes those of the pages.
+ * page may change it too.  page_index_touch changes those of the pages, and
+ * so do page_index_put and page_index_put_zero.
  */
 uint64_t page_index_stamp(struct page_index *index, uint64_t page);
 void page_index_touch(struct page_index *index, uint64_t first,
@@ -73,7 +75,9 @@ void page_index_touch(struct page_index *index, uint64_t first,
 /* What the index knows of one chunk, for each of its pages. */
 struct page_set {
     uint32_t pages_per_chunk;
-    uint32_t known; /* how many are not PAGE_ABSENT */
+    uint32_t known;     /* how many are not PAGE_ABSENT */
+    uint64_t latest;    /* the newest record that the index knew of */
+    enum page_kind run; /* what a long run says of the whole chunk */
     struct page_location pages[];
 };
 
@@ -84,7 +88,10 @@ struct page_set *page_set_new(const struct page_index *index);
 void page_index_collect(struct page_index *index, uint64_t chunk,
                         struct page_set *set);
 
-/* Forget what is in the set and has not changed since it was collected. */
+/*
+ * Forget what is in the set and has not changed since it was collected.  Of a
+ * chunk that a long run covers, nothing if that run may be newer.
+ */
 void page_index_drop(struct page_index *index, uint64_t chunk,
                      const struct page_set *set);
 
@@ -101,19 +108,21 @@ struct page_run {
     uint64_t first_chunk;
     uint64_t count;
     uint64_t position; /* of its oldest record */
+    uint64_t latest;   /* of its newest record */
     bool hole;
 };
 
-/* Tell runs as page_index_chunks tells chunks. */
+/* Tell runs as page_index_chunks tells chunks; the first may be cut there. */
 size_t page_index_runs(struct page_index *index, uint64_t before,
                        uint64_t from, struct page_run ret_runs[], size_t max);
 
 /*
- * Forget that chunks first .. first + count - 1 are part of runs of that
- * kind; newer runs of the other kind stay.
+ * Forget that chunks first .. first + count - 1 are part of runs of that kind
+ * whose newest record is not past latest, as page_index_runs told it.  (What
+ * a newer run covers may have been folded as data meanwhile.)
  */
 void page_index_drop_run(struct page_index *index, uint64_t first_chunk,
-                         uint64_t count, bool hole);
+                         uint64_t count, bool hole, uint64_t latest);
 
 /* Returns whether it knows nothing. */
 bool page_index_is_empty(struct page_index *index);
