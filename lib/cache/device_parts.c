@@ -36,7 +36,10 @@ enum {
 
 /* Memory for the index is taken as it is used: this is only a limit. */
 static const uint64_t INDEX_PAGES_MIN = (UINT64_C(4) << 30) / CACHE_PAGE;
-static const uint64_t RESERVE_SIZE = UINT64_C(64) << 20;
+/* Enough for the chunk files and state log of a pass; a small device's pass
+ * is small. */
+static const uint64_t RESERVE_MAX = UINT64_C(64) << 20;
+enum { RESERVE_SHARE = 8 }; /* of the journal: one part in so many */
 static const uint64_t IDLE_NS = UINT64_C(5) * 1000000000;
 
 static uint64_t chunks_count(const struct device *device)
@@ -61,6 +64,13 @@ static int check_options(const struct device_options *options)
     return 0;
 }
 
+static uint64_t reserve_size(const struct device_options *options)
+{
+    uint64_t size = options->journal_size / RESERVE_SHARE;
+
+    return size < RESERVE_MAX ? size : RESERVE_MAX;
+}
+
 static uint32_t segment_size_of(const struct device_options *options)
 {
     uint64_t size = options->journal_size / SEGMENTS_WANTED;
@@ -82,8 +92,8 @@ static int check_is_new(struct device *device)
 
     if (device->options.store == NULL)
         return 0;
-    error = claim_read_newest(device->options.store, device->options.name,
-                              &claim);
+    error =
+        claim_read_newest(device->options.store, device->options.name, &claim);
     if (error == -ENOENT)
         return 0;
     if (error != 0) {
@@ -116,8 +126,8 @@ static int make_first_claim(struct device *device)
 
     if (device->options.store == NULL)
         return 0;
-    error = claim_read_newest(device->options.store, device->options.name,
-                              &claim);
+    error =
+        claim_read_newest(device->options.store, device->options.name, &claim);
     if (error == 0) /* ours, from an attempt that was cut off */
         return 0;
     if (error == -ENOENT)
@@ -167,9 +177,9 @@ static int begin_superblock(struct device *device)
     superblock->size = device->options.size;
     superblock->chunk_size = device->options.chunk_size;
     error = check_is_new(device);
-    return error != 0 ? error
-                      : cache_dir_write_superblock(device->cache_dir,
-                                                   superblock);
+    return error != 0
+               ? error
+               : cache_dir_write_superblock(device->cache_dir, superblock);
 }
 
 /* Whether what is there is what the configuration says. */
@@ -347,8 +357,7 @@ static int open_chunks(struct device *device, bool create)
 {
     const struct device_options *options = &device->options;
     int error = chunk_dir_open(cache_dir_fd(device->cache_dir), options->name,
-                               options->chunk_size, create,
-                               &device->chunk_dir);
+                               options->chunk_size, create, &device->chunk_dir);
 
     if (error == 0)
         error = open_chunks_new(OPEN_CHUNKS_MAX, &device->open_chunks);
@@ -418,8 +427,7 @@ static int mark_opened(struct device *device)
     }
     if (superblock->size < device->options.size)
         log_info("%s: grows from %" PRIu64 " to %" PRIu64 " bytes",
-                 device->options.name, superblock->size,
-                 device->options.size);
+                 device->options.name, superblock->size, device->options.size);
     superblock->size = device->options.size;
     superblock->clean = false;
     memcpy(superblock->boot_id, boot_id, UUID_SIZE);
@@ -444,8 +452,8 @@ static int open_to_read(struct device *device,
         device->journal_dirfd = file_open(AT_FDCWD, options->journal_dir,
                                           O_RDONLY | O_DIRECTORY, 0);
         if (device->journal_dirfd < 0) {
-            log_error("%s: journal %s: %s", options->name,
-                      options->journal_dir, log_errno(device->journal_dirfd));
+            log_error("%s: journal %s: %s", options->name, options->journal_dir,
+                      log_errno(device->journal_dirfd));
             return -ENXIO;
         }
     }
@@ -484,7 +492,8 @@ int device_parts_open(struct device *device,
     if (error != 0 || device->options.read_only)
         return error;
 
-    if (cache_dir_keep_reserve(device->cache_dir, RESERVE_SIZE) != 0)
+    if (cache_dir_keep_reserve(device->cache_dir,
+                               reserve_size(&device->options)) != 0)
         log_warning("%s: no room for the reserve in %s", device->options.name,
                     device->options.cachedir);
     if (device->superblock.incarnation == 0)
@@ -510,8 +519,8 @@ int device_parts_close(struct device *device, bool was_opened)
     if (was_opened && !device->options.read_only && error == 0 &&
         !atomic_load(&device->has_failed)) {
         device->superblock.clean = true;
-        error = cache_dir_write_superblock(device->cache_dir,
-                                           &device->superblock);
+        error =
+            cache_dir_write_superblock(device->cache_dir, &device->superblock);
     }
     page_index_free(device->index);
     if (device->fetch != NULL)
