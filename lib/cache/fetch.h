@@ -46,7 +46,7 @@ int fetch_block(struct fetch *fetch, const struct chunk_table *table,
                 uint32_t block, void *plain);
 
 /* Room for the key of an object, and its terminator. */
-enum { FETCH_KEY_MAX = 64 + 7 + 17 + OBJECT_ID_TEXT };
+enum { FETCH_KEY_MAX = 63 + 7 + 17 + OBJECT_ID_TEXT };
 
 /* Write the key of an object of a chunk: <device>/chunk/<chunk>/<id>. */
 void fetch_object_key(const char *device_name, uint64_t chunk,

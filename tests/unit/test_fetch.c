@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/fetch.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "cache/block_codec.h"
+#include "cache/chunk_file.h"
+#include "cache/geometry.h"
+#include "support/fault_store.h"
+#include "support/memory_store.h"
+#include "unit/test.h"
+
+enum {
+    CHUNK_SIZE = 1 << 20,
+    CHUNK = 42,
+    BLOCKS = 4, /* that the object has */
+};
+
+static struct fault_store *fault;
+static struct object_store *store;
+static struct fetch *fetch;
+static struct chunk_object reference; /* to the object that begin() puts */
+static unsigned char object[65536 + BLOCKS * CACHE_BLOCK];
+static size_t object_size;
+
+static void fill(unsigned char *plain, uint32_t block)
+{
+    memset(plain, (int)block + 1, CACHE_BLOCK);
+    for (uint32_t i = 0; i < 100; i++)
+        plain[i * 50] = (unsigned char)(i * 7);
+}
+
+static void put_object(void)
+{
+    char key[FETCH_KEY_MAX];
+
+    fetch_object_key("disk", CHUNK, &reference.id, key);
+    CHECK(store->put(store, key, object, object_size, false) == 0);
+}
+
+/* Put an object of chunk that has some blocks, and begin. */
+static bool begin(uint64_t chunk, bool name_itself)
+{
+    struct chunk_table *table = chunk_table_new(chunk, CHUNK_SIZE);
+    unsigned char plain[CACHE_BLOCK], room[BLOCK_STORED_MAX];
+    size_t table_size;
+
+    if (!CHECK(table != NULL))
+        return false;
+    reference = (struct chunk_object){.id = {3, 0xabc, 17}};
+    table->objects_count = 1;
+    table->objects[0].id = reference.id;
+    if (!name_itself)
+        table->objects[0].id.counter++;
+    table->data_end = 0;
+    object_size = 4096;
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        struct block_stored how;
+
+        fill(plain, i);
+        block_encode(plain, CACHE_BLOCK, room, &how);
+        memcpy(object + object_size, room, how.size);
+        table->blocks[i] = (struct chunk_block){
+            .base = BASE_OBJECT,
+            .object_codec = (uint8_t)how.codec,
+            .object_size = how.size,
+            .object_place = (uint32_t)object_size,
+            .object_checksum = how.checksum,
+        };
+        object_size += how.size;
+    }
+    table->blocks[BLOCKS].base = BASE_ZERO;
+    table_size = chunk_table_encode(table, object);
+    chunk_table_release(table);
+    reference.table_size = (uint32_t)table_size;
+    reference.table_checksum = crc32c(0, object, table_size);
+
+    fault = fault_store_new(memory_store_new());
+    store = fault_store_of(fault);
+    put_object();
+    return CHECK(table_size == 4096) &&
+           CHECK(fetch_new(store, "disk", &fetch) == 0);
+}
+
+static void end(void)
+{
+    fetch_free(fetch);
+    store->close(store);
+}
+
+static int table_result(void)
+{
+    struct chunk_table *table = NULL;
+    int error = fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table);
+
+    CHECK((error == 0) == (table != NULL));
+    chunk_table_release(table);
+    return error;
+}
+
+static int block_result(const struct chunk_table *table, uint32_t block)
+{
+    unsigned char plain[CACHE_BLOCK], expected[CACHE_BLOCK];
+    int error;
+
+    memset(plain, 0xa5, sizeof(plain));
+    error = fetch_block(fetch, table, block, plain);
+    fill(expected, block);
+    CHECK(error != 0 || memcmp(plain, expected, sizeof(plain)) == 0);
+    return error;
+}
+
+TEST("an object's key is made of device, chunk and id")
+{
+    struct object_id id = {0x10, 0xfedcba9876543210, 1};
+    char key[FETCH_KEY_MAX];
+    char longest[64];
+
+    fetch_object_key("disk", 0xabcdef, &id, key);
+    CHECK(strcmp(key, "disk/chunk/0000000000abcdef/0000000000000010-"
+                      "fedcba9876543210-0000000000000001") == 0);
+    CHECK(object_key_is_valid(key));
+    memset(longest, 'd', 63);
+    longest[63] = '\0';
+    fetch_object_key(longest, UINT64_MAX, &id, key);
+    CHECK(strlen(key) == FETCH_KEY_MAX - 1);
+}
+
+TEST("table and blocks of an object arrive, by one request each")
+{
+    struct chunk_table *table;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 1);
+    CHECK(table->chunk == CHUNK && table->objects_count == 1);
+    CHECK(memcmp(&table->objects[0], &reference, sizeof(reference)) == 0);
+    CHECK(table->data_end == chunk_file_data_start(CHUNK_SIZE));
+    CHECK(table->blocks[BLOCKS].base == BASE_ZERO);
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        CHECK(block_result(table, i) == 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 1 + BLOCKS);
+    CHECK(fetch_waiting(fetch) == 0);
+    chunk_table_release(table);
+    end();
+    fetch_free(NULL);
+}
+
+TEST("a table that was fetched can become the first one of a chunk file")
+{
+    unsigned char bytes[65536];
+    struct chunk_table *table, *back;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(chunk_table_decode(bytes, chunk_table_encode(table, bytes), &back) ==
+         0);
+    CHECK(block_result(back, 1) == 0);
+    chunk_table_release(back);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("a mapped object that is missing is an error, never zeros")
+{
+    struct chunk_table *table;
+    char key[FETCH_KEY_MAX];
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    fetch_object_key("disk", CHUNK, &reference.id, key);
+    CHECK(store->delete (store, key) == 0);
+    CHECK(table_result() == -EIO);
+    CHECK(block_result(table, 0) == -EIO);
+    /* And it is looked for again each time. */
+    put_object();
+    CHECK(table_result() == 0);
+    CHECK(block_result(table, 0) == 0);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("the store's own errors are passed on, and not remembered")
+{
+    static const int errors[] = {-ETIMEDOUT, -EACCES, -EIO, -ECANCELED};
+    struct chunk_table *table;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        fault_store_plan(fault, STORE_GET, 1, 2, STORE_FAILS, errors[i]);
+        CHECK(table_result() == errors[i]);
+        CHECK(block_result(table, 0) == errors[i]);
+        CHECK(table_result() == 0);
+        CHECK(block_result(table, 0) == 0);
+    }
+    chunk_table_release(table);
+    end();
+}
+
+TEST("cut or damaged bytes are found, and right ones are taken the next time")
+{
+    static const enum store_fault faults[] = {STORE_CUTS, STORE_CORRUPTS};
+    struct chunk_table *table;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    for (size_t i = 0; i < 2; i++) {
+        fault_store_plan(fault, STORE_GET, 1, 1, STORE_CORRUPTS, 0);
+        CHECK(table_result() == -EIO);
+        fault_store_plan(fault, STORE_GET, 1, 1, faults[i], 0);
+        CHECK(block_result(table, 2) == -EIO);
+        CHECK(table_result() == 0);
+        CHECK(block_result(table, 2) == 0);
+    }
+    chunk_table_release(table);
+    end();
+}
+
+TEST("an object shorter than its table says is an error")
+{
+    struct chunk_table *table;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    object_size -= 1;
+    put_object();
+    CHECK(block_result(table, BLOCKS - 1) == -EIO);
+    CHECK(block_result(table, 0) == 0);
+    object_size = 4095;
+    put_object();
+    CHECK(table_result() == -EIO);
+    object_size = 0;
+    put_object();
+    CHECK(table_result() == -EIO);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("an object that is not what the reference says is an error")
+{
+    NEED(begin(CHUNK + 1, true)); /* of another chunk */
+    CHECK(table_result() == -EIO);
+    end();
+    NEED(begin(CHUNK, false)); /* of another upload */
+    CHECK(table_result() == -EIO);
+    end();
+    NEED(begin(CHUNK, true));
+    reference.table_checksum++;
+    CHECK(table_result() == -EIO);
+    reference.table_checksum--;
+    reference.id.nonce++;
+    CHECK(table_result() == -EIO);
+    reference.id.nonce--;
+    reference.origin = 1;
+    CHECK(table_result() == -EIO);
+    reference.origin = 0;
+    CHECK(table_result() == 0);
+    end();
+}
+
+TEST("a reference of an impossible size is an error, without a request")
+{
+    uint64_t before;
+
+    NEED(begin(CHUNK, true));
+    before = fault_store_count(fault, STORE_GET);
+    reference.table_size = (uint32_t)chunk_table_encoded_max(CHUNK_SIZE) + 1;
+    CHECK(table_result() == -EIO);
+    reference.table_size = UINT32_MAX;
+    CHECK(table_result() == -EIO);
+    CHECK(fault_store_count(fault, STORE_GET) == before);
+    reference.table_size = 0;
+    reference.table_checksum = 0;
+    CHECK(table_result() == -EIO);
+    end();
+}
+
+TEST("a table whose checksum is right, but not its form, is an error")
+{
+    NEED(begin(CHUNK, true));
+    object[100] ^= 1;
+    reference.table_checksum = crc32c(0, object, reference.table_size);
+    put_object();
+    CHECK(table_result() == -EIO);
+    object[100] ^= 1;
+    put_le32(object + 8, 2); /* the version; and what the table says of it */
+    put_le32(object + 20, crc32c(crc32c(0, object, 20), object + 24,
+                                 reference.table_size - 24));
+    reference.table_checksum = crc32c(0, object, reference.table_size);
+    put_object();
+    CHECK(table_result() == -EPROTONOSUPPORT);
+    end();
+}
+
+TEST("a block whose checksum is right, but not its form, is an error")
+{
+    struct chunk_table *table;
+    struct chunk_block *b;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    b = &table->blocks[1];
+    object[b->object_place] ^= 0xff; /* how long snappy says it is */
+    b->object_checksum = crc32c(0, object + b->object_place, b->object_size);
+    put_object();
+    CHECK(block_result(table, 1) == -EIO);
+    table->objects[0].origin = 3;
+    CHECK(block_result(table, 0) == -EIO);
+    chunk_table_release(table);
+    end();
+}
+
+/* ---- many at once -------------------------------------------------------- */
+
+struct asker {
+    pthread_t thread;
+    const struct chunk_table *table; /* NULL: asks for the table */
+    uint32_t block;
+    int error;
+};
+
+static void *ask(void *argument)
+{
+    struct asker *asker = argument;
+
+    asker->error = asker->table ? block_result(asker->table, asker->block)
+                                : table_result();
+    return NULL;
+}
+
+static void start(struct asker *asker, const struct chunk_table *table,
+                  uint32_t block)
+{
+    asker->table = table;
+    asker->block = block;
+    asker->error = 1;
+    CHECK(pthread_create(&asker->thread, NULL, ask, asker) == 0);
+}
+
+static void join(struct asker *asker, int error)
+{
+    CHECK(pthread_join(asker->thread, NULL) == 0);
+    CHECK(asker->error == error);
+}
+
+/* Return when so many wait for what another one is getting. */
+static void wait_waiting(size_t count)
+{
+    while (fetch_waiting(fetch) < count)
+        (void)sched_yield();
+}
+
+TEST("however many ask for a block at once, there is one request")
+{
+    struct chunk_table *table;
+    struct asker askers[8];
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    fault_store_plan(fault, STORE_GET, 1, 0, STORE_HOLDS, 0);
+    for (size_t i = 0; i < 8; i++)
+        start(&askers[i], table, 2);
+    fault_store_wait_held(fault, 1);
+    wait_waiting(7);
+    CHECK(fault_store_count(fault, STORE_GET) == 2);
+    fault_store_clear(fault);
+    for (size_t i = 0; i < 8; i++)
+        join(&askers[i], 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 2);
+    CHECK(fetch_waiting(fetch) == 0);
+    CHECK(block_result(table, 2) == 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 3);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("different blocks and tables are fetched side by side")
+{
+    struct chunk_table *table;
+    struct asker askers[BLOCKS + 2];
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    fault_store_plan(fault, STORE_GET, 1, 0, STORE_HOLDS, 0);
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        start(&askers[i], table, i);
+    start(&askers[BLOCKS], NULL, 0);
+    fault_store_wait_held(fault, BLOCKS + 1);
+    start(&askers[BLOCKS + 1], NULL, 0);
+    wait_waiting(1);
+    fault_store_clear(fault);
+    for (size_t i = 0; i < BLOCKS + 2; i++)
+        join(&askers[i], 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 1 + BLOCKS + 1);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("an error of the one request is for all who waited, and for no other")
+{
+    struct chunk_table *table;
+    struct asker askers[4];
+    char key[FETCH_KEY_MAX];
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    fault_store_plan(fault, STORE_GET, 1, 1, STORE_HOLDS, 0);
+    for (size_t i = 0; i < 4; i++)
+        start(&askers[i], table, 3);
+    fault_store_wait_held(fault, 1);
+    wait_waiting(3);
+    fetch_object_key("disk", CHUNK, &reference.id, key);
+    CHECK(store->delete (store, key) == 0);
+    fault_store_release(fault);
+    for (size_t i = 0; i < 4; i++)
+        join(&askers[i], -EIO);
+    CHECK(fault_store_count(fault, STORE_GET) == 2);
+    put_object();
+    CHECK(block_result(table, 3) == 0);
+    chunk_table_release(table);
+    end();
+}
