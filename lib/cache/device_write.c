@@ -261,6 +261,19 @@ static bool edge_is_stale(struct device *device, struct edge *edge,
            edge->stamp != page_index_stamp(device->index, edge->page);
 }
 
+/*
+ * A trim may free the space that destage lacks, so it may still enter a
+ * journal that data has filled: the last segments are kept for it.
+ */
+static bool has_space_for_data(struct device *device)
+{
+    uint64_t kept = device->options.segment_size;
+    struct journal_fill fill;
+
+    journal_get_fill(device->journal, &fill);
+    return fill.capacity < 8 * kept || fill.used + kept <= fill.capacity;
+}
+
 int device_write_admit(void *context, struct journal_item *item)
 {
     struct device *device = context;
@@ -273,6 +286,8 @@ int device_write_admit(void *context, struct journal_item *item)
         return -EIO;
     if (!page_index_has_room(device->index,
                              item->kind == JOURNAL_PAGES ? item->count : 0))
+        return -EAGAIN;
+    if (item->kind == JOURNAL_PAGES && !has_space_for_data(device))
         return -EAGAIN;
     if (edge_is_stale(device, &plan->head, item) ||
         edge_is_stale(device, &plan->tail, item))
