@@ -105,13 +105,34 @@ static int take_standard_input(struct daemon *daemon)
     return close(null) == 0 ? 0 : -errno;
 }
 
+/* Wait for the one connection on the socket that was handed over. */
+static int accept_one(struct daemon *daemon)
+{
+    int listening = daemon->sockets.listening[0];
+    int fd;
+
+    do {
+        struct pollfd wait_for = {.fd = listening, .events = POLLIN};
+
+        (void)poll(&wait_for, 1, -1);
+        fd = net_accept(listening);
+    } while (fd == -EAGAIN);
+    if (fd < 0)
+        return fd;
+    (void)close(listening);
+    daemon->sockets.count = 0;
+    daemon->sockets.connected = fd;
+    return 0;
+}
+
 /* Find out what to serve: what was handed over rules over "listen". */
 static int take_sockets(struct daemon *daemon)
 {
     int error = common_take_sockets(&daemon->sockets);
 
-    if (!error && daemon->options.single)
-        error = take_standard_input(daemon);
+    if (!error && daemon->options.single && daemon->sockets.connected < 0)
+        error = daemon->sockets.count == 1 ? accept_one(daemon)
+                                           : take_standard_input(daemon);
     if (error || daemon->sockets.connected >= 0 || daemon->sockets.count > 0)
         return error;
     if (daemon->config->listen.count == 0) {
@@ -417,7 +438,7 @@ static int run(struct daemon *daemon)
     int error = start(daemon);
 
     if (!error) {
-        log_info("serving %zu devices on %zu sockets",
+        log_info("serving; devices: %zu, sockets: %zu",
                  daemon->resources.devices_count, daemon->listeners);
         common_notify("READY=1");
         leave_foreground(daemon);

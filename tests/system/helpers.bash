@@ -58,6 +58,16 @@ needs() {
     done
 }
 
+# Debian's python, for which python3-libnbd is; nbdsh may find another one.
+PYTHON=/usr/bin/python3
+
+# nbd_python OPTION...: nbdsh, or a skip if it is not installed
+nbd_python() {
+    "$PYTHON" -c "import nbd" 2> /dev/null ||
+        skip "python3-libnbd is not installed"
+    "$PYTHON" -m nbd "$@"
+}
+
 # write_config [LINE...]: a configuration with a socket, a store and LINEs
 write_config() {
     mkdir -p "$STORE"
@@ -102,6 +112,15 @@ start_daemon() {
     RUNNING+=("$DAEMON_PID")
 }
 
+# fails_to_start [OPTION...]: start one that is expected to end before it
+# serves, beside a running one or not; returns its exit code
+fails_to_start() {
+    local DAEMON_PID DAEMON_JOB
+
+    ! start_daemon "$@" || return 99
+    wait_daemon
+}
+
 # wait_daemon: return when it has ended, with its exit code
 wait_daemon() {
     wait "$DAEMON_JOB"
@@ -117,4 +136,15 @@ stop_daemon() {
 kill_daemon() {
     kill -KILL "$DAEMON_PID"
     wait_daemon || [ $? = 137 ]
+}
+
+# wait_for_line COUNT PATTERN FILE: return when so many lines of a log match
+wait_for_line() {
+    timeout "$DEADLINE_S" grep -q -m "$1" -e "$2" \
+        <(tail --pid="$DAEMON_PID" -n +1 -F "$3" 2> /dev/null 3>&-)
+}
+
+# pid_ends PID: return when a process that is not our child has ended
+pid_ends() {
+    timeout "$DEADLINE_S" tail --pid="$1" -f /dev/null
 }
