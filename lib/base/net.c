@@ -199,7 +199,7 @@ void net_prepare(int fd)
 
 void net_peer_name(int fd, char *name, size_t size)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t len = sizeof(address);
     char host[INET6_ADDRSTRLEN + IF_NAMESIZE], service[8];
 

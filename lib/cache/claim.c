@@ -230,7 +230,7 @@ int claim_read_newest(struct object_store *store, const char *device_name,
     if (newest.epoch == 0)
         return -ENOENT;
     error = read_record(store, newest.key, &record);
-    if (error < 0)
+    if (error != 0)
         return error;
     if (record.epoch != newest.epoch ||
         (newest.has_nonce && record.nonce != newest.nonce)) {

@@ -197,6 +197,7 @@ struct open_chunk *open_chunks_put(struct open_chunks *chunks, uint64_t number,
     }
     mutex_unlock(&chunks->lock);
 
+    assert(fallen != chunk); /* its caller has a reference */
     free_chunk(replaced);
     free_chunk(fallen);
     return chunk;

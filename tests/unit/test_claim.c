@@ -9,13 +9,13 @@
 
 /* ---- a store in memory, whose calls can be made to fail ------------------ */
 
-enum { OBJECTS_MAX = 16, VALUE_MAX = 600, NAME_MAX_ = 160 };
+enum { OBJECTS_MAX = 16, VALUE_MAX = 600, KEY_SIZE = 160 };
 
 struct fake_store {
     struct object_store store;
     size_t count;
     struct {
-        char key[NAME_MAX_];
+        char key[KEY_SIZE];
         size_t size;
         uint8_t value[VALUE_MAX];
     } objects[OBJECTS_MAX]; /* in the order of their keys */
@@ -35,7 +35,7 @@ static void fake_add(struct fake_store *fake, const char *key, const void *data,
         at++;
     memmove(&fake->objects[at + 1], &fake->objects[at],
             (fake->count - at) * sizeof(fake->objects[0]));
-    (void)snprintf(fake->objects[at].key, NAME_MAX_, "%s", key);
+    (void)snprintf(fake->objects[at].key, KEY_SIZE, "%s", key);
     memcpy(fake->objects[at].value, data, size);
     fake->objects[at].size = size;
     fake->count++;
