@@ -154,6 +154,11 @@ int cache_dir_fd(const struct cache_dir *dir)
     return dir->fd;
 }
 
+const char *cache_dir_path(const struct cache_dir *dir)
+{
+    return dir->path;
+}
+
 static int stop_at_other(void *context, const char *name)
 {
     (void)context;
@@ -410,14 +415,12 @@ int uuid_of_boot(uint8_t id[UUID_SIZE])
     char text[64];
     uint8_t read_id[UUID_SIZE];
     size_t digits = 0;
-    AUTO_CLOSE int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text));
+    AUTO_CLOSE int fd = file_open(AT_FDCWD, BOOT_ID, O_RDONLY, 0);
+    ssize_t size = fd < 0 ? fd : file_read(fd, text, sizeof(text), 0);
 
     if (size < 0) {
-        int error = -errno;
-
-        log_error("%s: %s", BOOT_ID, log_errno(error));
-        return error;
+        log_error("%s: %s", BOOT_ID, log_errno((int)size));
+        return (int)size;
     }
     memset(read_id, 0, sizeof(read_id));
     for (ssize_t i = 0; i < size && digits < 2 * UUID_SIZE; i++) {

@@ -46,6 +46,9 @@ void cache_dir_close(struct cache_dir *dir);
 /* Returns the directory's descriptor, which stays the cache_dir's. */
 int cache_dir_fd(const struct cache_dir *dir);
 
+/* Returns the path that it was opened by, for messages. */
+const char *cache_dir_path(const struct cache_dir *dir);
+
 /*
  * Returns whether nothing is in the directory but what cache_dir_open and
  * mkfs put there (lock, lost+found).

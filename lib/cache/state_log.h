@@ -16,7 +16,8 @@
  * commit is synced before the next begins.  A bad group before that, or the
  * loss of what the journal knows was committed, is damage.
  *
- * Threads: one commits at a time; reading the catalog is free.
+ * Threads: one commits at a time; reading the catalog, and the numbers at the
+ * end of this file, is free.
  */
 #ifndef CACHE_STATE_LOG_H
 #define CACHE_STATE_LOG_H
@@ -43,26 +44,34 @@ struct state_change {
 };
 
 /*
- * Read the state into catalog, or begin it in a directory without any
- * (create), and make durable what was read.  -ENOENT: there is none;
- * -EUCLEAN: it is damaged (logged: what, where); -EPROTONOSUPPORT: of a later
- * version.  read_only: nothing is written or synced.
+ * Read the state into the empty catalog, or begin it in a directory without
+ * any (create), and make durable what was read.  The directory has its
+ * superblock, and both are of one cachedir_id.  dir and catalog must outlive
+ * the log.  -ENOENT: there is none; -EUCLEAN: it is damaged (logged: what,
+ * where); -EPROTONOSUPPORT: of a later version; then the catalog is of no use.
+ * read_only: nothing is written or synced, and a commit answers -EROFS.
  */
 int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
                    bool read_only, struct state_log **ret_log);
+
+/* Free; every commit is durable already.  NULL does nothing. */
 void state_log_close(struct state_log *log);
 
 /*
- * Make the changes durable, then apply them to the catalog.  After an error
- * (logged) they are not applied, the log is closed for good and every later
- * commit fails too: whether they are durable is not known.
+ * Make the changes, any number of them, durable, then apply them to the
+ * catalog.  -ENOSPC (the disk is full, and so is the log; the reserve was
+ * given up), -ENOMEM, -EINVAL (a chunk past the end): nothing was changed, and
+ * the same may be tried again.  After any other error (logged) they are not
+ * applied, the log is closed for good and every later commit fails too:
+ * whether they are durable is not known.
  */
-int state_log_commit(struct state_log *log,
-                     const struct state_change changes[], size_t count);
+int state_log_commit(struct state_log *log, const struct state_change changes[],
+                     size_t count);
 
 /*
- * Write a snapshot of the catalog and begin a new log.  Done by commit when
- * it must be; at a clean stop it makes the next start quick.
+ * Write a snapshot of the catalog and begin a new log, unless that has been
+ * done since the last commit.  Done by commit when it must be; at a clean stop
+ * it makes the next start quick.  Errors as of a commit.
  */
 int state_log_snapshot(struct state_log *log);
 

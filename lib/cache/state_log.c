@@ -1,0 +1,867 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Snapshot n has all commits up to some number c, log n those from c + 1 on.
+ * The step from n - 1 to n:
+ *
+ *   1 catalog.new and log.new are written full and synced
+ *   2 log.new becomes log n, and the directory is synced
+ *   3 catalog.new becomes catalog n, and the directory is synced
+ *   4 commits go to log n; what is older than n - 1 is removed
+ *
+ * A power cut, or a full disk, before 3 leaves n - 1 in force, with an empty
+ * log n at most: a newest log that is empty and has no snapshot is void.
+ * After 3 it is n.  So wherever there is snapshot n there is log n, and one
+ * that is missing, or shorter than its header says, is damage.
+ *
+ * Where the newest snapshot is damaged, an older one and all logs from there
+ * on give the same state; that each begins with the commit after the last one
+ * before it is checked.  Then a new snapshot is written at once, and the older
+ * one is kept until there is another: two good ones, always.
+ *
+ * What a torn group left is overwritten with zeros, and that is synced, before
+ * the next commit takes its place and number.  That happens in place and as
+ * late as that: a start needs no room, and destroys no evidence while it is
+ * not known whether the commit was more than torn.
+ */
+#include "cache/state_log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/auto.h"
+#include "base/crc32c.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cache/cache_dir.h"
+#include "cache/geometry.h"
+#include "cache/state_record.h"
+#include "cache/state_replay.h"
+#include "cache/state_snapshot.h"
+
+static const char STATE[] = "state";
+static const char LOG_PREFIX[] = "log.";
+static const char SNAPSHOT_PREFIX[] = "catalog.";
+static const char LOG_NEW[] = "log.new";
+static const char SNAPSHOT_NEW[] = "catalog.new";
+
+/*
+ * A log takes about as many bytes of commits as two snapshots, so that
+ * snapshots cost no more than the commits; but a start reads all of it.
+ */
+static const uint64_t LOG_SIZE_MIN = 1 << 20;
+static const uint64_t LOG_SIZE_MAX = 64 << 20;
+
+enum {
+    NAME_SIZE = sizeof("catalog.") + 16,
+    ZEROS_SIZE = 1 << 18,
+};
+
+struct state_log {
+    struct cache_dir *cache_dir;
+    struct catalog *catalog;
+    bool read_only;
+    int dirfd;
+    int error;                  /* the final one */
+    int fd;                     /* of the log in use, -1: none */
+    struct state_header header; /* of the log in use */
+    uint64_t used;              /* where the next group begins */
+    uint64_t torn_end;          /* up to here there may be a torn one */
+    uint64_t early;             /* from here a new log is tried for */
+    uint64_t snapshot;          /* number of the newest good one; 0: none */
+    uint8_t cachedir_id[UUID_SIZE];
+    struct log_limit full_limit;
+    struct state_numbers numbers;
+    _Atomic uint64_t written;
+};
+
+/* ---- names and messages -------------------------------------------------- */
+
+static void make_name(char name[NAME_SIZE], const char *prefix, uint64_t number)
+{
+    (void)snprintf(name, NAME_SIZE, "%s%016" PRIx64, prefix, number);
+}
+
+/* Read the number of a name.  Returns whether it is one of this prefix. */
+static bool parse_name(const char *name, const char *prefix,
+                       uint64_t *ret_number)
+{
+    static const char DIGITS[] = "0123456789abcdef";
+    size_t len = strlen(prefix);
+    uint64_t number = 0;
+
+    if (strncmp(name, prefix, len) != 0 || strlen(name) != len + 16)
+        return false;
+    for (name += len; *name != '\0'; name++) {
+        const char *digit = strchr(DIGITS, *name);
+
+        if (!digit)
+            return false;
+        number = number << 4 | (uint64_t)(digit - DIGITS);
+    }
+    *ret_number = number;
+    return number > 0 && number < UINT64_MAX;
+}
+
+/* Say what is wrong with a file.  Returns error. */
+static int complain(const struct state_log *log, const char *prefix,
+                    uint64_t number, const char *what, int error)
+{
+    log_error("%s/%s/%s%016" PRIx64 ": %s", cache_dir_path(log->cache_dir),
+              STATE, prefix, number, what);
+    return error;
+}
+
+/* Say what failed, in the directory.  Returns error. */
+static int complain_dir(const struct state_log *log, const char *what,
+                        int error)
+{
+    log_error("%s/%s: cannot %s: %s", cache_dir_path(log->cache_dir), STATE,
+              what, log_errno(error));
+    return error;
+}
+
+/* ---- what there is ------------------------------------------------------- */
+
+/* Numbers of files, in ascending order once they are all there. */
+struct numbers {
+    uint64_t *list;
+    size_t count, room;
+};
+
+struct inventory {
+    struct numbers logs, snapshots;
+};
+
+static int add_number(struct numbers *numbers, uint64_t number)
+{
+    if (numbers->count == numbers->room) {
+        size_t room = numbers->room * 2 + 8;
+        uint64_t *list = realloc(numbers->list, room * sizeof(list[0]));
+
+        if (!list)
+            return -ENOMEM;
+        numbers->list = list;
+        numbers->room = room;
+    }
+    numbers->list[numbers->count++] = number;
+    return 0;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+static uint64_t newest_of(const struct numbers *numbers)
+{
+    return numbers->count > 0 ? numbers->list[numbers->count - 1] : 0;
+}
+
+static int add_name(void *context, const char *name)
+{
+    struct inventory *inventory = context;
+    uint64_t number;
+
+    if (parse_name(name, LOG_PREFIX, &number))
+        return add_number(&inventory->logs, number);
+    if (parse_name(name, SNAPSHOT_PREFIX, &number))
+        return add_number(&inventory->snapshots, number);
+    return 0;
+}
+
+static void inventory_done(struct inventory *inventory)
+{
+    free(inventory->logs.list);
+    free(inventory->snapshots.list);
+}
+
+static int take_inventory(const struct state_log *log,
+                          struct inventory *ret_inventory)
+{
+    struct numbers *of[] = {&ret_inventory->logs, &ret_inventory->snapshots};
+    int error = file_list(log->dirfd, ".", add_name, ret_inventory);
+
+    if (error < 0)
+        return complain_dir(log, "list it", error);
+    for (size_t i = 0; i < 2; i++) {
+        if (of[i]->count > 0)
+            qsort(of[i]->list, of[i]->count, sizeof(of[i]->list[0]),
+                  compare_numbers);
+    }
+    return 0;
+}
+
+/* Remove a name, if it is there; only room is lost if that fails. */
+static void remove_name(const struct state_log *log, const char *name)
+{
+    int error = file_unlink(log->dirfd, name);
+
+    if (error < 0 && error != -ENOENT)
+        log_warning("%s/%s/%s: cannot remove: %s",
+                    cache_dir_path(log->cache_dir), STATE, name,
+                    log_errno(error));
+}
+
+/* Remove files with a number below this. */
+static void remove_older(const struct state_log *log, uint64_t number)
+{
+    struct inventory inventory = {0};
+    char name[NAME_SIZE];
+
+    if (take_inventory(log, &inventory) == 0) {
+        for (size_t i = 0; i < inventory.snapshots.count; i++) {
+            make_name(name, SNAPSHOT_PREFIX, inventory.snapshots.list[i]);
+            if (inventory.snapshots.list[i] < number)
+                remove_name(log, name);
+        }
+        for (size_t i = 0; i < inventory.logs.count; i++) {
+            make_name(name, LOG_PREFIX, inventory.logs.list[i]);
+            if (inventory.logs.list[i] < number)
+                remove_name(log, name);
+        }
+    }
+    inventory_done(&inventory);
+}
+
+/* ---- the next snapshot and log ------------------------------------------- */
+
+/* Whether nothing is wrong but that there is no room now. */
+static bool is_lack_of_room(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ||
+           error == -EMFILE || error == -ENFILE;
+}
+
+/* Write zeros and sync them. */
+static int write_zeros(struct state_log *log, int fd, uint64_t from,
+                       uint64_t end)
+{
+    AUTO_FREE unsigned char *zeros = calloc(1, ZEROS_SIZE);
+    int error = zeros ? 0 : -ENOMEM;
+
+    while (error == 0 && from < end) {
+        size_t size = end - from < ZEROS_SIZE ? end - from : ZEROS_SIZE;
+
+        error = file_write(fd, zeros, size, from);
+        from += size;
+        log->written += size;
+    }
+    return error < 0 ? error : file_sync_data(fd);
+}
+
+/* Write an empty log, full of zeros, and sync it; not its name. */
+static int write_log(struct state_log *log, const struct state_header *header,
+                     int *ret_fd)
+{
+    unsigned char page[STATE_PAGE];
+    int error,
+        fd = file_open(log->dirfd, LOG_NEW, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+    if (fd < 0)
+        return fd;
+    state_header_encode(header, page);
+    error = file_write(fd, page, sizeof(page), 0);
+    if (error == 0)
+        error = write_zeros(log, fd, STATE_PAGE, header->size);
+    if (error < 0)
+        (void)file_close(fd);
+    else
+        *ret_fd = fd;
+    return error;
+}
+
+static uint64_t choose_log_size(uint64_t snapshot_size, uint64_t group_size)
+{
+    uint64_t size = 2 * snapshot_size;
+
+    if (size > LOG_SIZE_MAX)
+        size = LOG_SIZE_MAX;
+    if (size < LOG_SIZE_MIN)
+        size = LOG_SIZE_MIN;
+    if (size < STATE_PAGE + 2 * group_size)
+        size = STATE_PAGE + 2 * group_size;
+    return round_up(size, STATE_PAGE);
+}
+
+/* Step 1: both files, under their temporary names. */
+static int write_new_files(struct state_log *log, uint64_t group_size,
+                           struct state_header *header, int *ret_fd)
+{
+    uint64_t size = 0;
+    int error;
+
+    header->kind = STATE_FILE_SNAPSHOT;
+    header->size = 0;
+    error = state_snapshot_write(log->dirfd, SNAPSHOT_NEW, header, log->catalog,
+                                 &size);
+    if (error < 0)
+        return error;
+    log->written += size;
+    header->kind = STATE_FILE_LOG;
+    header->size = choose_log_size(size, group_size);
+    return write_log(log, header, ret_fd);
+}
+
+/*
+ * Steps 2 and 3.  *ret_is_final: it is not known any more which snapshot the
+ * next start finds.
+ */
+static int name_new_files(struct state_log *log, uint64_t number,
+                          bool *ret_is_final)
+{
+    char log_name[NAME_SIZE], snapshot_name[NAME_SIZE];
+    int error;
+
+    make_name(log_name, LOG_PREFIX, number);
+    make_name(snapshot_name, SNAPSHOT_PREFIX, number);
+    *ret_is_final = false;
+    error = file_rename(log->dirfd, LOG_NEW, log->dirfd, log_name);
+    if (error < 0)
+        return error;
+    error = file_sync(log->dirfd);
+    if (error == 0)
+        error =
+            file_rename(log->dirfd, SNAPSHOT_NEW, log->dirfd, snapshot_name);
+    if (error < 0) {
+        remove_name(log, log_name);
+        return error;
+    }
+    error = file_sync(log->dirfd);
+    *ret_is_final = error < 0;
+    return error;
+}
+
+static void use_log(struct state_log *log, int fd,
+                    const struct state_header *header)
+{
+    if (log->fd >= 0)
+        (void)file_close(log->fd);
+    log->fd = fd;
+    log->header = *header;
+    log->used = log->torn_end = STATE_PAGE;
+    log->early = header->size / 4 * 3;
+}
+
+/* One attempt at steps 1 to 3. */
+static int try_next(struct state_log *log, uint64_t group_size,
+                    bool *ret_is_final)
+{
+    struct state_header header = {
+        .number = log->header.number + 1,
+        .commit = log->numbers.commit,
+        .journal_begin = log->numbers.journal_begin,
+        .last_generation = log->numbers.last_generation,
+    };
+    int error, fd = -1;
+
+    *ret_is_final = false;
+    if (getrandom(&header.salt, sizeof(header.salt), 0) != sizeof(header.salt))
+        return -EIO;
+    memcpy(header.cachedir_id, log->cachedir_id, UUID_SIZE);
+    error = write_new_files(log, group_size, &header, &fd);
+    if (error == 0)
+        error = name_new_files(log, header.number, ret_is_final);
+    if (error < 0) {
+        if (fd >= 0)
+            (void)file_close(fd);
+        remove_name(log, LOG_NEW);
+        remove_name(log, SNAPSHOT_NEW);
+        return error;
+    }
+    use_log(log, fd, &header);
+    return 0;
+}
+
+/*
+ * Go on with the next snapshot and log, which has room for a group of
+ * group_size.  For lack of room (not logged): -ENOSPC or -ENOMEM, and all is
+ * as before.  Any other error is final.
+ */
+static int begin_next(struct state_log *log, uint64_t group_size)
+{
+    bool is_final;
+    int error = try_next(log, group_size, &is_final);
+
+    if (!is_final && (error == -ENOSPC || error == -EDQUOT) &&
+        cache_dir_release_reserve(log->cache_dir))
+        error = try_next(log, group_size, &is_final);
+    if (error < 0 && !is_final && is_lack_of_room(error))
+        return error == -ENOMEM ? error : -ENOSPC;
+    if (error < 0) {
+        log->error = error;
+        return complain_dir(log, "write a snapshot", error);
+    }
+    if (log->snapshot > 0)
+        remove_older(log, log->snapshot);
+    log->snapshot = log->header.number;
+    return 0;
+}
+
+/* ---- open ---------------------------------------------------------------- */
+
+static int clear_catalog(struct catalog *catalog)
+{
+    struct catalog_entry hole = {0};
+    uint64_t chunk = 0;
+    int error = 0;
+
+    while (error == 0 && catalog_next(catalog, chunk, UINT64_MAX, &chunk))
+        error = catalog_set(catalog, chunk, &hole);
+    return error;
+}
+
+/* Read snapshot number.  -EBADMSG: it cannot be used, another one might. */
+static int read_snapshot(struct state_log *log, uint64_t number,
+                         struct state_header *ret_header)
+{
+    char name[NAME_SIZE];
+    int error;
+
+    make_name(name, SNAPSHOT_PREFIX, number);
+    error = state_snapshot_read(log->dirfd, name, !log->read_only, log->catalog,
+                                ret_header);
+    if (error == 0 && ret_header->number != number)
+        error = -EBADMSG;
+    if (error == 0 &&
+        memcmp(ret_header->cachedir_id, log->cachedir_id, UUID_SIZE) != 0)
+        return complain(log, SNAPSHOT_PREFIX, number,
+                        "belongs to another cache directory", -EUCLEAN);
+    if (error == -EPROTONOSUPPORT)
+        return complain(log, SNAPSHOT_PREFIX, number,
+                        "written by a later version of this program", error);
+    if (error == -EINVAL)
+        return complain(log, SNAPSHOT_PREFIX, number,
+                        "has a chunk past the end of the device", -EUCLEAN);
+    if (error == -EBADMSG || error == -EIO) {
+        log_warning("%s/%s/%s: %s; looking for an older one",
+                    cache_dir_path(log->cache_dir), STATE, name,
+                    error == -EIO ? log_errno(error) : "damaged");
+        error = clear_catalog(log->catalog);
+        return error < 0 ? error : -EBADMSG;
+    }
+    if (error < 0)
+        return complain(log, SNAPSHOT_PREFIX, number, log_errno(error), error);
+    return 0;
+}
+
+/*
+ * Read the newest snapshot that is good.  The first one was empty: it can be
+ * done without as long as there is the log that begins with commit 1.
+ */
+static int find_snapshot(struct state_log *log,
+                         const struct inventory *inventory,
+                         struct state_header *ret_header)
+{
+    const struct numbers *snapshots = &inventory->snapshots;
+
+    for (size_t i = snapshots->count; i > 0; i--) {
+        int error = read_snapshot(log, snapshots->list[i - 1], ret_header);
+
+        if (error == 0) {
+            log->numbers.commit = ret_header->commit;
+            log->numbers.journal_begin = ret_header->journal_begin;
+            log->numbers.last_generation = ret_header->last_generation;
+            log->snapshot = ret_header->number;
+        }
+        if (error != -EBADMSG)
+            return error;
+    }
+    if (inventory->logs.count > 0 && inventory->logs.list[0] == 1) {
+        *ret_header = (struct state_header){.number = 1};
+        return 0;
+    }
+    log_error("%s/%s: no snapshot of the catalog is good",
+              cache_dir_path(log->cache_dir), STATE);
+    return -EUCLEAN;
+}
+
+static int open_log(struct state_log *log, uint64_t number,
+                    struct state_replay *ret_replay)
+{
+    return state_replay_open(log->dirfd, cache_dir_path(log->cache_dir), number,
+                             log->cachedir_id, log->read_only, ret_replay);
+}
+
+/* Replay the logs from the snapshot's to last, which stays in use. */
+static int replay_logs(struct state_log *log,
+                       const struct state_header *snapshot, uint64_t last)
+{
+    for (uint64_t number = snapshot->number; number <= last; number++) {
+        struct state_replay replay;
+        int error = open_log(log, number, &replay);
+
+        if (error < 0)
+            return error;
+        if (number == log->snapshot && replay.header.salt != snapshot->salt)
+            error = complain(log, LOG_PREFIX, number,
+                             "does not belong to its snapshot", -EUCLEAN);
+        if (error == 0)
+            error = state_replay_run(&replay, !log->read_only, log->catalog,
+                                     &log->numbers);
+        if (error < 0) {
+            (void)file_close(replay.fd);
+            return error;
+        }
+        use_log(log, replay.fd, &replay.header);
+        log->used = replay.end;
+        log->torn_end = replay.torn_end;
+    }
+    return 0;
+}
+
+/*
+ * Tell whether a log, which has no snapshot, was only prepared, and which was
+ * the last commit then.
+ */
+static int log_is_void(struct state_log *log, uint64_t number,
+                       uint64_t *ret_commit, bool *ret_is_void)
+{
+    struct state_replay replay;
+    int error = open_log(log, number, &replay);
+
+    if (error < 0)
+        return error;
+    error = state_replay_is_empty(&replay, ret_is_void);
+    (void)file_close(replay.fd);
+    *ret_commit = replay.header.commit;
+    return error;
+}
+
+static int begin_first(struct state_log *log)
+{
+    int error;
+
+    log->header.number = 0;
+    error = begin_next(log, 0);
+    if (error == -ENOSPC || error == -ENOMEM)
+        return complain_dir(log, "begin", error);
+    if (error < 0)
+        return error;
+    error = file_sync(cache_dir_fd(log->cache_dir));
+    return error < 0 ? complain_dir(log, "sync its name", error) : 0;
+}
+
+/* Make the names durable that were read, and remove what nobody needs. */
+static int settle_names(struct state_log *log, uint64_t void_log)
+{
+    char name[NAME_SIZE];
+    int error = file_sync(log->dirfd);
+
+    if (error == 0)
+        error = file_sync(cache_dir_fd(log->cache_dir));
+    if (error < 0)
+        return complain_dir(log, "sync it", error);
+    remove_name(log, LOG_NEW);
+    remove_name(log, SNAPSHOT_NEW);
+    make_name(name, LOG_PREFIX, void_log);
+    if (void_log > 0)
+        remove_name(log, name);
+    return 0;
+}
+
+/* Read what there is: the newest good snapshot and the logs since. */
+static int read_state(struct state_log *log, const struct inventory *inventory)
+{
+    uint64_t last = newest_of(&inventory->logs), void_log = 0, void_commit = 0;
+    struct state_header snapshot;
+    bool is_void = false;
+    int error = 0;
+
+    if (last < newest_of(&inventory->snapshots))
+        return complain(log, LOG_PREFIX, newest_of(&inventory->snapshots),
+                        "missing", -EUCLEAN);
+    if (last > newest_of(&inventory->snapshots))
+        error = log_is_void(log, last, &void_commit, &is_void);
+    if (is_void)
+        void_log = last--;
+    if (error == 0)
+        error = find_snapshot(log, inventory, &snapshot);
+    if (error == 0)
+        error = replay_logs(log, &snapshot, last);
+    if (error == 0 && void_commit > log->numbers.commit)
+        error = complain(log, LOG_PREFIX, void_log,
+                         "commits in front of it are missing", -EUCLEAN);
+    if (error < 0 || log->read_only)
+        return error;
+    error = settle_names(log, void_log);
+    if (error < 0 || log->snapshot == last)
+        return error;
+    error = begin_next(log, 0);
+    if (error == -ENOSPC || error == -ENOMEM) {
+        log_warning("%s/%s: no room for a new snapshot of the catalog in place"
+                    " of the damaged one",
+                    cache_dir_path(log->cache_dir), STATE);
+        error = 0;
+    }
+    return error;
+}
+
+/* Whether there never was a state: nothing, or one that was not finished. */
+static int state_is_absent(struct state_log *log,
+                           const struct inventory *inventory, bool *ret_is)
+{
+    uint64_t commit = 0;
+
+    *ret_is = false;
+    if (inventory->snapshots.count > 0)
+        return 0;
+    *ret_is = inventory->logs.count == 0;
+    if (inventory->logs.count != 1 || newest_of(&inventory->logs) != 1)
+        return 0;
+    return log_is_void(log, 1, &commit, ret_is);
+}
+
+static int read_or_begin(struct state_log *log, bool create)
+{
+    struct inventory inventory = {0};
+    bool is_absent = false;
+    int error = take_inventory(log, &inventory);
+
+    if (error == 0)
+        error = state_is_absent(log, &inventory, &is_absent);
+    if (error == 0 && is_absent)
+        error = create ? begin_first(log) : -ENOENT;
+    else if (error == 0)
+        error = read_state(log, &inventory);
+    inventory_done(&inventory);
+    return error;
+}
+
+static int open_dir(struct state_log *log, bool create)
+{
+    int parent = cache_dir_fd(log->cache_dir), error = 0;
+
+    if (create)
+        error = file_make_dir(parent, STATE, 0700);
+    if (error < 0 && error != -EEXIST)
+        return complain_dir(log, "make it", error);
+    log->dirfd = file_open(parent, STATE, O_RDONLY | O_DIRECTORY, 0);
+    if (log->dirfd == -ENOENT)
+        return log->dirfd;
+    return log->dirfd < 0 ? complain_dir(log, "open it", log->dirfd) : 0;
+}
+
+int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
+                   bool read_only, struct state_log **ret_log)
+{
+    struct state_log *log = calloc(1, sizeof(*log));
+    struct superblock superblock;
+    int error;
+
+    if (!log)
+        return -ENOMEM;
+    assert(catalog_count(catalog) == 0 && !(create && read_only));
+    log->cache_dir = dir;
+    log->catalog = catalog;
+    log->read_only = read_only;
+    log->dirfd = log->fd = -1;
+    error = cache_dir_read_superblock(dir, &superblock);
+    if (error == 0) {
+        memcpy(log->cachedir_id, superblock.cachedir_id, UUID_SIZE);
+        error = open_dir(log, create);
+    }
+    if (error == 0)
+        error = read_or_begin(log, create);
+    if (error == 0)
+        *ret_log = take_pointer(&log);
+    state_log_close(log);
+    return error;
+}
+
+void state_log_close(struct state_log *log)
+{
+    if (!log)
+        return;
+    /* What was committed is synced; the rest is nobody's. */
+    if (log->fd >= 0)
+        (void)file_close(log->fd);
+    if (log->dirfd >= 0)
+        (void)file_close(log->dirfd);
+    free(log);
+}
+
+/* ---- commit -------------------------------------------------------------- */
+
+/* Take what applying the changes will need; free_objects gives it up. */
+static int prepare(struct state_log *log, const struct state_change changes[],
+                   size_t count, struct chunk_object *objects[])
+{
+    for (size_t i = 0; i < count; i++) {
+        int error = 0;
+
+        assert(changes[i].kind == STATE_CHUNK ||
+               changes[i].kind == STATE_JOURNAL_BEGIN);
+        if (changes[i].kind == STATE_CHUNK)
+            error = catalog_prepare(log->catalog, changes[i].chunk,
+                                    &changes[i].entry, &objects[i]);
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}
+
+static void free_objects(struct chunk_object *objects[], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(objects[i]);
+}
+
+static void apply(struct state_log *log, const struct state_change changes[],
+                  size_t count, struct chunk_object *objects[])
+{
+    for (size_t i = 0; i < count; i++) {
+        if (changes[i].kind == STATE_CHUNK)
+            catalog_apply(log->catalog, changes[i].chunk, &changes[i].entry,
+                          take_pointer(&objects[i]));
+        state_numbers_note(&log->numbers, &changes[i]);
+    }
+}
+
+/* See to it that the log in use has room for the group. */
+static int make_room(struct state_log *log, uint64_t group_size)
+{
+    uint64_t left_out;
+    int error;
+
+    if (log->used < log->early && group_size <= log->header.size - log->used)
+        return 0;
+    error = begin_next(log, group_size);
+    if (error != -ENOSPC && error != -ENOMEM)
+        return error;
+    if (log_limit_allows(&log->full_limit, &left_out))
+        log_warning("%s/%s: no room for a snapshot of the catalog; %" PRIu64
+                    " bytes of the log are left",
+                    cache_dir_path(log->cache_dir), STATE,
+                    log->header.size - log->used);
+    if (group_size > log->header.size - log->used)
+        return error;
+    log->early = log->used + log->header.size / 16;
+    return 0;
+}
+
+/* Write the group where zeros are, or have been put now. */
+static int write_over_zeros(struct state_log *log, const void *data,
+                            uint64_t size)
+{
+    int error = 0;
+
+    if (log->torn_end > log->used)
+        error = write_zeros(log, log->fd, log->used, log->torn_end);
+    if (error < 0)
+        return error;
+    log->torn_end = log->used + size;
+    return file_write(log->fd, data, size, log->used);
+}
+
+/* Write the group and sync it.  For lack of room: -ENOSPC, -ENOMEM. */
+static int write_group(struct state_log *log, const void *data, uint64_t size)
+{
+    int error = write_over_zeros(log, data, size);
+
+    /* What was written full may still need room to be written again: btrfs. */
+    if ((error == -ENOSPC || error == -EDQUOT) &&
+        cache_dir_release_reserve(log->cache_dir))
+        error = write_over_zeros(log, data, size);
+    if (error == -ENOSPC || error == -EDQUOT || error == -ENOMEM)
+        return error == -EDQUOT ? -ENOSPC : error;
+    if (error == 0)
+        error = file_sync_data(log->fd);
+    if (error < 0) {
+        log->error = error;
+        return complain(log, LOG_PREFIX, log->header.number, log_errno(error),
+                        error);
+    }
+    log->used += size;
+    log->written += size;
+    return 0;
+}
+
+/* Encode a group whose file size is known and write it. */
+static int encode_and_write(struct state_log *log,
+                            const struct state_change changes[], size_t count,
+                            uint64_t changes_size)
+{
+    uint64_t size = state_group_file_size(changes_size);
+    AUTO_FREE unsigned char *data = calloc(1, size);
+    struct state_group group = {
+        .commit = log->numbers.commit + 1,
+        .count = count,
+        .size = changes_size,
+    };
+    size_t at = STATE_GROUP_HEAD;
+
+    if (!data)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        at += state_change_encode(&changes[i], data + at);
+    group.checksum = crc32c(state_seed(&log->header), data + STATE_GROUP_HEAD,
+                            size - STATE_GROUP_HEAD);
+    state_group_encode(&group, &log->header, data);
+    return write_group(log, data, size);
+}
+
+int state_log_commit(struct state_log *log, const struct state_change changes[],
+                     size_t count)
+{
+    AUTO_FREE struct chunk_object **objects = NULL;
+    uint64_t changes_size = 0;
+    int error;
+
+    if (log->read_only || log->error < 0)
+        return log->read_only ? -EROFS : log->error;
+    objects = calloc(count + 1, sizeof(objects[0]));
+    if (!objects)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        changes_size += state_change_size(&changes[i]);
+    error = prepare(log, changes, count, objects);
+    if (error == 0)
+        error = make_room(log, state_group_file_size(changes_size));
+    if (error == 0)
+        error = encode_and_write(log, changes, count, changes_size);
+    if (error == 0) {
+        apply(log, changes, count, objects);
+        log->numbers.commit++;
+    }
+    free_objects(objects, count);
+    return error;
+}
+
+int state_log_snapshot(struct state_log *log)
+{
+    if (log->read_only || log->error < 0)
+        return log->read_only ? -EROFS : log->error;
+    if (log->numbers.commit == log->header.commit &&
+        log->snapshot == log->header.number)
+        return 0;
+    return begin_next(log, 0);
+}
+
+uint64_t state_log_last_commit(struct state_log *log)
+{
+    return log->numbers.commit;
+}
+
+uint64_t state_log_journal_begin(struct state_log *log)
+{
+    return log->numbers.journal_begin;
+}
+
+uint64_t state_log_last_generation(struct state_log *log)
+{
+    return log->numbers.last_generation;
+}
+
+uint64_t state_log_written(struct state_log *log)
+{
+    return log->written;
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/state_record.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+
+static const unsigned char MAGIC_SNAPSHOT[8] = "s3bstcat";
+static const unsigned char MAGIC_LOG[8] = "s3bstlog";
+static const unsigned char MAGIC_GROUP[8] = "s3bstgrp";
+static const unsigned char MAGIC_END[8] = "s3bstend";
+
+enum {
+    VERSION = 1,
+
+    /* The header.  The first three and the last stay in later versions. */
+    AT_MAGIC = 0,
+    AT_VERSION = 8,
+    AT_FLAGS = 12,
+    AT_CACHEDIR_ID = 16,
+    AT_NUMBER = 32,
+    AT_SALT = 40,
+    AT_COMMIT = 48,
+    AT_JOURNAL_BEGIN = 56,
+    AT_LAST_GENERATION = 64,
+    AT_SIZE = 72,
+    AT_RESERVED = 80,
+    AT_CHECKSUM = STATE_PAGE - 4,
+
+    /* A change, and each of its objects. */
+    CHANGE_CHUNK = 0,
+    CHANGE_GENERATION = 8, /* or the number of STATE_JOURNAL_BEGIN */
+    CHANGE_UPLOADED = 16,
+    CHANGE_KIND = 24,
+    CHANGE_FLAGS = 25,
+    CHANGE_OBJECTS_COUNT = 26,
+    CHANGE_RESERVED = 27,
+    CHANGE_SIZE = 28,
+    OBJECT_EPOCH = 0,
+    OBJECT_NONCE = 8,
+    OBJECT_COUNTER = 16,
+    OBJECT_ORIGIN = 24,
+    OBJECT_TABLE_SIZE = 28,
+    OBJECT_TABLE_CHECKSUM = 32,
+    OBJECT_SIZE = 36,
+
+    /* The head of a group. */
+    GROUP_NUMBER = 8,
+    GROUP_SALT = 16,
+    GROUP_COMMIT = 24,
+    GROUP_COUNT = 32,
+    GROUP_SIZE = 40,
+    GROUP_CHECKSUM = 48,
+    GROUP_RESERVED = 52,
+    GROUP_HEAD_CHECKSUM = STATE_GROUP_HEAD - 4,
+
+    /* A sheet. */
+    SHEET_INDEX = 0,
+    SHEET_USED = 8,
+    SHEET_RESERVED = 12,
+    SHEET_CHECKSUM = STATE_SHEET - 4,
+
+    /* The last page of a snapshot. */
+    END_SHEETS = 8,
+    END_ENTRIES = 16,
+    END_RESERVED = 24,
+};
+
+_Static_assert(STATE_CHANGE_MAX ==
+                   CHANGE_SIZE + CHUNK_OBJECTS_MAX * OBJECT_SIZE,
+               "a change with all objects");
+
+static const unsigned KNOWN_FLAGS = CATALOG_FILE | CATALOG_ZERO;
+
+/* ---- header -------------------------------------------------------------- */
+
+void state_header_encode(const struct state_header *header, void *page)
+{
+    unsigned char *to = page;
+
+    memset(to, 0, STATE_PAGE);
+    memcpy(to + AT_MAGIC,
+           header->kind == STATE_FILE_LOG ? MAGIC_LOG : MAGIC_SNAPSHOT,
+           sizeof(MAGIC_LOG));
+    put_le32(to + AT_VERSION, VERSION);
+    memcpy(to + AT_CACHEDIR_ID, header->cachedir_id, UUID_SIZE);
+    put_le64(to + AT_NUMBER, header->number);
+    put_le64(to + AT_SALT, header->salt);
+    put_le64(to + AT_COMMIT, header->commit);
+    put_le64(to + AT_JOURNAL_BEGIN, header->journal_begin);
+    put_le64(to + AT_LAST_GENERATION, header->last_generation);
+    put_le64(to + AT_SIZE, header->size);
+    put_le32(to + AT_CHECKSUM, crc32c(0, to, AT_CHECKSUM));
+}
+
+int state_header_decode(const void *page, enum state_file_kind kind,
+                        struct state_header *ret_header)
+{
+    const unsigned char *from = page;
+
+    if (memcmp(from + AT_MAGIC,
+               kind == STATE_FILE_LOG ? MAGIC_LOG : MAGIC_SNAPSHOT,
+               sizeof(MAGIC_LOG)) != 0 ||
+        get_le32(from + AT_CHECKSUM) != crc32c(0, from, AT_CHECKSUM))
+        return -EBADMSG;
+    if (get_le32(from + AT_VERSION) != VERSION ||
+        get_le32(from + AT_FLAGS) != 0)
+        return -EPROTONOSUPPORT;
+    if (get_le64(from + AT_LAST_GENERATION) > CATALOG_GENERATION_MAX ||
+        !bytes_are_zero(from + AT_RESERVED, AT_CHECKSUM - AT_RESERVED))
+        return -EBADMSG;
+    ret_header->kind = kind;
+    memcpy(ret_header->cachedir_id, from + AT_CACHEDIR_ID, UUID_SIZE);
+    ret_header->number = get_le64(from + AT_NUMBER);
+    ret_header->salt = get_le64(from + AT_SALT);
+    ret_header->commit = get_le64(from + AT_COMMIT);
+    ret_header->journal_begin = get_le64(from + AT_JOURNAL_BEGIN);
+    ret_header->last_generation = get_le64(from + AT_LAST_GENERATION);
+    ret_header->size = get_le64(from + AT_SIZE);
+    return 0;
+}
+
+uint32_t state_seed(const struct state_header *header)
+{
+    unsigned char salt[8];
+
+    put_le64(salt, header->salt);
+    return crc32c(0, salt, sizeof(salt));
+}
+
+/* ---- changes ------------------------------------------------------------- */
+
+/* A hole has nothing but its chunk. */
+static unsigned objects_count(const struct state_change *change)
+{
+    return change->kind == STATE_CHUNK && change->entry.generation > 0
+               ? change->entry.objects_count
+               : 0;
+}
+
+size_t state_change_size(const struct state_change *change)
+{
+    return CHANGE_SIZE + (size_t)objects_count(change) * OBJECT_SIZE;
+}
+
+static void encode_object(const struct chunk_object *object, unsigned char *to)
+{
+    put_le64(to + OBJECT_EPOCH, object->id.epoch);
+    put_le64(to + OBJECT_NONCE, object->id.nonce);
+    put_le64(to + OBJECT_COUNTER, object->id.counter);
+    put_le32(to + OBJECT_ORIGIN, object->origin);
+    put_le32(to + OBJECT_TABLE_SIZE, object->table_size);
+    put_le32(to + OBJECT_TABLE_CHECKSUM, object->table_checksum);
+}
+
+size_t state_change_encode(const struct state_change *change, void *data)
+{
+    const struct catalog_entry *entry = &change->entry;
+    unsigned char *to = data;
+
+    memset(to, 0, CHANGE_SIZE);
+    to[CHANGE_KIND] = (unsigned char)change->kind;
+    if (change->kind == STATE_JOURNAL_BEGIN) {
+        put_le64(to + CHANGE_GENERATION, change->number);
+        return CHANGE_SIZE;
+    }
+    put_le64(to + CHANGE_CHUNK, change->chunk);
+    if (entry->generation == 0)
+        return CHANGE_SIZE;
+    assert((entry->flags & ~KNOWN_FLAGS) == 0 &&
+           entry->objects_count <= CHUNK_OBJECTS_MAX);
+    put_le64(to + CHANGE_GENERATION, entry->generation);
+    put_le64(to + CHANGE_UPLOADED, entry->uploaded_generation);
+    to[CHANGE_FLAGS] = (unsigned char)entry->flags;
+    to[CHANGE_OBJECTS_COUNT] = (unsigned char)entry->objects_count;
+    to += CHANGE_SIZE;
+    for (unsigned i = 0; i < entry->objects_count; i++)
+        encode_object(&entry->objects[i], to + (size_t)i * OBJECT_SIZE);
+    return state_change_size(change);
+}
+
+static void decode_object(const unsigned char *from, struct chunk_object *to)
+{
+    to->id.epoch = get_le64(from + OBJECT_EPOCH);
+    to->id.nonce = get_le64(from + OBJECT_NONCE);
+    to->id.counter = get_le64(from + OBJECT_COUNTER);
+    to->origin = get_le32(from + OBJECT_ORIGIN);
+    to->table_size = get_le32(from + OBJECT_TABLE_SIZE);
+    to->table_checksum = get_le32(from + OBJECT_TABLE_CHECKSUM);
+}
+
+static int decode_journal_begin(const unsigned char *from,
+                                struct state_change *to)
+{
+    if (get_le64(from + CHANGE_CHUNK) != 0 ||
+        get_le64(from + CHANGE_UPLOADED) != 0 ||
+        !bytes_are_zero(from + CHANGE_FLAGS, CHANGE_SIZE - CHANGE_FLAGS))
+        return -EBADMSG;
+    to->number = get_le64(from + CHANGE_GENERATION);
+    return 0;
+}
+
+static int decode_chunk(const unsigned char *from, size_t size,
+                        struct state_change *to)
+{
+    struct catalog_entry *entry = &to->entry;
+
+    to->chunk = get_le64(from + CHANGE_CHUNK);
+    entry->generation = get_le64(from + CHANGE_GENERATION);
+    entry->uploaded_generation = get_le64(from + CHANGE_UPLOADED);
+    entry->flags = from[CHANGE_FLAGS];
+    entry->objects_count = from[CHANGE_OBJECTS_COUNT];
+    if (entry->generation > CATALOG_GENERATION_MAX ||
+        entry->uploaded_generation > CATALOG_GENERATION_MAX ||
+        (entry->flags & ~KNOWN_FLAGS) != 0 ||
+        entry->objects_count > CHUNK_OBJECTS_MAX || from[CHANGE_RESERVED] != 0)
+        return -EBADMSG;
+    if (entry->generation == 0 &&
+        (entry->uploaded_generation != 0 || entry->flags != 0 ||
+         entry->objects_count != 0))
+        return -EBADMSG;
+    if (size < state_change_size(to))
+        return -EBADMSG;
+    from += CHANGE_SIZE;
+    for (unsigned i = 0; i < entry->objects_count; i++)
+        decode_object(from + (size_t)i * OBJECT_SIZE, &entry->objects[i]);
+    return 0;
+}
+
+int state_change_decode(const void *data, size_t size,
+                        struct state_change *ret_change, size_t *ret_size)
+{
+    const unsigned char *from = data;
+    int error = -EBADMSG;
+
+    if (size < CHANGE_SIZE)
+        return error;
+    memset(ret_change, 0, sizeof(*ret_change));
+    if (from[CHANGE_KIND] == STATE_CHUNK) {
+        ret_change->kind = STATE_CHUNK;
+        error = decode_chunk(from, size, ret_change);
+    } else if (from[CHANGE_KIND] == STATE_JOURNAL_BEGIN) {
+        ret_change->kind = STATE_JOURNAL_BEGIN;
+        error = decode_journal_begin(from, ret_change);
+    }
+    if (error == 0)
+        *ret_size = state_change_size(ret_change);
+    return error;
+}
+
+/* ---- groups -------------------------------------------------------------- */
+
+void state_group_encode(const struct state_group *group,
+                        const struct state_header *header, void *head)
+{
+    unsigned char *to = head;
+
+    memset(to, 0, STATE_GROUP_HEAD);
+    memcpy(to + AT_MAGIC, MAGIC_GROUP, sizeof(MAGIC_GROUP));
+    put_le64(to + GROUP_NUMBER, header->number);
+    put_le64(to + GROUP_SALT, header->salt);
+    put_le64(to + GROUP_COMMIT, group->commit);
+    put_le64(to + GROUP_COUNT, group->count);
+    put_le64(to + GROUP_SIZE, group->size);
+    put_le32(to + GROUP_CHECKSUM, group->checksum);
+    put_le32(to + GROUP_HEAD_CHECKSUM,
+             crc32c(state_seed(header), to, GROUP_HEAD_CHECKSUM));
+}
+
+int state_group_decode(const void *head, const struct state_header *header,
+                       struct state_group *ret_group)
+{
+    const unsigned char *from = head;
+
+    if (memcmp(from + AT_MAGIC, MAGIC_GROUP, sizeof(MAGIC_GROUP)) != 0 ||
+        get_le32(from + GROUP_HEAD_CHECKSUM) !=
+            crc32c(state_seed(header), from, GROUP_HEAD_CHECKSUM) ||
+        get_le64(from + GROUP_NUMBER) != header->number ||
+        get_le64(from + GROUP_SALT) != header->salt ||
+        !bytes_are_zero(from + GROUP_RESERVED,
+                        GROUP_HEAD_CHECKSUM - GROUP_RESERVED))
+        return -EBADMSG;
+    ret_group->commit = get_le64(from + GROUP_COMMIT);
+    ret_group->count = get_le64(from + GROUP_COUNT);
+    ret_group->size = get_le64(from + GROUP_SIZE);
+    ret_group->checksum = get_le32(from + GROUP_CHECKSUM);
+    return 0;
+}
+
+uint64_t state_group_file_size(uint64_t changes_size)
+{
+    return (STATE_GROUP_HEAD + changes_size + STATE_PAGE - 1) / STATE_PAGE *
+           STATE_PAGE;
+}
+
+/* ---- sheets -------------------------------------------------------------- */
+
+void state_sheet_seal(void *sheet, uint64_t index, size_t used, uint32_t seed)
+{
+    unsigned char *to = sheet;
+
+    assert(used <= STATE_SHEET_ROOM);
+    put_le64(to + SHEET_INDEX, index);
+    put_le32(to + SHEET_USED, (uint32_t)used);
+    put_le32(to + SHEET_RESERVED, 0);
+    memset(to + STATE_SHEET_HEAD + used, 0, STATE_SHEET_ROOM - used);
+    put_le32(to + SHEET_CHECKSUM, crc32c(seed, to, SHEET_CHECKSUM));
+}
+
+int state_sheet_check(const void *sheet, uint64_t index, uint32_t seed,
+                      size_t *ret_used)
+{
+    const unsigned char *from = sheet;
+    uint32_t used = get_le32(from + SHEET_USED);
+
+    if (get_le32(from + SHEET_CHECKSUM) != crc32c(seed, from, SHEET_CHECKSUM) ||
+        get_le64(from + SHEET_INDEX) != index || used > STATE_SHEET_ROOM)
+        return -EBADMSG;
+    *ret_used = used;
+    return 0;
+}
+
+void state_end_encode(const struct state_end *end, uint32_t seed, void *page)
+{
+    unsigned char *to = page;
+
+    memset(to, 0, STATE_PAGE);
+    memcpy(to + AT_MAGIC, MAGIC_END, sizeof(MAGIC_END));
+    put_le64(to + END_SHEETS, end->sheets);
+    put_le64(to + END_ENTRIES, end->entries);
+    put_le32(to + AT_CHECKSUM, crc32c(seed, to, AT_CHECKSUM));
+}
+
+int state_end_decode(const void *page, uint32_t seed, struct state_end *ret_end)
+{
+    const unsigned char *from = page;
+
+    if (memcmp(from + AT_MAGIC, MAGIC_END, sizeof(MAGIC_END)) != 0 ||
+        get_le32(from + AT_CHECKSUM) != crc32c(seed, from, AT_CHECKSUM) ||
+        !bytes_are_zero(from + END_RESERVED, AT_CHECKSUM - END_RESERVED))
+        return -EBADMSG;
+    ret_end->sheets = get_le64(from + END_SHEETS);
+    ret_end->entries = get_le64(from + END_ENTRIES);
+    return 0;
+}
