@@ -182,22 +182,52 @@ void *nbd_memory_borrow(struct nbd_memory *memory, size_t size)
     return kept ? kept : aligned_alloc(ALIGNMENT, size);
 }
 
+/* Take one that is kept out of another class than this; NULL: none. */
+static struct kept *evict_locked(struct nbd_memory *memory, size_t class)
+    REQUIRES(memory->lock)
+{
+    for (size_t i = 0; i < CLASSES; i++) {
+        struct kept *kept = memory->kept[i];
+
+        if (i == class || !kept)
+            continue;
+        memory->kept[i] = kept->next;
+        memory->kept_size -= (size_t)1 << (SMALLEST_SHIFT + i);
+        return kept;
+    }
+    return NULL;
+}
+
 void nbd_memory_return(struct nbd_memory *memory, void *buffer, size_t size)
 {
     size_t class = class_of(size);
     struct kept *kept = buffer;
-    bool keep;
+    struct kept *unkept = NULL;
 
     if (!kept)
         return;
     mutex_lock(&memory->lock);
-    keep = memory->kept_size + size <= KEPT_MAX;
-    if (keep) {
+    /* What is used now is used next: other sizes make room for it. */
+    while (memory->kept_size + size > KEPT_MAX) {
+        struct kept *evicted = evict_locked(memory, class);
+
+        if (!evicted)
+            break;
+        evicted->next = unkept;
+        unkept = evicted;
+    }
+    if (memory->kept_size + size <= KEPT_MAX) {
         kept->next = memory->kept[class];
         memory->kept[class] = kept;
         memory->kept_size += size;
+    } else {
+        kept->next = unkept;
+        unkept = kept;
     }
     mutex_unlock(&memory->lock);
-    if (!keep)
+    while (unkept) {
+        kept = unkept;
+        unkept = kept->next;
         free(kept);
+    }
 }
