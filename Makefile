@@ -213,8 +213,9 @@ check-unit: unit-tests ## unit tests in this VARIANT, nothing else
 check-asan: build-asan ## unit and crash tests with address and undefined sanitizer
 	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(crash_programs)
 
-check-tsan: build-tsan ## race tests with thread sanitizer
-	$(Q)$(RUN) $(tsan_programs)
+check-tsan: ## race and unit tests with thread sanitizer
+	$(sub) VARIANT=tsan race-tests unit-tests
+	$(Q)$(RUN) $(tsan_programs) $(UNIT_TESTS:%=$(BUILD)/tsan/%)
 
 check-system: build-release ## the real programs with real NBD clients
 	$(Q)$(RUN) $(SYSTEM_TESTS)
