@@ -6,8 +6,11 @@
  * one that was not is taken for the new block.
  *
  * All memory is reserved at the start and touched at first use: the kernel
- * gives pages when they are written.  So nothing is allocated while the cache
- * is in use, and it cannot fail.
+ * gives it when it is written to.  So nothing is allocated while the cache is
+ * in use, and it cannot fail.  Places get their room, for good, in the order
+ * in which they are first used, whatever their shard: so that large pages,
+ * which are quicker to take and to read at random, take no more than is
+ * needed.
  *
  * A place is in one of three states: never touched; free, in the list of free
  * places; or holding a block, in one hash chain.  The hand moves only when all
@@ -17,6 +20,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -35,6 +39,7 @@ struct place {
     uint64_t chunk;
     uint32_t block;
     uint32_t next; /* in the hash chain, or in the list of free places */
+    uint32_t room; /* for the data; its own from the first use on */
     bool is_used;  /* since the hand came by */
 };
 
@@ -47,19 +52,19 @@ struct shard {
     uint32_t chains_mask;
     uint32_t *chains;
     struct place *places; /* [1 .. count] */
-    unsigned char *data;  /* of place 1 */
 } __attribute__((aligned(64)));
 
 struct block_cache {
     uint32_t shards_count; /* a power of two, or 0: caches nothing */
     size_t data_size;
     unsigned char *data;
+    _Atomic uint32_t rooms_taken;
     struct shard shards[SHARDS_MAX];
 };
 
 /* ---- making -------------------------------------------------------------- */
 
-static int shard_init(struct shard *shard, uint32_t count, unsigned char *data)
+static int shard_init(struct shard *shard, uint32_t count)
 {
     uint32_t chains = 1;
 
@@ -68,7 +73,6 @@ static int shard_init(struct shard *shard, uint32_t count, unsigned char *data)
     mutex_init(&shard->mutex);
     shard->count = count;
     shard->chains_mask = chains - 1;
-    shard->data = data;
     shard->chains = calloc(chains, sizeof(*shard->chains));
     shard->places = calloc((size_t)count + 1, sizeof(*shard->places));
     return shard->chains && shard->places ? 0 : -ENOMEM;
@@ -86,8 +90,7 @@ static int init_shards(struct block_cache *cache, uint64_t blocks)
         int error;
 
         cache->shards_count = i + 1;
-        error = shard_init(&cache->shards[i], (uint32_t)(end - done),
-                           cache->data + done * CACHE_BLOCK);
+        error = shard_init(&cache->shards[i], (uint32_t)(end - done));
         if (error)
             return error;
         done = end;
@@ -101,7 +104,7 @@ int block_cache_new(size_t size, struct block_cache **ret_cache)
     struct block_cache *cache;
     int error = 0;
 
-    if (blocks / SHARDS_MAX >= UINT32_MAX / 2)
+    if (blocks >= UINT32_MAX)
         return -EINVAL;
     cache = aligned_alloc(_Alignof(struct block_cache), sizeof(*cache));
     if (!cache)
@@ -115,6 +118,8 @@ int block_cache_new(size_t size, struct block_cache **ret_cache)
         if (data == MAP_FAILED) {
             error = -errno;
         } else {
+            /* Only a wish: without it all works as well. */
+            (void)madvise(data, data_size, MADV_HUGEPAGE);
             cache->data = data;
             cache->data_size = data_size;
             error = init_shards(cache, blocks);
@@ -186,9 +191,10 @@ static uint32_t *find_locked(struct shard *shard, uint64_t hash, uint64_t chunk,
     return link;
 }
 
-static unsigned char *data_of(const struct shard *shard, uint32_t index)
+static unsigned char *data_of(const struct block_cache *cache,
+                              const struct place *place)
 {
-    return shard->data + (size_t)(index - 1) * CACHE_BLOCK;
+    return cache->data + (size_t)place->room * CACHE_BLOCK;
 }
 
 /* Forget the block in the place that *link points to. */
@@ -222,13 +228,26 @@ static void evict_locked(struct shard *shard) REQUIRES(shard->mutex)
     }
 }
 
+/* Returns a place that was never used, with a room that is its own now. */
+static uint32_t touch_place_locked(struct block_cache *cache,
+                                   struct shard *shard) REQUIRES(shard->mutex)
+{
+    struct place *place = &shard->places[++shard->touched];
+
+    /* Relaxed: only that it is nobody else's matters. */
+    place->room =
+        atomic_fetch_add_explicit(&cache->rooms_taken, 1, memory_order_relaxed);
+    return shard->touched;
+}
+
 /* Returns a place for a new block, off all lists. */
-static uint32_t take_place_locked(struct shard *shard) REQUIRES(shard->mutex)
+static uint32_t take_place_locked(struct block_cache *cache,
+                                  struct shard *shard) REQUIRES(shard->mutex)
 {
     uint32_t index;
 
     if (shard->free == NOWHERE && shard->touched < shard->count)
-        return ++shard->touched;
+        return touch_place_locked(cache, shard);
     if (shard->free == NOWHERE)
         evict_locked(shard);
     index = shard->free;
@@ -252,7 +271,7 @@ bool block_cache_get(struct block_cache *cache, uint64_t chunk, uint32_t block,
     index = *find_locked(shard, hash, chunk, block);
     if (index != NOWHERE) {
         shard->places[index].is_used = true;
-        memcpy(data, data_of(shard, index) + offset, size);
+        memcpy(data, data_of(cache, &shard->places[index]) + offset, size);
     }
     mutex_unlock(&shard->mutex);
     return index != NOWHERE;
@@ -272,20 +291,26 @@ bool block_cache_has(struct block_cache *cache, uint64_t chunk, uint32_t block)
     return has;
 }
 
-static void put_locked(struct shard *shard, uint64_t hash, uint64_t chunk,
-                       uint32_t block, const void *plain) REQUIRES(shard->mutex)
+static void put_locked(struct block_cache *cache, struct shard *shard,
+                       uint64_t chunk, uint32_t block, const void *plain)
+    REQUIRES(shard->mutex)
 {
+    uint64_t hash = hash_of(chunk, block);
     uint32_t index = *find_locked(shard, hash, chunk, block);
+    struct place *place;
 
     if (index == NOWHERE) {
         uint32_t *chain = chain_of(shard, hash);
 
-        index = take_place_locked(shard);
-        shard->places[index] =
-            (struct place){.chunk = chunk, .block = block, .next = *chain};
+        index = take_place_locked(cache, shard);
+        place = &shard->places[index];
+        place->chunk = chunk;
+        place->block = block;
+        place->next = *chain;
+        place->is_used = false;
         *chain = index;
     }
-    memcpy(data_of(shard, index), plain, CACHE_BLOCK);
+    memcpy(data_of(cache, &shard->places[index]), plain, CACHE_BLOCK);
 }
 
 void block_cache_put(struct block_cache *cache, uint64_t chunk, uint32_t block,
@@ -299,7 +324,7 @@ void block_cache_put(struct block_cache *cache, uint64_t chunk, uint32_t block,
         return;
     mutex_lock(&shard->mutex);
     if (is_current(context))
-        put_locked(shard, hash, chunk, block, plain);
+        put_locked(cache, shard, chunk, block, plain);
     mutex_unlock(&shard->mutex);
 }
 
@@ -315,7 +340,7 @@ void block_cache_update(struct block_cache *cache, uint64_t chunk,
     mutex_lock(&shard->mutex);
     link = find_locked(shard, hash, chunk, block);
     if (*link != NOWHERE && plain)
-        memcpy(data_of(shard, *link), plain, CACHE_BLOCK);
+        memcpy(data_of(cache, &shard->places[*link]), plain, CACHE_BLOCK);
     else if (*link != NOWHERE)
         drop_locked(shard, link);
     mutex_unlock(&shard->mutex);

@@ -75,12 +75,12 @@ TEST("a cache of no size caches nothing")
     block_cache_free(NULL);
 }
 
-TEST("a size that no memory has is refused")
+TEST("a size of more blocks than can be counted is refused")
 {
     struct block_cache *cache = NULL;
 
     CHECK(block_cache_new(SIZE_MAX, &cache) == -EINVAL);
-    CHECK(block_cache_new((size_t)1 << 48, &cache) == -ENOMEM);
+    CHECK(block_cache_new((size_t)1 << 48, &cache) == -EINVAL);
     CHECK(cache == NULL);
 }
 
