@@ -56,19 +56,19 @@ int common_parse_options(const struct common_program *program, int argc,
             options.single = true;
             break;
         case 'h':
-            printf("usage: %s", program->usage);
+            (void)printf("usage: %s", program->usage);
             return COMMON_OK;
         case 'V':
-            printf("%s %s\n", program->name, COMMON_VERSION);
+            (void)printf("%s %s\n", program->name, COMMON_VERSION);
             return COMMON_OK;
         default: /* getopt_long said what is wrong */
-            fprintf(stderr, "%s -h tells the options\n", program->name);
+            (void)fprintf(stderr, "%s -h tells the options\n", program->name);
             return COMMON_USAGE;
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "%s: %s: there are no arguments but options\n",
-                program->name, argv[optind]);
+        (void)fprintf(stderr, "%s: %s: there are no arguments but options\n",
+                      program->name, argv[optind]);
         return COMMON_USAGE;
     }
     *ret_options = options;
@@ -84,7 +84,7 @@ int common_load_config(const struct common_program *program, const char *path,
     int error = config_load(path, ret_config, &problems);
 
     for (size_t i = 0; i < problems.count; i++)
-        fprintf(stderr, "%s\n", problems.lines[i]);
+        (void)fprintf(stderr, "%s\n", problems.lines[i]);
     config_problems_free(&problems);
     if (error)
         return COMMON_CONFIG;

@@ -31,9 +31,10 @@ int main(int argc, char **argv)
     if (code != COMMON_GO_ON)
         return code;
     config_free(config);
-    fprintf(stderr,
-            "%s: this version neither uploads nor evicts; all data is in the "
-            "cache directories, and stays there\n",
-            program.name);
+    (void)fprintf(
+        stderr,
+        "%s: this version neither uploads nor evicts; all data is in the "
+        "cache directories, and stays there\n",
+        program.name);
     return COMMON_FAILED;
 }

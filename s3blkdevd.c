@@ -462,7 +462,7 @@ static int check_only(const struct daemon *daemon)
         log_warning("%s: there is no listen; sockets have to be handed over",
                     daemon->options.config_path);
     common_check_directories(daemon->config);
-    printf("%s: no mistakes\n", daemon->options.config_path);
+    (void)printf("%s: no mistakes\n", daemon->options.config_path);
     return COMMON_OK;
 }
 

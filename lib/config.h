@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * config - the table of settings, and the file that sets them.
+ * config - the configuration, and the file that it is read from.
  *
- * One row of the table for each setting makes the parser and the checks, and
- * describes itself, by which a check keeps s3blkdev.conf.dist and the manual
- * page equal to it.
+ * config_table.c has a row for each setting, from which parser and checks are
+ * made; a check keeps s3blkdev.conf.dist and the manual page equal to it.
  *
  * A file has lines "name value" and sections "[device]", each up to the next;
  * a setting that is not one of a device is global wherever it stands.  # and
@@ -112,7 +111,7 @@ struct config_description {
     const char *name;
     const char *scope;   /* "global" or "device" */
     const char *initial; /* the default, "" if there is none */
-    char allowed[96];
+    char allowed[128];
     const char *help;
 };
 

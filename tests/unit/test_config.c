@@ -613,28 +613,3 @@ TEST("a file larger than 1 MiB is not read")
     CHECK(config_load(path, &config, &problems) == -EFBIG);
     CHECK(problems.count == 1);
 }
-
-/* ---- the table
- * ------------------------------------------------------------------- */
-
-TEST("every setting describes itself, with a default that is allowed")
-{
-    struct config_description description;
-    size_t count = 0;
-
-    for (; config_describe(count, &description); count++) {
-        char text[256];
-
-        CHECK(strlen(description.help) > 10 && strlen(description.help) <= 72);
-        CHECK(strlen(description.allowed) > 5);
-        CHECK(strlen(description.allowed) < sizeof(description.allowed) - 1);
-        (void)snprintf(
-            text, sizeof(text), "s3dir /s\n[d]\n%s\n%s\n%s %s\n",
-            strcmp(description.name, "size") == 0 ? "" : "size 1G",
-            strcmp(description.name, "cachedir") == 0 ? "" : "cachedir /c",
-            description.name, description.initial);
-        if (description.initial[0] != '\0')
-            CHECK(is_accepted(text));
-    }
-    CHECK(count == 30);
-}
