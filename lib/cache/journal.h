@@ -50,15 +50,16 @@ struct journal_item {
 
     /* Set by the append. */
     int error;          /* 0: placed and written; -EAGAIN: no space now;
-                           -EIO: the journal is lost; or what admit said */
+                           -EIO: the journal is lost; -EROFS: it is opened
+                           read-only; or what admit said */
     uint64_t position;  /* of the first page's content; ZERO: the record */
     uint32_t *checksums; /* of each page, during placed */
 };
 
 struct journal_events {
     /*
-     * The item is next: may it take its place now?  0, or an error that
-     * becomes the item's.  Called in the order of the places.
+     * The item is next, and there is space: may it take its place now?  0, or
+     * an error that becomes the item's.  Called in the order of the places.
      */
     int (*admit)(void *context, struct journal_item *item);
     /* The item is written: the index shows it from now on. Same order. */
@@ -78,7 +79,9 @@ struct journal_options {
     int dirfd;               /* where `journal` is; stays the caller's */
     uint8_t journal_id[UUID_SIZE];
     uint8_t cachedir_id[UUID_SIZE];
-    uint32_t segment_size;   /* bytes, a multiple of 4096, at least 32 KiB */
+    /* Bytes, a multiple of 4096, at least 32 KiB; a journal that is there
+     * keeps its own, and then has fewer or more segments. */
+    uint32_t segment_size;
     unsigned segments_max;   /* at least 4 */
     uint64_t begin;          /* from the state log; 0: there is no log yet */
     bool create;             /* make it; -EEXIST if a segment is there */
@@ -111,8 +114,10 @@ uint64_t journal_pages_max(const struct journal *journal);
 
 /*
  * Append items, each in one record, in the order given but for those that are
- * refused (see error).  Returns when all are decided.  *ret_end is the
- * position up to which the log must be durable for all of them to be.
+ * refused (see error).  Returns when all are decided, and with them those
+ * whose appends were under way: also with count 0.  *ret_end is the position
+ * up to which the log must be durable for all of them to be; 0: none was
+ * placed.
  */
 void journal_append(struct journal *journal, struct journal_item *items[],
                     size_t count, uint64_t *ret_end);
@@ -134,7 +139,7 @@ uint64_t journal_head(struct journal *journal);
 void journal_when_durable(struct journal *journal,
                           struct journal_waiter *waiter);
 
-/* Return when the log is durable up to its head of now, or lost. */
+/* Return when all that was placed until now is durable, or the log lost. */
 int journal_sync(struct journal *journal);
 
 /*
@@ -149,13 +154,19 @@ int journal_read(struct journal *journal, uint64_t position, uint32_t checksum,
 /* Returns the number of the segment that position is in. */
 uint64_t journal_segment_of(const struct journal *journal, uint64_t position);
 
+/* Returns the first position of a segment. */
+uint64_t journal_segment_start(const struct journal *journal, uint64_t number);
+
 /*
  * Segments below begin are not needed any more, as the state log durably
  * says; they are recycled.
  */
 void journal_retire(struct journal *journal, uint64_t begin);
 
-/* End the segment in use, if it has records, so that it can be retired. */
+/*
+ * End the segment in use, if it has records, so that it can be retired.
+ * Waits for a segment that is being prepared; -EAGAIN if none is.
+ */
 int journal_rotate(struct journal *journal);
 
 struct journal_fill {
