@@ -144,8 +144,8 @@ in_background() {
     write_config
     add_device disk 64M
     start_daemon
-    sed -i "s|$DIR/disk|$STORE.2|" "$CONFIG"
-    mkdir "$STORE.2"
+    sed -i "s|^.disk.$|[other]|; s|$DIR/disk|$DIR/other|" "$CONFIG"
+    mkdir "$DIR/other"
     fails_to_start || code=$?
     [ "$code" = 1 ]
     grep -F "listen $SOCKET: " "$DAEMON_LOG" | grep "is a server running there"

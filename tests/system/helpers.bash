@@ -146,5 +146,11 @@ wait_for_line() {
 
 # pid_ends PID: return when a process that is not our child has ended
 pid_ends() {
-    timeout "$DEADLINE_S" tail --pid="$1" -f /dev/null
+    timeout "$DEADLINE_S" python3 -c '
+import os, select, sys
+try:
+    select.select([os.pidfd_open(int(sys.argv[1]))], [], [])
+except ProcessLookupError:
+    pass
+' "$1"
 }
