@@ -116,7 +116,8 @@ static int read_exactly(int fd, void *data, size_t size, uint64_t offset)
 
 /* Set the entries of a sheet, which are all >= *next, in ascending order. */
 static int set_entries(const unsigned char *changes, size_t size,
-                       struct catalog *catalog, uint64_t *next)
+                       uint64_t last_generation, struct catalog *catalog,
+                       uint64_t *next)
 {
     while (size > 0) {
         struct state_change change;
@@ -126,7 +127,8 @@ static int set_entries(const unsigned char *changes, size_t size,
         if (error < 0)
             return error;
         if (change.kind != STATE_CHUNK || change.entry.generation == 0 ||
-            change.chunk < *next || change.chunk == UINT64_MAX)
+            change.entry.generation > last_generation || change.chunk < *next ||
+            change.chunk == UINT64_MAX)
             return -EBADMSG;
         error = catalog_set(catalog, change.chunk, &change.entry);
         if (error < 0)
@@ -138,9 +140,11 @@ static int set_entries(const unsigned char *changes, size_t size,
     return 0;
 }
 
-static int read_sheets(int fd, uint64_t count, uint32_t seed,
-                       unsigned char *sheet, struct catalog *catalog)
+static int read_sheets(int fd, uint64_t count,
+                       const struct state_header *header, unsigned char *sheet,
+                       struct catalog *catalog)
 {
+    uint32_t seed = state_seed(header);
     uint64_t next = 0;
 
     for (uint64_t i = 0; i < count; i++) {
@@ -151,7 +155,8 @@ static int read_sheets(int fd, uint64_t count, uint32_t seed,
         if (error == 0)
             error = state_sheet_check(sheet, i, seed, &used);
         if (error == 0)
-            error = set_entries(sheet + STATE_SHEET_HEAD, used, catalog, &next);
+            error = set_entries(sheet + STATE_SHEET_HEAD, used,
+                                header->last_generation, catalog, &next);
         if (error < 0)
             return error;
     }
@@ -163,7 +168,6 @@ static int read_all(int fd, unsigned char *sheet, struct catalog *catalog,
 {
     uint64_t size, sheets;
     struct state_end end;
-    uint32_t seed;
     int error = file_size(fd, &size);
 
     if (error == 0)
@@ -175,14 +179,13 @@ static int read_all(int fd, unsigned char *sheet, struct catalog *catalog,
     if (size < 2 * STATE_PAGE || (size - 2 * STATE_PAGE) % STATE_SHEET != 0)
         return -EBADMSG;
     sheets = (size - 2 * STATE_PAGE) / STATE_SHEET;
-    seed = state_seed(ret_header);
     error = read_exactly(fd, sheet, STATE_PAGE, size - STATE_PAGE);
     if (error == 0)
-        error = state_end_decode(sheet, seed, &end);
+        error = state_end_decode(sheet, state_seed(ret_header), &end);
     if (error == 0 && end.sheets != sheets)
         error = -EBADMSG;
     if (error == 0)
-        error = read_sheets(fd, sheets, seed, sheet, catalog);
+        error = read_sheets(fd, sheets, ret_header, sheet, catalog);
     if (error == 0 && catalog_count(catalog) != end.entries)
         error = -EBADMSG;
     return error;
