@@ -35,8 +35,7 @@ bool block_cache_get(struct block_cache *cache, uint64_t chunk, uint32_t block,
                      size_t offset, void *data, size_t size);
 
 /* Returns whether the block is here, without counting it as used. */
-bool block_cache_has(struct block_cache *cache, uint64_t chunk,
-                     uint32_t block);
+bool block_cache_has(struct block_cache *cache, uint64_t chunk, uint32_t block);
 
 /*
  * Keep a copy of a plain block, replacing an older one, if is_current(context)

@@ -13,7 +13,7 @@
 #include "unit/test.h"
 
 enum {
-    CHUNK_SIZE = 1 << 20, /* 64 blocks */
+    CHUNK_SIZE = 4 << 20, /* 256 blocks */
     CHUNK = 0x5003,       /* 00000005/0000000000005003 */
 };
 static const char NAME[] = "chunk/00000005/0000000000005003";
@@ -66,7 +66,7 @@ static void fill(unsigned char *to, uint32_t block, unsigned state)
 static int fold(struct chunk_file *file, struct chunk_table *table,
                 uint32_t count, unsigned state)
 {
-    static unsigned char run[64 * BLOCK_STORED_MAX];
+    static unsigned char run[256 * BLOCK_STORED_MAX];
     size_t used = 0;
     int error;
 
@@ -657,6 +657,25 @@ TEST("a rewritten file has all blocks, their generation and no dead space")
     chunk_table_release(table);
     chunk_table_release(packed);
     chunk_table_release(found);
+    close_dir();
+}
+
+TEST("a rewrite copies more than it ever has in memory")
+{
+    struct chunk_file *file, *new;
+    struct chunk_table *table, *packed;
+
+    NEED(open_dir(true));
+    NEED(make_file(256, &file, &table));
+    NEED(fold(file, table, 100, 2) == 0);
+    CHECK(chunk_table_live_bytes(table) > 2 << 20);
+    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    for (uint32_t i = 0; i < 256; i++)
+        CHECK(block_is(new, packed, i, i < 100 ? 2 : 1));
+    chunk_file_release(file);
+    chunk_file_release(new);
+    chunk_table_release(table);
+    chunk_table_release(packed);
     close_dir();
 }
 

@@ -387,6 +387,42 @@ TEST("numbers of the header are checked")
     CHECK(decode_with32(4092, 1U << 31) == -EBADMSG);
 }
 
+TEST("a table that ends within an entry is refused")
+{
+    static const unsigned char kinds[][14] = {
+        {BASE_ZERO, 0, BASE_ZERO, 0, BASE_ZERO, 0, BASE_ZERO, 0, BASE_ZERO, 0,
+         BASE_ZERO, 0, BASE_ZERO, 0},
+        {BASE_ZERO, 1, BLOCK_SNAPPY},
+        {BASE_OBJECT, 0},
+        {BASE_OBJECT, 1, BLOCK_SNAPPY},
+    };
+
+    for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
+        struct chunk_table *table = chunk_table_new(1, LARGE);
+        size_t size = chunk_table_encode(table, bytes);
+
+        chunk_table_release(table);
+        memset(bytes + AT_OBJECTS, 0xff, 256); /* all blocks have entries */
+        for (size_t at = AT_OBJECTS + 256; at < size; at++)
+            bytes[at] = kinds[kind][(at - AT_OBJECTS - 256) % 14];
+        seal(bytes);
+        CHECK(decode_result(bytes, size) == -EBADMSG);
+    }
+}
+
+TEST("a table that ends within its objects or its bitmap is refused")
+{
+    for (uint32_t chunk_size = SMALL; chunk_size <= LARGE; chunk_size *= 2) {
+        struct chunk_table *table = chunk_table_new(1, chunk_size);
+        size_t size = chunk_table_encode(table, bytes);
+
+        chunk_table_release(table);
+        put_le32(bytes + AT_OBJECTS_COUNT, CHUNK_OBJECTS_MAX);
+        seal(bytes);
+        CHECK(decode_result(bytes, size) == -EBADMSG);
+    }
+}
+
 TEST("the size of an object's table is checked")
 {
     const size_t at = AT_OBJECTS + 28;
