@@ -56,7 +56,7 @@ struct destage {
     int answer GUARDED_BY(lock);
 
     /* The thread's own. */
-    uint64_t suspects[SUSPECTS_MAX]; /* chunks whose file failed */
+    uint64_t suspects[SUSPECTS_MAX]; /* chunks that could not be folded */
     size_t suspects_count;
 };
 
@@ -136,7 +136,11 @@ static bool take_suspect(struct destage *destage, uint64_t chunk)
     return false;
 }
 
-/* Chunks whose file failed get a new one next time. */
+/*
+ * What needs space to free space may have what was kept for that.  Chunks
+ * that failed otherwise are tried in another way next time (fold.h), and then
+ * as always again.
+ */
 static void note_errors(struct destage *destage, const struct fold folds[],
                         size_t count, int *ret_error)
 {
@@ -150,8 +154,10 @@ static void note_errors(struct destage *destage, const struct fold folds[],
                     ": cannot be written, stays in the journal: %s",
                     destage->options.fold->device_name, fold->chunk,
                     log_errno(fold->error));
-        if (fold->error != -ENOSPC && fold->error != -ENOMEM &&
-            destage->suspects_count < SUSPECTS_MAX)
+        if (fold->error == -ENOSPC)
+            (void)cache_dir_release_reserve(destage->options.cache_dir);
+        else if (fold->error != -ENOMEM && !fold->failed_before &&
+                 destage->suspects_count < SUSPECTS_MAX)
             destage->suspects[destage->suspects_count++] = fold->chunk;
     }
 }
@@ -183,28 +189,45 @@ static int sync_names(struct destage *destage, const struct fold folds[],
                : chunk_dir_sync(destage->options.chunk_dir, chunks, changed);
 }
 
-/* Commit the changes, and with them, unless 0, the log's new begin. */
-static int commit(struct destage *destage, const struct fold folds[],
-                  size_t count, uint64_t begin)
+static int commit(struct destage *destage, const struct state_change changes[],
+                  size_t count)
+{
+    const struct destage_options *options = &destage->options;
+    int error;
+
+    if (count == 0)
+        return 0;
+    error = state_log_commit(options->state_log, changes, count);
+    /* After these two nothing was changed; any other is the log's end. */
+    if (error != 0 && error != -ENOMEM && error != -ENOSPC)
+        options->failed(options->context, error);
+    return error;
+}
+
+static int commit_folds(struct destage *destage, const struct fold folds[],
+                        size_t count)
 {
     AUTO_FREE struct state_change *changes = NULL;
     size_t used = 0;
 
-    changes = calloc(count + 1, sizeof(changes[0]));
+    changes = calloc(count, sizeof(changes[0]));
     if (changes == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < count; i++) {
         if (fold_changes_state(&folds[i]))
             fold_describe(&folds[i], &changes[used++]);
     }
-    if (begin != 0)
-        changes[used++] = (struct state_change){
-            .kind = STATE_JOURNAL_BEGIN,
-            .number = begin,
-        };
-    if (used == 0)
-        return 0;
-    return state_log_commit(destage->options.state_log, changes, used);
+    return commit(destage, changes, used);
+}
+
+static int commit_begin(struct destage *destage, uint64_t number)
+{
+    struct state_change change = {
+        .kind = STATE_JOURNAL_BEGIN,
+        .number = number,
+    };
+
+    return commit(destage, &change, 1);
 }
 
 /* Fold these chunks.  Those that fail are left out; one error is returned. */
@@ -220,7 +243,7 @@ static int fold_batch(struct destage *destage, const uint64_t chunks[],
         return -ENOMEM;
     for (size_t i = 0; i < count; i++) {
         folds[i].chunk = chunks[i];
-        folds[i].wants_new_file = take_suspect(destage, chunks[i]);
+        folds[i].failed_before = take_suspect(destage, chunks[i]);
     }
     for_all(destage, folds, count, fold_prepare);
     error = journal_sync(options->fold->journal);
@@ -228,11 +251,8 @@ static int fold_batch(struct destage *destage, const uint64_t chunks[],
         for_all(destage, folds, count, fold_write_table);
         error = sync_names(destage, folds, count);
     }
-    if (error == 0) {
-        error = commit(destage, folds, count, 0);
-        if (error != 0 && error != -ENOMEM)
-            options->failed(options->context, error);
-    }
+    if (error == 0)
+        error = commit_folds(destage, folds, count);
     if (error == 0) {
         for (size_t i = 0; i < count; i++) {
             if (!fold_is_void(&folds[i]))
@@ -305,9 +325,7 @@ static int keep_zeros(struct destage *destage, uint64_t first, uint64_t end)
             atomic_fetch_add(&fold->generation, 1) + 1;
         count++;
     }
-    return count == 0 ? 0
-                      : state_log_commit(destage->options.state_log, changes,
-                                         count);
+    return commit(destage, changes, count);
 }
 
 /* One long run of zeros: its mapped chunks are folded, the rest is void. */
@@ -366,17 +384,12 @@ static int fold_runs(struct destage *destage, uint64_t before)
     return failed;
 }
 
-/* The first position of a segment. */
-static uint64_t segment_start(const struct destage *destage, uint64_t number)
-{
-    return number * destage->options.segment_size;
-}
-
 /* Whether the index still needs a record from before that segment. */
 static bool needs_before(struct destage *destage, uint64_t number)
 {
     struct page_index *index = destage->options.fold->index;
-    uint64_t before = segment_start(destage, number);
+    uint64_t before =
+        journal_segment_start(destage->options.fold->journal, number);
     struct page_run run;
     uint64_t chunk;
 
@@ -384,14 +397,15 @@ static bool needs_before(struct destage *destage, uint64_t number)
            page_index_runs(index, before, 0, &run, 1) > 0;
 }
 
-/* The newest segment, from number on, before which none is needed. */
-static uint64_t oldest_needed(struct destage *destage, uint64_t number)
+/* The newest segment before which none is needed. */
+static uint64_t oldest_needed(struct destage *destage)
 {
     struct journal_fill fill;
-    uint64_t low = number;
+    uint64_t low;
     uint64_t high;
 
     journal_get_fill(destage->options.fold->journal, &fill);
+    low = fill.begin;
     high = fill.newest;
     while (low < high) {
         uint64_t middle = low + (high - low + 1) / 2;
@@ -404,64 +418,93 @@ static uint64_t oldest_needed(struct destage *destage, uint64_t number)
     return low;
 }
 
-/* Fold what has records before that segment, and retire what can be. */
+/*
+ * Fold what has records before that segment, and retire what can be.  That
+ * may be less: what is written meanwhile can keep the index from forgetting
+ * what was folded (page_index_drop); then the next pass retires it.
+ */
 static int run_pass(struct destage *destage, uint64_t number)
 {
     struct fold_device *fold = destage->options.fold;
-    uint64_t before = segment_start(destage, number);
+    uint64_t before = journal_segment_start(fold->journal, number);
     int error = fold_chunks(destage, before);
 
     if (error == 0)
         error = fold_runs(destage, before);
     if (error != 0)
         return error;
-    number = oldest_needed(destage, number);
+    number = oldest_needed(destage);
     /*
      * A record that is not in the index was folded or superseded.  What
      * superseded it must be durable before it goes, as it may have been.
      */
     error = journal_sync(fold->journal);
+    if (error == 0)
+        error = commit_begin(destage, number);
     if (error != 0)
         return error;
-    error = commit(destage, NULL, 0, number);
-    if (error != 0) {
-        if (error != -ENOMEM)
-            destage->options.failed(destage->options.context, error);
-        return error;
-    }
     journal_retire(fold->journal, number);
     atomic_fetch_add(&destage->passes, 1);
     destage->options.made_room(destage->options.context);
     return 0;
 }
 
-/* Which segment to fold up to now; 0: there is no need. */
-static uint64_t wanted_segment(struct destage *destage, bool is_asked)
+static int pass_to_newest(struct destage *destage)
 {
-    struct fold_device *fold = destage->options.fold;
     struct journal_fill fill;
 
-    journal_get_fill(fold->journal, &fill);
-    if (is_asked)
-        return fill.newest;
-    if (fill.newest > fill.begin &&
-        (fill.used > fill.capacity / 2 ||
-         !page_index_has_room(fold->index, JOURNAL_RECORD_PAGES_MAX)))
-        return fill.begin + (fill.newest - fill.begin + 1) / 2;
-    if (!page_index_is_empty(fold->index) &&
-        clock_monotonic_ns() - fill.last_append_ns >
-            destage->options.idle_ns)
-        return fill.newest;
-    return 0;
+    journal_get_fill(destage->options.fold->journal, &fill);
+    return run_pass(destage, fill.newest);
 }
 
 /* Everything: the segment in use is ended first, so that it retires too. */
 static int pass_over_all(struct destage *destage)
 {
-    int error = journal_rotate(destage->options.fold->journal);
+    struct journal *journal = destage->options.fold->journal;
+    int error = journal_rotate(journal);
 
-    return error != 0 ? error
-                      : run_pass(destage, wanted_segment(destage, true));
+    if (error == -EAGAIN) { /* no segment is free to go on in */
+        error = pass_to_newest(destage);
+        if (error == 0)
+            error = journal_rotate(journal);
+    }
+    return error != 0 ? error : pass_to_newest(destage);
+}
+
+enum need {
+    NEEDS_NOTHING,
+    NEEDS_ROOM, /* the older half of the journal */
+    NEEDS_ALL,
+};
+
+static enum need look(struct destage *destage)
+{
+    struct fold_device *fold = destage->options.fold;
+    struct journal_fill fill;
+
+    journal_get_fill(fold->journal, &fill);
+    /* The index may be full though the journal is not: by many zeros. */
+    if (!page_index_has_room(fold->index, JOURNAL_RECORD_PAGES_MAX) ||
+        !page_index_has_room(fold->index, 0))
+        return NEEDS_ALL;
+    if (fill.newest > fill.begin && fill.used > fill.capacity / 2)
+        return NEEDS_ROOM;
+    if (!page_index_is_empty(fold->index) &&
+        clock_monotonic_ns() - fill.last_append_ns > destage->options.idle_ns)
+        return NEEDS_ALL;
+    return NEEDS_NOTHING;
+}
+
+static int answer_need(struct destage *destage, enum need need)
+{
+    struct journal_fill fill;
+
+    if (need == NEEDS_NOTHING)
+        return 0;
+    if (need == NEEDS_ALL)
+        return pass_over_all(destage);
+    journal_get_fill(destage->options.fold->journal, &fill);
+    return run_pass(destage, fill.begin + (fill.newest - fill.begin + 1) / 2);
 }
 
 static void *destage_main(void *context)
@@ -472,28 +515,27 @@ static void *destage_main(void *context)
     mutex_lock(&destage->lock);
     while (!destage->is_stopping) {
         uint64_t asked = destage->asked;
-        uint64_t now_ns = clock_monotonic_ns();
-        uint64_t number = 0;
-        int error = 0;
+        enum need need = NEEDS_NOTHING;
+        int error;
 
         atomic_store(&destage->is_kicked, false);
-        if (asked == destage->answered && now_ns >= not_before_ns)
-            number = wanted_segment(destage, false);
-        if (asked != destage->answered || number != 0) {
-            mutex_unlock(&destage->lock);
-            error = number == 0 ? pass_over_all(destage)
-                                : run_pass(destage, number);
-            mutex_lock(&destage->lock);
-            not_before_ns =
-                error == 0 ? 0 : clock_monotonic_ns() + RETRY_AFTER_NS;
-        }
+        if (asked != destage->answered)
+            need = NEEDS_ALL;
+        else if (clock_monotonic_ns() >= not_before_ns)
+            need = look(destage);
+        mutex_unlock(&destage->lock);
+        error = answer_need(destage, need);
+        mutex_lock(&destage->lock);
+        if (error != 0)
+            not_before_ns = clock_monotonic_ns() + RETRY_AFTER_NS;
         if (asked != destage->answered) {
             destage->answered = asked;
             destage->answer = error;
             condition_broadcast(&destage->finished);
         }
+        /* Who found no room in spite of a pass kicks again. */
         if (!destage->is_stopping && destage->asked == destage->answered &&
-            (number == 0 || error != 0) && !atomic_load(&destage->is_kicked))
+            !atomic_load(&destage->is_kicked))
             (void)condition_wait_until(&destage->wake, &destage->lock,
                                        clock_monotonic_ns() + LOOK_EVERY_NS);
     }
