@@ -30,6 +30,29 @@ static void log_damage(struct chunk_reader *reader, uint64_t chunk,
               reader->device_name, chunk, block, what, left_out);
 }
 
+/* Log what is wrong with a chunk's file.  Returns what it comes to. */
+static int unreadable_file(struct chunk_reader *reader, uint64_t chunk,
+                           uint64_t generation, int error)
+{
+    bool is_damage =
+        error == -ENOENT || error == -ESTALE || error == -EBADMSG;
+    uint64_t left_out;
+
+    atomic_fetch_add(&reader->damaged, is_damage ? 1 : 0);
+    if (log_limit_allows(&damage_limit, &left_out))
+        log_error("%s: chunk %016" PRIx64 ": its file %s (generation %" PRIu64
+                  "; %" PRIu64 " like it not logged)",
+                  reader->device_name, chunk,
+                  error == -ENOENT    ? "is missing"
+                  : error == -ESTALE  ? "has no table of the generation it must"
+                  : error == -EBADMSG ? "has a damaged table"
+                  : error == -EPROTONOSUPPORT
+                      ? "has the table of a later version of this program"
+                      : log_errno(error),
+                  generation, left_out);
+    return is_damage ? -EBADMSG : error;
+}
+
 int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
                            struct chunk_file **ret_file,
                            struct chunk_table **ret_table)
@@ -54,86 +77,94 @@ int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
         return 0;
     }
     chunk_file_release(file);
-    atomic_fetch_add(&reader->damaged, 1);
-    log_error("%s: chunk %016" PRIx64 ": its file %s (generation %" PRIu64
-              ")",
-              reader->device_name, chunk,
-              error == -ENOENT    ? "is missing"
-              : error == -ESTALE  ? "has no table of the generation it must"
-              : error == -EBADMSG ? "has a damaged table"
-                                  : log_errno(error),
-              generation);
-    return error == -ENOMEM || error == -EMFILE || error == -ENFILE ? error
-                                                                    : -EIO;
+    return unreadable_file(reader, chunk, generation, error);
 }
 
-bool chunk_reader_is_clean(struct chunk_reader *reader, uint64_t chunk)
+bool chunk_reader_is_clean(const struct chunk_reader *reader,
+                           const struct catalog_entry *entry)
 {
-    struct catalog_entry entry;
-
-    catalog_get(reader->catalog, chunk, &entry);
-    return reader->fetch != NULL && entry.objects_count > 0 &&
-           entry.uploaded_generation == entry.generation;
+    return reader->fetch != NULL && entry->objects_count > 0 &&
+           entry->uploaded_generation == entry->generation;
 }
 
-/* A chunk that is only in the bucket: its table is that of its object. */
+/*
+ * A chunk that is only in the bucket: its table is that of its object.  All
+ * is taken from one reading of the entry: objects of one state under the
+ * generation of the next would hide what has been written in between.
+ */
 static int hold_remote(struct chunk_reader *reader, uint64_t chunk,
+                       const struct catalog_entry *entry,
                        enum patience patience, struct open_chunk **ret_open)
 {
-    struct catalog_entry entry;
     struct chunk_table *table;
     int error;
 
     if (patience < PATIENCE_STORE)
         return -EAGAIN;
-    catalog_get(reader->catalog, chunk, &entry);
-    if (reader->fetch == NULL || entry.objects_count == 0) {
+    if (reader->fetch == NULL || entry->objects_count == 0) {
         log_damage(reader, chunk, 0, "is neither here nor in the bucket");
         return -EIO;
     }
     error = fetch_table(reader->fetch, chunk, reader->chunk_size,
-                        &entry.objects[entry.objects_count - 1], &table);
+                        &entry->objects[entry->objects_count - 1], &table);
     if (error != 0)
         return error;
-    table->generation = entry.generation;
+    table->generation = entry->generation;
     *ret_open = open_chunks_put(reader->open_chunks, chunk, NULL, table);
     return *ret_open == NULL ? -ENOMEM : 0;
+}
+
+/* The chunk as it was in this entry, if that is all in the bucket. */
+static int hold_clean(struct chunk_reader *reader, uint64_t chunk,
+                      const struct catalog_entry *entry,
+                      enum patience patience, struct open_chunk **ret_open,
+                      unsigned *ret_flags)
+{
+    struct catalog_entry now;
+
+    catalog_get(reader->catalog, chunk, &now);
+    /* It may have got a new file, or become zeros, as we looked. */
+    if (now.generation != entry->generation)
+        return chunk_reader_hold(reader, chunk, patience, ret_open, ret_flags);
+    /* A bad file that holds no more than its objects do is no loss. */
+    if (chunk_reader_is_clean(reader, entry))
+        return hold_remote(reader, chunk, entry, patience, ret_open);
+    return -EIO;
 }
 
 int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
                       enum patience patience, struct open_chunk **ret_open,
                       unsigned *ret_flags)
 {
-    uint64_t generation;
+    struct catalog_entry entry;
     struct chunk_file *file;
     struct chunk_table *table;
     int error;
 
     *ret_open = NULL;
-    generation = catalog_generation(reader->catalog, chunk, ret_flags);
-    if (generation == 0 || (*ret_flags & CATALOG_ZERO) != 0)
+    entry.generation = catalog_generation(reader->catalog, chunk, ret_flags);
+    if (entry.generation == 0 || (*ret_flags & CATALOG_ZERO) != 0)
         return 0;
-    *ret_open = open_chunks_get(reader->open_chunks, chunk, generation);
+    *ret_open = open_chunks_get(reader->open_chunks, chunk, entry.generation);
     if (*ret_open != NULL)
         return 0;
-    if ((*ret_flags & CATALOG_FILE) == 0)
-        return hold_remote(reader, chunk, patience, ret_open);
     if (patience < PATIENCE_DISK)
         return -EAGAIN;
+    catalog_get(reader->catalog, chunk, &entry);
+    *ret_flags = entry.flags;
+    if (entry.generation == 0 || (entry.flags & CATALOG_ZERO) != 0)
+        return 0;
+    if ((entry.flags & CATALOG_FILE) == 0)
+        return hold_remote(reader, chunk, &entry, patience, ret_open);
 
     error = chunk_reader_open_file(reader, chunk, &file, &table);
     if (error == 0) {
         *ret_open = open_chunks_put(reader->open_chunks, chunk, file, table);
         return *ret_open == NULL ? -ENOMEM : 0;
     }
-    /* It may have become zeros, and lost its file, meanwhile. */
-    if (catalog_generation(reader->catalog, chunk, ret_flags) != generation)
-        return chunk_reader_hold(reader, chunk, patience, ret_open,
-                                 ret_flags);
-    /* A bad file that holds no more than its objects do is no loss. */
-    if (error == -EIO && chunk_reader_is_clean(reader, chunk))
-        return hold_remote(reader, chunk, patience, ret_open);
-    return error;
+    if (error == -ENOMEM || error == -EMFILE || error == -ENFILE)
+        return error;
+    return hold_clean(reader, chunk, &entry, patience, ret_open, ret_flags);
 }
 
 /* The base of a block, whole, from the bucket. */

@@ -60,13 +60,15 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
 /*
  * Read the table that the state log says rules a chunk that has a file, from
  * that file, opened by its name: the pair that the next state is built on.
- * -EIO: it is damaged (logged).
+ * -EBADMSG: it is damaged, or missing; others: it cannot be read now, and may
+ * be whole (all are logged).
  */
 int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
                            struct chunk_file **ret_file,
                            struct chunk_table **ret_table);
 
-/* Returns whether the bucket has all that the chunk's file has. */
-bool chunk_reader_is_clean(struct chunk_reader *reader, uint64_t chunk);
+/* Returns whether the bucket has all that the file of such a chunk has. */
+bool chunk_reader_is_clean(const struct chunk_reader *reader,
+                           const struct catalog_entry *entry);
 
 #endif

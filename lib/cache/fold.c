@@ -15,8 +15,6 @@
 enum {
     /* A file may have this much dead space beside as much as is alive. */
     DEAD_BYTES_ALLOWED = 1 << 20,
-    /* How often a page of the journal is tried before it counts as lost. */
-    READ_ATTEMPTS = 3,
 };
 
 /* The blocks that are appended to the file in one write. */
@@ -43,17 +41,19 @@ static bool is_remote(const struct chunk_block *entry)
 
 /* A table for a chunk without a readable one. */
 static struct chunk_table *table_without_file(const struct fold *fold,
-                                              uint32_t chunk_size,
-                                              bool was_lost, bool is_clean)
+                                              const struct chunk_reader *reader,
+                                              bool was_lost)
 {
-    struct chunk_table *table = chunk_table_new(fold->chunk, chunk_size);
+    struct chunk_table *table =
+        chunk_table_new(fold->chunk, reader->chunk_size);
     bool is_in_bucket = fold->before.objects_count > 0;
 
     if (table == NULL)
         return NULL;
-    table->data_end = chunk_file_data_start(chunk_size);
+    table->data_end = chunk_file_data_start(reader->chunk_size);
     table->slot = 1;
-    if (is_in_bucket && (!was_lost || is_clean)) {
+    if (is_in_bucket &&
+        (!was_lost || chunk_reader_is_clean(reader, &fold->before))) {
         table->objects_count = fold->before.objects_count;
         memcpy(table->objects, fold->before.objects,
                sizeof(table->objects[0]) * table->objects_count);
@@ -81,6 +81,33 @@ static bool has_much_dead_space(const struct chunk_table *table)
 }
 
 /*
+ * Move the chunk to a new file, if that is called for and can be done: else
+ * it stays in the old one.  That is safe also after a sync of it has failed,
+ * as the next state names nothing that was written since the last good one
+ * and is not written again.
+ */
+static int rewrite(struct fold_device *device, const struct fold *fold,
+                   struct chunk_file **file, struct chunk_table **table)
+{
+    struct chunk_file *new_file;
+    struct chunk_table *new_table;
+    int error;
+
+    if (!fold->failed_before && !has_much_dead_space(*table))
+        return 0;
+    error = chunk_file_rewrite(device->reader->dir, *file, *table, &new_file,
+                               &new_table);
+    if (error != 0)
+        return error == -ENOMEM ? error : 0;
+    atomic_fetch_add(&device->written, new_table->data_end);
+    chunk_file_release(*file);
+    chunk_table_release(*table);
+    *file = new_file;
+    *table = new_table;
+    return 0;
+}
+
+/*
  * Find the state to build on: fold->file and the returned table.  Leaves
  * fold->file NULL where a file has to be created.
  */
@@ -88,47 +115,18 @@ static int open_old_state(struct fold_device *device, struct fold *fold,
                           struct chunk_table **ret_table)
 {
     struct chunk_reader *reader = device->reader;
-    bool was_lost = false;
-    bool is_clean = false;
+    bool had_file = (fold->before.flags & CATALOG_FILE) != 0;
+    int error;
 
-    if ((fold->before.flags & CATALOG_FILE) != 0) {
-        struct chunk_file *file;
-        struct chunk_table *table;
-        int error = chunk_reader_open_file(reader, fold->chunk, &file, &table);
-
-        if (error == 0 &&
-            (fold->wants_new_file || has_much_dead_space(table))) {
-            struct chunk_file *new_file;
-            struct chunk_table *new_table;
-
-            error = chunk_file_rewrite(reader->dir, file, table, &new_file,
-                                       &new_table);
-            if (error == 0) {
-                atomic_fetch_add(&device->written, new_table->data_end);
-                chunk_file_release(file);
-                chunk_table_release(table);
-                file = new_file;
-                table = new_table;
-            } else if (!fold->wants_new_file && error == -ENOSPC) {
-                error = 0; /* the dead space stays for now */
-            } else {
-                chunk_file_release(file);
-                chunk_table_release(table);
-                return error;
-            }
-        }
-        if (error == 0) {
-            fold->file = file;
-            *ret_table = table;
-            return 0;
-        }
-        if (error != -EIO)
+    if (had_file) {
+        error = chunk_reader_open_file(reader, fold->chunk, &fold->file,
+                                       ret_table);
+        if (error == 0)
+            return rewrite(device, fold, &fold->file, ret_table);
+        if (error != -EBADMSG && (error != -EIO || !fold->failed_before))
             return error;
-        was_lost = true;
-        is_clean = chunk_reader_is_clean(reader, fold->chunk);
     }
-    *ret_table = table_without_file(fold, reader->chunk_size, was_lost,
-                                    is_clean);
+    *ret_table = table_without_file(fold, reader, had_file);
     return *ret_table == NULL ? -ENOMEM : 0;
 }
 
@@ -154,14 +152,10 @@ static int take_journal_pages(struct fold_device *device,
             memset(plain, 0, CACHE_PAGE);
             continue;
         }
-        for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
-            error = journal_read(device->journal, pages[page].position,
-                                 pages[page].checksum, 0, plain, CACHE_PAGE,
-                                 false);
-            if (error == 0)
-                break;
-        }
-        if (error == -EBADMSG || error == -EIO) {
+        error = journal_read(device->journal, pages[page].position,
+                             pages[page].checksum, 0, plain, CACHE_PAGE,
+                             false);
+        if (error == -EBADMSG || (error == -EIO && fold->failed_before)) {
             to->damaged |= bit;
             memset(plain, 0, CACHE_PAGE);
             log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
@@ -178,10 +172,13 @@ static int take_journal_pages(struct fold_device *device,
     return 0;
 }
 
-/* Bring the pages of the old state into the block that are still wanted. */
-static void take_old_pages(struct fold_device *device, const struct fold *fold,
-                           const struct chunk_table *old, uint32_t block,
-                           struct block_fold *to)
+/*
+ * Bring the pages of the old state into the block that are still wanted.
+ * What cannot be read may be readable later; if it is not, it is lost.
+ */
+static int take_old_pages(struct fold_device *device, const struct fold *fold,
+                          const struct chunk_table *old, uint32_t block,
+                          struct block_fold *to)
 {
     static _Thread_local unsigned char packed[CACHE_BLOCK];
     const struct chunk_block *entry = &old->blocks[block];
@@ -191,17 +188,20 @@ static void take_old_pages(struct fold_device *device, const struct fold *fold,
 
     to->damaged |= entry->damaged_pages & ~to->known;
     if (wanted == 0)
-        return;
+        return 0;
     error = chunk_file_read_block(fold->file, old, block, packed, false);
+    if (error != 0 && error != -EBADMSG &&
+        (error != -EIO || !fold->failed_before))
+        return error;
     if (error != 0) {
         /* Unchanged since an object: it is there.  Else it is lost. */
         if (entry->local_pages == ALL_PAGES && is_remote(entry))
-            return;
+            return 0;
         to->damaged |= wanted;
         log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
                   ": lost, its file is damaged there",
                   device->device_name, fold->chunk, block);
-        return;
+        return 0;
     }
     for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
         unsigned bit = 1U << page;
@@ -214,6 +214,7 @@ static void take_old_pages(struct fold_device *device, const struct fold *fold,
         }
         from += CACHE_PAGE;
     }
+    return 0;
 }
 
 static int append(struct appended *appended, const void *data, size_t size)
@@ -273,9 +274,10 @@ static int fold_block(struct fold_device *device, const struct fold *fold,
 
     work.known = work.zero = work.kept = work.data = work.damaged = 0;
     error = take_journal_pages(device, fold, block, &work);
+    if (error == 0)
+        error = take_old_pages(device, fold, old, block, &work);
     if (error != 0)
         return error;
-    take_old_pages(device, fold, old, block, &work);
 
     pages = work.data;
     if (is_remote(entry)) {
@@ -415,6 +417,10 @@ void fold_describe(const struct fold *fold, struct state_change *ret_change)
         ret_change->entry = fold->before;
         ret_change->entry.generation = fold->table->generation;
         ret_change->entry.flags = CATALOG_FILE;
+        if (fold->table->objects_count == 0) { /* it may have been lost */
+            ret_change->entry.objects_count = 0;
+            ret_change->entry.uploaded_generation = 0;
+        }
         break;
     case FOLD_ZERO:
         ret_change->entry.generation = fold->table->generation;

@@ -46,7 +46,8 @@ enum fold_outcome {
 
 struct fold {
     uint64_t chunk;
-    bool wants_new_file; /* the old one failed: leave it behind */
+    bool failed_before; /* so leave the old file behind, and what cannot be
+                           read of it counts as lost */
     int error;           /* of the step that went wrong; else 0 */
 
     enum fold_outcome outcome;
