@@ -35,6 +35,7 @@ struct plan {
     struct device_request *request;
     struct edge head;
     struct edge tail;
+    uint64_t end;       /* of what was placed, in the journal */
     size_t items_count; /* that still have to be placed */
     struct journal_item items[];
 };
@@ -65,11 +66,15 @@ static struct span span_of(const struct device *device,
     }
     span.first = offset / CACHE_PAGE;
     span.end = (end + CACHE_PAGE - 1) / CACHE_PAGE;
+    if (end == offset) { /* nothing is left */
+        span.end = span.first;
+        span.has_head = false;
+        span.has_tail = false;
+        return span;
+    }
     span.has_head = offset % CACHE_PAGE != 0 ||
                     (span.end == span.first + 1 && end % CACHE_PAGE != 0);
     span.has_tail = end % CACHE_PAGE != 0 && span.end > span.first + 1;
-    if (end == offset)
-        span.end = span.first;
     return span;
 }
 
@@ -252,12 +257,17 @@ static void when_durable(struct journal_waiter *waiter, int error)
     finish((struct plan *)waiter, error);
 }
 
-static bool edge_is_stale(struct device *device, struct edge *edge,
-                          const struct journal_item *item)
+static bool edge_is_in(const struct edge *edge,
+                       const struct journal_item *item)
 {
     return edge->is_used && item->kind == JOURNAL_PAGES &&
-           edge->page >= item->page &&
-           edge->page < item->page + item->count &&
+           edge->page >= item->page && edge->page < item->page + item->count;
+}
+
+static bool edge_is_stale(struct device *device, const struct edge *edge,
+                          const struct journal_item *item)
+{
+    return edge_is_in(edge, item) &&
            edge->stamp != page_index_stamp(device->index, edge->page);
 }
 
@@ -313,6 +323,7 @@ void device_write_placed(void *context, struct journal_item *item)
     if (!atomic_exchange(&device->has_failed, true))
         log_error("%s: no memory for the journal's index: no writes any more",
                   device->options.name);
+    parking_wake(device->parking);
 }
 
 /* Leave only the items that are still to be placed. */
@@ -337,17 +348,28 @@ static int keep_refused(struct plan *plan)
     return error;
 }
 
+/* Before another attempt: what is placed is of no interest any more. */
+static void forget_edge(const struct plan *plan, struct edge *edge)
+{
+    bool is_used = false;
+
+    for (size_t i = 0; i < plan->items_count && !is_used; i++)
+        is_used = edge_is_in(edge, &plan->items[i]);
+    edge->is_used = is_used;
+    edge->is_read = false;
+}
+
 static void forget_edges(struct plan *plan)
 {
-    plan->head.is_read = false;
-    plan->tail.is_read = false;
+    forget_edge(plan, &plan->head);
+    forget_edge(plan, &plan->tail);
 }
 
 /*
  * What became of the plan.  Returns true if it has to be tried again now,
  * with its edges read anew.
  */
-static bool settle(struct device *device, struct plan *plan, uint64_t end)
+static bool settle(struct device *device, struct plan *plan)
 {
     struct device_request *request = plan->request;
 
@@ -365,7 +387,7 @@ static bool settle(struct device *device, struct plan *plan, uint64_t end)
             finish(plan, 0);
             return false;
         }
-        plan->waiter.position = end;
+        plan->waiter.position = plan->end;
         plan->waiter.done = when_durable;
         journal_when_durable(device->journal, &plan->waiter);
         return false;
@@ -386,33 +408,44 @@ static bool settle(struct device *device, struct plan *plan, uint64_t end)
     }
 }
 
+/* Append items, and have their plans know up to where. */
+static void append_items(struct device *device, struct journal_item *items[],
+                         size_t count)
+{
+    uint64_t end;
+
+    if (count == 0)
+        return;
+    journal_append(device->journal, items, count, &end);
+    for (size_t i = 0; i < count; i++) {
+        struct plan *plan = items[i]->owner;
+
+        if (items[i]->error == 0)
+            plan->end = end;
+    }
+}
+
 /* Append the plans' items together, and settle each; keep what is stale. */
 static size_t append_plans(struct device *device, struct plan *plans[],
                            size_t count)
 {
     struct journal_item *items[ITEMS_AT_ONCE];
     size_t stale = 0;
-    size_t settled = 0;
     size_t used = 0;
-    uint64_t end = 0;
 
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < plans[i]->items_count; j++) {
             items[used++] = &plans[i]->items[j];
             if (used == ITEMS_AT_ONCE) {
-                journal_append(device->journal, items, used, &end);
+                append_items(device, items, used);
                 used = 0;
             }
         }
-        if (used + 1 < ITEMS_AT_ONCE && i + 1 < count)
-            continue;
-        if (used > 0)
-            journal_append(device->journal, items, used, &end);
-        used = 0;
-        for (; settled <= i; settled++) {
-            if (settle(device, plans[settled], end))
-                plans[stale++] = plans[settled];
-        }
+    }
+    append_items(device, items, used);
+    for (size_t i = 0; i < count; i++) {
+        if (settle(device, plans[i]))
+            plans[stale++] = plans[i];
     }
     return stale;
 }
@@ -468,6 +501,13 @@ static bool park_by_fill(struct device *device,
     return true;
 }
 
+/* The device has failed. */
+static void refuse(struct device_request *request)
+{
+    device_write_abandon(request);
+    request->done(request, -EIO);
+}
+
 void device_write_requests(struct device *device,
                            struct device_request *requests[], size_t count,
                            enum patience patience)
@@ -476,6 +516,12 @@ void device_write_requests(struct device *device,
     struct journal_fill fill;
     size_t done = 0;
 
+    /* After the wakes were counted: see parking_add_for_space. */
+    if (atomic_load(&device->has_failed)) {
+        for (; done < count; done++)
+            refuse(requests[done]);
+        return;
+    }
     journal_get_fill(device->journal, &fill);
     if (fill.used > fill.capacity / 2)
         destage_kick(device->destage);
