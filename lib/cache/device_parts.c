@@ -57,7 +57,9 @@ static int check_options(const struct device_options *options)
         chunk_size > DEVICE_CHUNK_SIZE_MAX ||
         (chunk_size & (chunk_size - 1)) != 0 ||
         strlen(options->name) > DEVICE_NAME_MAX ||
-        options->segment_size % CACHE_PAGE != 0) {
+        options->segment_size % CACHE_PAGE != 0 ||
+        (options->segment_size != 0 &&
+         options->segment_size < SEGMENT_SIZE_MIN)) {
         log_error("%s: size or chunk size is not allowed", options->name);
         return -EINVAL;
     }
@@ -85,6 +87,19 @@ static uint32_t segment_size_of(const struct device_options *options)
 }
 
 /* Nobody else may have made the device, or be making it, elsewhere. */
+static int check_is_ours(const struct device *device,
+                         const struct claim_record *claim)
+{
+    if (memcmp(claim->cachedir_id, device->superblock.cachedir_id,
+               UUID_SIZE) == 0)
+        return 0;
+    log_error("%s: the cache directory %s has nothing of the device, but the"
+              " store knows it, written by host %s: is the cache disk"
+              " mounted?",
+              device->options.name, device->options.cachedir, claim->host);
+    return -ENXIO;
+}
+
 static int check_is_new(struct device *device)
 {
     struct claim_record claim;
@@ -96,20 +111,13 @@ static int check_is_new(struct device *device)
         claim_read_newest(device->options.store, device->options.name, &claim);
     if (error == -ENOENT)
         return 0;
-    if (error != 0) {
-        log_error("%s: the cache directory %s is empty, and whether the device"
-                  " is in the store cannot be found out: %s",
-                  device->options.name, device->options.cachedir,
-                  log_errno(error));
-        return error;
-    }
-    if (memcmp(claim.cachedir_id, device->superblock.cachedir_id, UUID_SIZE) ==
-        0)
-        return 0;
-    log_error("%s: the cache directory %s is empty, but the store knows the"
-              " device, written by host %s: is the cache disk mounted?",
-              device->options.name, device->options.cachedir, claim.host);
-    return -ENXIO;
+    if (error == 0)
+        return check_is_ours(device, &claim);
+    log_error("%s: the cache directory %s is empty, and whether the device is"
+              " in the store cannot be found out: %s",
+              device->options.name, device->options.cachedir,
+              log_errno(error));
+    return error;
 }
 
 static int make_first_claim(struct device *device)
@@ -128,8 +136,8 @@ static int make_first_claim(struct device *device)
         return 0;
     error =
         claim_read_newest(device->options.store, device->options.name, &claim);
-    if (error == 0) /* ours, from an attempt that was cut off */
-        return 0;
+    if (error == 0) /* ours, if from an attempt that was cut off */
+        return check_is_ours(device, &claim);
     if (error == -ENOENT)
         error = uuid_make(nonce);
     if (error != 0)
@@ -139,8 +147,13 @@ static int make_first_claim(struct device *device)
     memcpy(claim.cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
     if (gethostname(claim.host, sizeof(claim.host) - 1) != 0)
         claim.host[0] = '\0';
-    return claim_create_first(device->options.store, device->options.name,
-                              &claim);
+    error = claim_create_first(device->options.store, device->options.name,
+                               &claim);
+    if (error != -EEXIST)
+        return error;
+    log_error("%s: another host made the device in the store just now",
+              device->options.name);
+    return -ENXIO;
 }
 
 static int begin_superblock(struct device *device)
@@ -218,6 +231,12 @@ static int read_superblock(struct device *device)
         log_error("%s: the superblock of %s is damaged", device->options.name,
                   device->options.cachedir);
         return -EUCLEAN;
+    }
+    if (error == 0 && device->superblock.incarnation == 0 &&
+        device->options.read_only) {
+        log_error("%s: %s was never finished: there is nothing to read",
+                  device->options.name, device->options.cachedir);
+        return -ENXIO;
     }
     return error != 0 ? error : check_superblock(device);
 }
@@ -385,7 +404,7 @@ static int start_destage(struct device *device,
         .fold = &device->fold,
         .chunk_dir = device->chunk_dir,
         .state_log = device->state_log,
-        .segment_size = device->options.segment_size,
+        .cache_dir = device->cache_dir,
         .idle_ns = IDLE_NS,
         .made_room = callbacks->made_room,
         .failed = callbacks->failed,
