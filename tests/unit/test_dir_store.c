@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* links: fault_file */
 #include "s3/dir_store.h"
 
 #include <pthread.h>
@@ -7,6 +8,8 @@
 #include <time.h>
 
 #include "object_store.h"
+#include "support/crash_states.h"
+#include "support/fault_file.h"
 #include "unit/test.h"
 
 static struct object_store *open_store(void)
@@ -503,4 +506,203 @@ TEST("a directory that is not there, or is none, is not opened nor made")
     CHECK(access(path, F_OK) != 0);
     CHECK(dir_store_open("/dev/null", &store) == -ENOTDIR);
     CHECK(store == NULL);
+}
+
+/* ---- faults
+ * ------------------------------------------------------------------- */
+
+TEST("whichever call of a put fails, the object is there whole or not at all")
+{
+    struct object_store *store = open_store();
+    unsigned long n = 0, calls;
+    unsigned failures = 0;
+
+    NEED(store);
+    do {
+        struct fault_calls nth = {.kinds = FAULT_ANY_CHANGE | FAULT_OPEN,
+                                  .nth = ++n};
+        struct object_info info;
+        char key[32];
+        int error;
+
+        (void)snprintf(key, sizeof(key), "d/%lu/object", n);
+        fault_fail(&nth, n % 2 ? -EIO : -ENOSPC, false, 0);
+        error = put_text(store, key, "content", true);
+        calls = fault_count();
+        fault_reset();
+        CHECK(error == 0 || error == -EIO);
+        failures += error != 0;
+        if (error == 0 || store->head(store, key, &info) == 0)
+            CHECK(object_is(store, key, "content"));
+        /* The caller that was told an error tries again. */
+        error = put_text(store, key, "content", true);
+        CHECK(error == 0 || error == -EEXIST);
+        CHECK(object_is(store, key, "content"));
+    } while (n <= calls);
+    CHECK(failures > 10);
+    store->close(store);
+}
+
+TEST("what the file system refuses is told as the store refusing")
+{
+    static const struct {
+        int error, expected;
+    } errors[] = {{-EACCES, -EACCES},       {-EROFS, -EACCES},
+                  {-EPERM, -EACCES},        {-ENOSPC, -EIO},
+                  {-ETIMEDOUT, -ETIMEDOUT}, {-ESTALE, -EIO}};
+    struct object_store *store = open_store();
+    char data[1];
+
+    NEED(store);
+    CHECK(put_text(store, "k", "x", true) == 0);
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        struct fault_calls next = {.kinds = FAULT_OPEN | FAULT_CREATE,
+                                   .nth = 1};
+
+        fault_fail(&next, errors[i].error, true, 0);
+        CHECK(store->get(store, "k", 0, data, 1) == errors[i].expected);
+        CHECK(put_text(store, "l", "x", true) == errors[i].expected);
+        fault_reset();
+    }
+    store->close(store);
+}
+
+TEST("a read that fails, or a delete, is an error and not an absent object")
+{
+    struct object_store *store = open_store();
+    struct fault_calls read = {.kinds = FAULT_READ, .nth = 1};
+    struct fault_calls unlink = {.kinds = FAULT_UNLINK, .nth = 1};
+    char data[1];
+
+    NEED(store);
+    CHECK(put_text(store, "k", "x", true) == 0);
+    fault_fail(&read, -EIO, false, 0);
+    CHECK(store->get(store, "k", 0, data, 1) == -EIO);
+    fault_fail(&unlink, -EIO, false, 0);
+    CHECK(store->delete (store, "k") == -EIO);
+    fault_reset();
+    CHECK(object_is(store, "k", "x"));
+    store->close(store);
+}
+
+/* Returns the only name in the temporary directory. */
+static const char *temporary_path(void)
+{
+    static char path[PATH_MAX];
+    struct dirent *entry;
+    DIR *dir;
+
+    (void)snprintf(path, sizeof(path), "%s/~tmp", test_dir());
+    dir = opendir(path);
+    while (dir && (entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] != '.') {
+            size_t len = strlen(path);
+
+            (void)snprintf(path + len, sizeof(path) - len, "/%s",
+                           entry->d_name);
+            break;
+        }
+    }
+    if (dir)
+        (void)closedir(dir);
+    return path;
+}
+
+static void *put_one(void *context)
+{
+    struct racer *racer = context;
+
+    racer->others = (unsigned)-put_text(racer->store, "dir/k", "ours", true);
+    return NULL;
+}
+
+TEST("a link that was made, but is told as taken, as NFS may, is a success")
+{
+    struct racer racer = {.store = open_store()};
+    struct fault_calls link_call = {.kinds = FAULT_LINK, .nth = 1};
+    char name[PATH_MAX];
+
+    NEED(racer.store);
+    fault_gate_set(&link_call);
+    NEED(pthread_create(&racer.thread, NULL, put_one, &racer) == 0);
+    fault_gate_wait();
+    (void)snprintf(name, sizeof(name), "%s/dir/k", test_dir());
+    CHECK(link(temporary_path(), name) == 0);
+    fault_gate_open();
+    (void)pthread_join(racer.thread, NULL);
+    fault_reset();
+    CHECK(racer.others == 0);
+    CHECK(object_is(racer.store, "dir/k", "ours"));
+    racer.store->close(racer.store);
+}
+
+/* ---- power cuts
+ * ---------------------------------------------------------------- */
+
+enum { PUTS = 5, SEEDS = 6 };
+
+static const char *const put_keys[PUTS] = {"a/b/first", "a/b/second", "a/third",
+                                           "top", "a/b/first"};
+
+/* Check what a power cut left at root, after the first puts were answered. */
+static void check_after_cut(const char *root, unsigned answered)
+{
+    struct object_store *store;
+
+    NEED(dir_store_open(root, &store) == 0);
+    for (unsigned i = 0; i < PUTS; i++) {
+        bool is_last = i == PUTS - 1; /* it replaces the first */
+        struct object_info info;
+        int error = store->head(store, put_keys[i], &info);
+
+        CHECK(error == 0 || error == -ENOENT);
+        CHECK(error == 0 || i >= answered || (is_last && answered < PUTS));
+        if (error == 0)
+            CHECK(object_is(store, put_keys[i], "12345678") ||
+                  (i % (PUTS - 1) == 0 &&
+                   object_is(store, put_keys[i], "replaced")));
+    }
+    if (answered == PUTS)
+        CHECK(object_is(store, put_keys[0], "replaced"));
+    store->close(store);
+}
+
+TEST("after a power cut at any moment there is all that was answered, whole")
+{
+    char root[PATH_MAX], state[PATH_MAX];
+    struct object_store *store;
+    struct recording *recording;
+    struct crash_disk *disk;
+    size_t ends[PUTS];
+
+    (void)snprintf(root, sizeof(root), "%s/root", test_dir());
+    (void)snprintf(state, sizeof(state), "%s/state", test_dir());
+    NEED(mkdir(root, 0700) == 0);
+    NEED(dir_store_open(root, &store) == 0);
+    fault_record_begin(root);
+    for (unsigned i = 0; i < PUTS; i++) {
+        bool is_last = i == PUTS - 1;
+
+        CHECK(put_text(store, put_keys[i], is_last ? "replaced" : "12345678",
+                       !is_last) == 0);
+        ends[i] = fault_record_position();
+    }
+    recording = fault_record_end();
+    store->close(store);
+    disk = crash_disk_new(recording);
+    for (size_t cut = 0; cut <= recording->entries_count; cut++) {
+        unsigned answered = 0;
+
+        crash_disk_advance(disk, cut);
+        while (answered < PUTS && ends[answered] <= cut)
+            answered++;
+        for (uint64_t seed = 0; seed < SEEDS; seed++) {
+            NEED(mkdir(state, 0700) == 0);
+            crash_disk_power_cut(disk, seed, state, NULL);
+            check_after_cut(state, answered);
+            test_remove_tree(AT_FDCWD, state);
+        }
+    }
+    crash_disk_free(disk);
+    recording_free(recording);
 }
