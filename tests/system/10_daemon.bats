@@ -148,7 +148,8 @@ in_background() {
     mkdir "$DIR/other"
     fails_to_start || code=$?
     [ "$code" = 1 ]
-    grep -F "listen $SOCKET: " "$DAEMON_LOG" | grep "is a server running there"
+    grep -F "listen $SOCKET: Address already in use: is a server running" \
+        "$DIR/s3blkdevd.log"
     nbdinfo "$(uri disk)"
     stop_daemon
 }
@@ -371,6 +372,7 @@ os.environ.update(LISTEN_FDS=str(len(listening)), LISTEN_PID=str(os.getpid()),
 os.execv(sys.argv[1], [sys.argv[1], '-c', sys.argv[2]])
 PYTHON
     DAEMON_PID=$!
+    # shellcheck disable=SC2034 # for wait_daemon
     DAEMON_JOB=$!
     RUNNING+=("$DAEMON_PID")
     wait_for_line 1 "serving; devices: 1, sockets: 2" "$DAEMON_LOG"

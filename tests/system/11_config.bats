@@ -27,7 +27,7 @@ load helpers
     add_device disk 64M
     "$DAEMON" -t -c "$CONFIG"
     [ ! -e "$SOCKET" ]
-    [ -z "$(ls -A "$DIR/disk" "$STORE" | grep -v :)" ]
+    [ -z "$(find "$DIR/disk" "$STORE" -mindepth 1)" ]
 }
 
 @test "-t warns of directories that are missing, which is no mistake" {
