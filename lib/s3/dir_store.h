@@ -2,6 +2,8 @@
 /*
  * dir_store - an object_store on a directory, also one on NFS.
  *
+ * Fifth of the five files of a request; fetch.c before it.
+ *
  * The setting s3dir.  A key is the path of a file below the directory, so
  * that the tree can be copied into a bucket as it is, and back.  Several
  * processes, also on several hosts, may use one directory at the same time.

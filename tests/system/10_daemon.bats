@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # s3blkdevd as a program: options, start, sockets, signals, end.
+# shellcheck disable=SC2153 # what helpers.bash sets
 
 load helpers
 

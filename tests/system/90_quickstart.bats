@@ -12,12 +12,12 @@ teardown() {
 
 # It would install packages and build; here it only has to find both done.
 needs_all_built() {
-    local missing
+    local lacking
 
     # shellcheck source=scripts/packages.sh
     . "$ROOT/scripts/packages.sh"
-    missing=$(packages_missing "${packages_build[@]}" "${packages_try[@]}")
-    [ -z "$missing" ] || skip "not installed: ${missing//$'\n'/ }"
+    lacking=$(packages_missing "${packages_build[@]}" "${packages_try[@]}")
+    [ -z "$lacking" ] || skip "not installed: ${lacking//$'\n'/ }"
 }
 
 @test "quickstart copies an image in and out, leaves a server, and can be repeated" {
