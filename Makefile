@@ -58,8 +58,7 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wvla -Walloca \
     -Werror=implicit -Werror=incompatible-pointer-types \
     -Werror=int-conversion -Werror=return-type -Werror=format-security
 GCC_WARNINGS := -Wformat-signedness -Wcast-align=strict -Wduplicated-cond \
-    -Wduplicated-branches -Wlogical-op -Wjump-misses-init -Wtrampolines \
-    -Wbidi-chars=any
+    -Wduplicated-branches -Wlogical-op -Wjump-misses-init -Wtrampolines
 CLANG_WARNINGS := -Wcast-align -Wthread-safety -Wthread-safety-beta \
     -Wmissing-variable-declarations -Wcomma -Wunreachable-code-aggressive \
     -Wconditional-uninitialized -Wextra-semi-stmt -Wdocumentation
@@ -70,10 +69,15 @@ CFLAGS_OVERFLOW := -fno-strict-overflow
 endif
 
 MACHINE := $(shell uname -m)
-HARDENING := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong \
-    -fstack-clash-protection -ftrivial-auto-var-init=zero \
+HARDENING := -U_FORTIFY_SOURCE -fstack-protector-strong \
+    -fstack-clash-protection \
     $(if $(filter x86_64,$(MACHINE)),-fcf-protection=full) \
     $(if $(filter aarch64,$(MACHINE)),-mbranch-protection=standard)
+
+# Those of these flags that the compiler knows: gcc 11, or clang, not all.
+known = $(shell for flag in $1; do echo '\#include <features.h>' | \
+    $(COMPILER) -O2 -Werror -U_FORTIFY_SOURCE $$flag -E -x c - \
+    > /dev/null 2>&1 && echo $$flag; done)
 
 flags_release := -O2 -g $(HARDENING)
 flags_debug := -O0 -g3 -fstack-protector-strong
@@ -96,10 +100,12 @@ COMPILER := $(CC)
 endif
 ifneq ($(findstring clang,$(notdir $(COMPILER))),)
 WARNINGS += $(CLANG_WARNINGS)
-# clang 14 wants another flag beside this one.
-flags_release := $(filter-out -ftrivial-auto-var-init=zero,$(flags_release))
 else
 WARNINGS += $(GCC_WARNINGS)
+endif
+ifeq ($(VARIANT),release)
+flags_release += $(or $(call known,-D_FORTIFY_SOURCE=3),-D_FORTIFY_SOURCE=2) \
+    $(call known,-ftrivial-auto-var-init=zero -Wbidi-chars=any)
 endif
 
 ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
