@@ -318,7 +318,10 @@ int state_sheet_check(const void *sheet, uint64_t index, uint32_t seed,
     uint32_t used = get_le32(from + SHEET_USED);
 
     if (get_le32(from + SHEET_CHECKSUM) != crc32c(seed, from, SHEET_CHECKSUM) ||
-        get_le64(from + SHEET_INDEX) != index || used > STATE_SHEET_ROOM)
+        get_le64(from + SHEET_INDEX) != index || used > STATE_SHEET_ROOM ||
+        get_le32(from + SHEET_RESERVED) != 0 ||
+        !bytes_are_zero(from + STATE_SHEET_HEAD + used,
+                        STATE_SHEET_ROOM - used))
         return -EBADMSG;
     *ret_used = used;
     return 0;

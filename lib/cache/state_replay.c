@@ -200,7 +200,8 @@ static int apply_changes(const struct state_replay *replay,
         changes += size;
         left -= size;
     }
-    if (count != group->count)
+    left = state_group_file_size(group->size) - STATE_GROUP_HEAD - group->size;
+    if (count != group->count || !bytes_are_zero(changes, left))
         return complain(replay, "has a group with changes too many or too few",
                         -EUCLEAN);
     return 0;
