@@ -427,9 +427,9 @@ static void leave_foreground(struct daemon *daemon)
 {
     if (daemon->report_fd < 0)
         return;
-    log_open(program.name, LOG_TARGET_JOURNAL,
-             (enum log_level)daemon->config->log_level);
-    background_leave_terminal();
+    if (!background_leave_terminal())
+        log_open(program.name, LOG_TARGET_JOURNAL,
+                 (enum log_level)daemon->config->log_level);
     background_report(&daemon->report_fd, COMMON_OK);
 }
 

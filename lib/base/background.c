@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/auto.h"
@@ -52,13 +53,17 @@ int background_enter(int *ret_report_fd)
     return 0;
 }
 
-void background_leave_terminal(void)
+bool background_leave_terminal(void)
 {
     AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct stat st;
+    bool stays = fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
-        dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)
+        dup2(null, STDOUT_FILENO) < 0 ||
+        (!stays && dup2(null, STDERR_FILENO) < 0))
         log_warning("cannot leave the terminal: %s", log_errno(-errno));
+    return stays;
 }
 
 void background_report(int *report_fd, int exit_code)

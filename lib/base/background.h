@@ -7,6 +7,8 @@
 #ifndef BASE_BACKGROUND_H
 #define BASE_BACKGROUND_H
 
+#include <stdbool.h>
+
 /*
  * Go into the background.  Returns in the new process only, without a
  * terminal that controls it, in the root directory.  The old process waits
@@ -21,7 +23,11 @@ int background_enter(int *ret_report_fd);
 /* Let the old process end with that code; nothing if *report_fd is -1. */
 void background_report(int *report_fd, int exit_code);
 
-/* Replace standard input, output and error, which belong to a terminal. */
-void background_leave_terminal(void);
+/*
+ * Replace standard input, output and error, which may belong to a terminal or
+ * to somebody who waits for their end.  Standard error stays if it is a
+ * regular file, where somebody wants to read it later: returns whether.
+ */
+bool background_leave_terminal(void);
 
 #endif

@@ -90,24 +90,44 @@ TEST("the foreground ends with failure when the background dies silently")
     CHECK(told("d"));
 }
 
-static void look_around(int *report_fd)
+/* Whether the descriptor is /dev/null. */
+static bool is_null(int fd)
 {
-    char here[PATH_MAX];
     struct stat null, st;
 
+    return stat("/dev/null", &null) == 0 && fstat(fd, &st) == 0 &&
+           st.st_rdev == null.st_rdev;
+}
+
+static void leave_pipe(int *report_fd)
+{
+    char here[PATH_MAX];
+
     tell(getcwd(here, sizeof(here)) && strcmp(here, "/") == 0 ? '/' : '?');
-    background_leave_terminal();
-    tell(stat("/dev/null", &null) == 0 && fstat(0, &st) == 0 &&
-                 st.st_rdev == null.st_rdev && fstat(2, &st) == 0 &&
-                 st.st_rdev == null.st_rdev
-             ? 'n'
-             : '?');
+    (void)dup2(found[1], STDERR_FILENO);
+    tell(background_leave_terminal() ? '?' : 'l');
+    tell(is_null(0) && is_null(1) && is_null(2) ? 'n' : '?');
     background_report(report_fd, 0);
 }
 
 TEST("the background is in the root directory and leaves the terminal")
 {
     NEED(pipe(found) == 0);
-    CHECK(run(look_around) == 0);
-    CHECK(told("d/n"));
+    CHECK(run(leave_pipe) == 0);
+    CHECK(told("d/ln"));
+}
+
+static void leave_file(int *report_fd)
+{
+    (void)dup2(fileno(tmpfile()), STDERR_FILENO);
+    tell(background_leave_terminal() ? 's' : '?');
+    tell(is_null(0) && is_null(1) && !is_null(2) ? 'f' : '?');
+    background_report(report_fd, 0);
+}
+
+TEST("a regular file stays the standard error of the background")
+{
+    NEED(pipe(found) == 0);
+    CHECK(run(leave_file) == 0);
+    CHECK(told("dsf"));
 }
