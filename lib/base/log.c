@@ -104,8 +104,8 @@ static void replace_control_characters(char *message)
     }
 }
 
-static __attribute__((format(printf, 2, 0))) void log_message(
-    enum log_level level, const char *format, va_list arguments)
+static __attribute__((format(printf, 2, 0))) void
+log_message(enum log_level level, const char *format, va_list arguments)
 {
     int saved_errno = errno;
     char message[MESSAGE_SIZE];

@@ -170,8 +170,7 @@ static int timeout_ms(uint64_t deadline_ns)
     return left_ms < 60000 ? (int)left_ms : 60000;
 }
 
-int stream_wait_fds(struct pollfd polled[], size_t count,
-                    uint64_t deadline_ns)
+int stream_wait_fds(struct pollfd polled[], size_t count, uint64_t deadline_ns)
 {
     for (;;) {
         int timeout = timeout_ms(deadline_ns);

@@ -21,7 +21,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define STREAM_NOW 0U             /* do not wait: -EAGAIN instead */
+#define STREAM_NOW     0U         /* do not wait: -EAGAIN instead */
 #define STREAM_FOREVER UINT64_MAX /* wait without a deadline */
 
 enum { STREAM_IOV_MAX = 256 }; /* pieces that one send looks at */
@@ -93,8 +93,7 @@ void stream_close(struct stream *stream);
  * revents).  0, or -ETIMEDOUT past the deadline; STREAM_NOW only asks
  * (-EAGAIN).
  */
-int stream_wait_fds(struct pollfd polled[], size_t count,
-                    uint64_t deadline_ns);
+int stream_wait_fds(struct pollfd polled[], size_t count, uint64_t deadline_ns);
 
 /* The same for one descriptor and these events. */
 int stream_wait_fd(int fd, short events, uint64_t deadline_ns);

@@ -76,8 +76,8 @@ static int load_certificates(struct tls_context *context, const char *dir,
     int code;
 
     if (snprintf(ca, sizeof(ca), "%s/ca-cert.pem", dir) >= PATH_MAX ||
-        snprintf(certificate, sizeof(certificate), "%s/server-cert.pem",
-                 dir) >= PATH_MAX ||
+        snprintf(certificate, sizeof(certificate), "%s/server-cert.pem", dir) >=
+            PATH_MAX ||
         snprintf(key, sizeof(key), "%s/server-key.pem", dir) >= PATH_MAX) {
         log_error("%s: the path is too long", dir);
         return -ENAMETOOLONG;
@@ -212,8 +212,7 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces,
                     int count)
 {
     struct tls_stream *tls = pointer;
-    ssize_t sent =
-        stream_send(tls->plain, pieces, (size_t)count, STREAM_NOW);
+    ssize_t sent = stream_send(tls->plain, pieces, (size_t)count, STREAM_NOW);
 
     return sent < 0 ? fail_transport(tls, sent) : sent;
 }
@@ -284,8 +283,7 @@ static void outgoing_advance(struct outgoing *outgoing, size_t len)
  * record or is the last, else as many as fit, put together.
  */
 static const void *next_record(struct tls_stream *tls,
-                               const struct outgoing *outgoing,
-                               size_t *ret_len)
+                               const struct outgoing *outgoing, size_t *ret_len)
 {
     size_t skip = outgoing->skip;
     size_t len = outgoing->pieces[0].iov_len - skip;
@@ -311,8 +309,8 @@ static const void *next_record(struct tls_stream *tls,
 }
 
 /* Send one record; returns how much of the outgoing bytes it held. */
-static ssize_t send_record(struct tls_stream *tls, const void *data,
-                           size_t len, uint64_t deadline_ns)
+static ssize_t send_record(struct tls_stream *tls, const void *data, size_t len,
+                           uint64_t deadline_ns)
 {
     for (;;) {
         /* What GnuTLS took it keeps: it is asked to go on, with nothing. */
@@ -440,10 +438,10 @@ static int shake_hands(struct tls_stream *tls, uint64_t deadline_ns)
         (void)gnutls_alert_send_appropriate(tls->session, code);
         if (log_limit_allows(&limit, &left_out)) {
             net_peer_name(tls->plain->fd, peer, sizeof(peer));
-            log_warning("%s: TLS handshake failed: %s (%llu more not shown)",
-                        peer, error == -ETIMEDOUT ? log_errno(error)
-                                                  : gnutls_strerror(code),
-                        (unsigned long long)left_out);
+            log_warning(
+                "%s: TLS handshake failed: %s (%llu more not shown)", peer,
+                error == -ETIMEDOUT ? log_errno(error) : gnutls_strerror(code),
+                (unsigned long long)left_out);
         }
         return error;
     }

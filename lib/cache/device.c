@@ -60,8 +60,8 @@ static void prefetch(struct device *device,
         uint64_t progress = 0;
 
         /* Only a hint: who reads it will be told what is wrong. */
-        (void)device_read_range(device, at, CACHE_BLOCK, block,
-                                PATIENCE_STORE, &progress);
+        (void)device_read_range(device, at, CACHE_BLOCK, block, PATIENCE_STORE,
+                                &progress);
     }
     free(block);
 }
@@ -388,8 +388,7 @@ void device_status(struct device *device, struct device_status *ret_status)
         .journal_size = fill.capacity,
         .chunks_mapped = catalog_count(device->catalog),
         .damaged_reads = atomic_load(&device->reader.damaged),
-        .cache_written = fill.written +
-                         state_log_written(device->state_log) +
+        .cache_written = fill.written + state_log_written(device->state_log) +
                          atomic_load(&device->fold.written),
         .user_written = atomic_load(&device->user_written),
     };

@@ -34,16 +34,16 @@ enum {
 };
 
 struct device_options {
-    const char *name;         /* for messages and as prefix in the store */
-    const char *cachedir;     /* an existing directory */
-    const char *journal_dir;  /* an existing directory, or NULL: in cachedir */
-    uint64_t size;            /* bytes, a multiple of DEVICE_SECTOR */
-    uint32_t chunk_size;      /* bytes, a power of two */
-    uint64_t journal_size;    /* bytes of all segments together */
-    uint32_t segment_size;    /* bytes of one, a multiple of 4096; 0: choose */
-    size_t block_cache_size;  /* bytes of plain blocks kept in memory */
-    bool write_through;       /* every write is durable when answered */
-    bool read_only;           /* serve only reads, and also after damage */
+    const char *name;        /* for messages and as prefix in the store */
+    const char *cachedir;    /* an existing directory */
+    const char *journal_dir; /* an existing directory, or NULL: in cachedir */
+    uint64_t size;           /* bytes, a multiple of DEVICE_SECTOR */
+    uint32_t chunk_size;     /* bytes, a power of two */
+    uint64_t journal_size;   /* bytes of all segments together */
+    uint32_t segment_size;   /* bytes of one, a multiple of 4096; 0: choose */
+    size_t block_cache_size; /* bytes of plain blocks kept in memory */
+    bool write_through;      /* every write is durable when answered */
+    bool read_only;          /* serve only reads, and also after damage */
     struct object_store *store; /* where remote chunks are */
     struct workers *workers;    /* for what waits for a local disk */
     struct workers *fetchers;   /* for what waits for the store */
@@ -77,16 +77,16 @@ bool device_has_volatile_cache(const struct device *device);
 enum device_operation {
     DEVICE_READ,
     DEVICE_WRITE,
-    DEVICE_ZERO,    /* reads as zeros afterwards */
-    DEVICE_TRIM,    /* whole pages inside the range read as zeros */
-    DEVICE_FLUSH,   /* what was answered before is durable afterwards */
+    DEVICE_ZERO,     /* reads as zeros afterwards */
+    DEVICE_TRIM,     /* whole pages inside the range read as zeros */
+    DEVICE_FLUSH,    /* what was answered before is durable afterwards */
     DEVICE_PREFETCH, /* will be read soon; never fails for lack of a store */
-    DEVICE_EXTENTS, /* what is zero or a hole */
+    DEVICE_EXTENTS,  /* what is zero or a hole */
 };
 
 enum device_flags {
-    DEVICE_FUA = 1 << 0,     /* durable when answered */
-    DEVICE_NO_HOLE = 1 << 1, /* ZERO: not reported as a hole afterwards */
+    DEVICE_FUA = 1 << 0,        /* durable when answered */
+    DEVICE_NO_HOLE = 1 << 1,    /* ZERO: not reported as a hole afterwards */
     DEVICE_ONE_EXTENT = 1 << 2, /* EXTENTS: one, not past the range */
 };
 
@@ -158,15 +158,15 @@ void device_expel(struct device *device);
 
 /* What the device knows about itself, at one moment. */
 struct device_status {
-    bool failed;              /* the journal is lost: writes get -EIO */
-    uint64_t journal_used;    /* bytes */
-    uint64_t journal_size;    /* bytes */
-    uint64_t chunks_mapped;   /* in catalog: not all zeros */
-    uint64_t damaged_reads;   /* blocks and pages that failed their check */
-    uint64_t passes;          /* of destage, finished */
-    uint64_t cache_written;   /* bytes written to the cache directory */
-    uint64_t user_written;    /* bytes of WRITE requests answered */
-    uint64_t parked;          /* requests that wait for space, now */
+    bool failed;            /* the journal is lost: writes get -EIO */
+    uint64_t journal_used;  /* bytes */
+    uint64_t journal_size;  /* bytes */
+    uint64_t chunks_mapped; /* in catalog: not all zeros */
+    uint64_t damaged_reads; /* blocks and pages that failed their check */
+    uint64_t passes;        /* of destage, finished */
+    uint64_t cache_written; /* bytes written to the cache directory */
+    uint64_t user_written;  /* bytes of WRITE requests answered */
+    uint64_t parked;        /* requests that wait for space, now */
 };
 void device_status(struct device *device, struct device_status *ret_status);
 

@@ -25,7 +25,7 @@
 struct device {
     struct device_options options;
     struct superblock superblock;
-    atomic_bool has_failed;       /* writes and flushes get -EIO */
+    atomic_bool has_failed;        /* writes and flushes get -EIO */
     _Atomic uint64_t user_written; /* bytes */
 
     struct cache_dir *cache_dir;

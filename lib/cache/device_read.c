@@ -15,8 +15,7 @@ static struct log_limit damage_limit;
 /* One page, or a part of it, from the journal. */
 static int read_record(struct device *device,
                        const struct page_location *location, uint64_t offset,
-                       unsigned char *data, size_t size,
-                       enum patience patience)
+                       unsigned char *data, size_t size, enum patience patience)
 {
     uint64_t left_out;
     int error = journal_read(device->journal, location->position,
@@ -66,19 +65,19 @@ static int read_pages(struct device *device,
             size = length - done;
         switch (locations[page].kind) {
         case PAGE_RECORD:
-            error = read_record(device, &locations[page], at, data + done,
-                                size, patience);
+            error = read_record(device, &locations[page], at, data + done, size,
+                                patience);
             break;
         case PAGE_HOLE:
         case PAGE_ZERO:
             memset(data + done, 0, size);
             break;
         case PAGE_ABSENT:
-            size = absent_run(&locations[page], count - page, at,
-                              length - done);
+            size =
+                absent_run(&locations[page], count - page, at, length - done);
             error = chunk_reader_read(&device->reader, at / chunk_size,
-                                      (uint32_t)(at % chunk_size),
-                                      data + done, size, patience);
+                                      (uint32_t)(at % chunk_size), data + done,
+                                      size, patience);
             break;
         }
         if (error != 0)
@@ -100,8 +99,8 @@ int device_read_range(struct device *device, uint64_t offset, size_t length,
     while (*progress < length) {
         uint64_t at = offset + *progress;
         uint64_t chunk_end = round_down(at, chunk_size) + chunk_size;
-        uint64_t end = offset + length < chunk_end ? offset + length
-                                                   : chunk_end;
+        uint64_t end =
+            offset + length < chunk_end ? offset + length : chunk_end;
         uint64_t first = at / CACHE_PAGE;
         uint64_t count = (end + CACHE_PAGE - 1) / CACHE_PAGE - first;
         size_t done;
@@ -205,9 +204,8 @@ static int describe_chunk(struct device *device, struct extents *extents,
         /* After the index, so that nothing falls between the two. */
         if (!is_held)
             error = chunk_reader_hold(&device->reader, chunk,
-                                      patience == PATIENCE_STORE
-                                          ? PATIENCE_DISK
-                                          : patience,
+                                      patience == PATIENCE_STORE ? PATIENCE_DISK
+                                                                 : patience,
                                       &open, &flags);
         is_held = true;
         if (error == -EAGAIN && patience == PATIENCE_NONE)
@@ -256,8 +254,8 @@ static void describe_gap(struct device *device, struct extents *extents,
         uint64_t run_start = UINT64_MAX;
         uint64_t run_end = UINT64_MAX;
 
-        if (page_index_runs(device->index, UINT64_MAX,
-                            extents->at / chunk_size, &run, 1) == 1) {
+        if (page_index_runs(device->index, UINT64_MAX, extents->at / chunk_size,
+                            &run, 1) == 1) {
             run_start = run.first_chunk * chunk_size;
             run_end = (run.first_chunk + run.count) * chunk_size;
         }
@@ -282,17 +280,15 @@ static uint64_t next_known(struct device *device, struct known_chunks *known,
                            uint64_t from)
 {
     for (;;) {
-        while (known->used < known->count &&
-               known->chunks[known->used] < from)
+        while (known->used < known->count && known->chunks[known->used] < from)
             known->used++;
         if (known->used < known->count)
             return known->chunks[known->used];
         if (known->is_last)
             return UINT64_MAX;
         known->used = 0;
-        known->count =
-            page_index_chunks(device->index, UINT64_MAX, from, known->chunks,
-                              PAGES_AT_ONCE);
+        known->count = page_index_chunks(device->index, UINT64_MAX, from,
+                                         known->chunks, PAGES_AT_ONCE);
         known->is_last = known->count < PAGES_AT_ONCE;
     }
 }
@@ -324,8 +320,7 @@ int device_read_extents(struct device *device, struct device_request *request,
         if (next > from) {
             describe_gap(device, &extents, next * chunk_size);
         } else {
-            int error =
-                describe_chunk(device, &extents, from, patience);
+            int error = describe_chunk(device, &extents, from, patience);
 
             if (error != 0)
                 return error;

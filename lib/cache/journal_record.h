@@ -23,9 +23,9 @@ enum journal_kind {
 };
 
 enum {
-    JOURNAL_HEADER_SIZE = 4096,   /* of a segment, a page of its own */
-    JOURNAL_RECORD_HEADER = 64,   /* of a record, before the checksums */
-    JOURNAL_RECORD_ALIGN = 8,     /* records begin at multiples of this */
+    JOURNAL_HEADER_SIZE = 4096,     /* of a segment, a page of its own */
+    JOURNAL_RECORD_HEADER = 64,     /* of a record, before the checksums */
+    JOURNAL_RECORD_ALIGN = 8,       /* records begin at multiples of this */
     JOURNAL_RECORD_PAGES_MAX = 256, /* 1 MiB */
     /* No record's head is longer. */
     JOURNAL_HEAD_MAX = JOURNAL_RECORD_HEADER + 4 * JOURNAL_RECORD_PAGES_MAX,

@@ -52,7 +52,7 @@ struct node {
     uint64_t *zeros;         /* holes, then other zeros; or NULL */
     uint32_t first_entry;
     uint32_t entries_count;
-    uint32_t zeros_count; /* bits set in both */
+    uint32_t zeros_count;    /* bits set in both */
     uint32_t next_in_bucket; /* or the next free one */
     bool is_used;
 };
@@ -174,8 +174,8 @@ static int pool_reserve(struct pool *pool, void **array, size_t size,
 static int reserve_entries(struct page_index *index, uint64_t count)
 {
     void *array = index->entries;
-    int error = pool_reserve(&index->entry_pool, &array, sizeof(struct entry),
-                             count);
+    int error =
+        pool_reserve(&index->entry_pool, &array, sizeof(struct entry), count);
 
     index->entries = array;
     return error;
@@ -354,8 +354,8 @@ static uint64_t node_oldest(const struct node *node)
 
 /* ---- bits ---------------------------------------------------------------- */
 
-static uint64_t *bitmap(const struct page_index *index,
-                        const struct node *node, bool hole)
+static uint64_t *bitmap(const struct page_index *index, const struct node *node,
+                        bool hole)
 {
     return node->zeros + (hole ? 0 : index->zeros_words);
 }
@@ -381,8 +381,8 @@ static enum page_kind bit_kind(const struct page_index *index,
 }
 
 /* Change these bits of a word, in the one map on, in the other off. */
-static void set_bits(struct page_index *index, struct node *node,
-                     uint32_t word, uint64_t bits, enum page_kind kind)
+static void set_bits(struct page_index *index, struct node *node, uint32_t word,
+                     uint64_t bits, enum page_kind kind)
 {
     uint64_t *hole = &bitmap(index, node, true)[word];
     uint64_t *zero = &bitmap(index, node, false)[word];
@@ -441,8 +441,7 @@ static size_t run_after(const struct page_index *index, uint64_t chunk)
     return low;
 }
 
-static struct page_run *find_run(const struct page_index *index,
-                                 uint64_t chunk)
+static struct page_run *find_run(const struct page_index *index, uint64_t chunk)
 {
     size_t at;
 
@@ -577,10 +576,10 @@ bool page_index_has_room(struct page_index *index, uint64_t count)
     if (count == 0) /* zeros of less than a run, at both ends of it */
         nodes = RUN_CHUNKS + 2;
     mutex_lock(&index->lock);
-    has_room = (count == 0 ||
-                index->entry_pool.used + count <= index->pages_max) &&
-               index->node_pool.used + nodes <= NODES_MAX &&
-               index->runs_count + 2 <= RUNS_MAX;
+    has_room =
+        (count == 0 || index->entry_pool.used + count <= index->pages_max) &&
+        index->node_pool.used + nodes <= NODES_MAX &&
+        index->runs_count + 2 <= RUNS_MAX;
     mutex_unlock(&index->lock);
     return has_room;
 }
@@ -633,8 +632,8 @@ static void put_in_chunk(struct page_index *index, uint64_t first,
 static uint32_t count_in_chunk(const struct page_index *index, uint64_t first,
                                uint64_t count)
 {
-    uint32_t rest = index->pages_per_chunk -
-                    (uint32_t)(first % index->pages_per_chunk);
+    uint32_t rest =
+        index->pages_per_chunk - (uint32_t)(first % index->pages_per_chunk);
 
     return count < rest ? (uint32_t)count : rest;
 }

@@ -69,8 +69,7 @@ void page_index_find(struct page_index *index, uint64_t first, uint64_t count,
  * so do page_index_put and page_index_put_zero.
  */
 uint64_t page_index_stamp(struct page_index *index, uint64_t page);
-void page_index_touch(struct page_index *index, uint64_t first,
-                      uint64_t count);
+void page_index_touch(struct page_index *index, uint64_t first, uint64_t count);
 
 /* What the index knows of one chunk, for each of its pages. */
 struct page_set {
@@ -113,8 +112,8 @@ struct page_run {
 };
 
 /* Tell runs as page_index_chunks tells chunks; the first may be cut there. */
-size_t page_index_runs(struct page_index *index, uint64_t before,
-                       uint64_t from, struct page_run ret_runs[], size_t max);
+size_t page_index_runs(struct page_index *index, uint64_t before, uint64_t from,
+                       struct page_run ret_runs[], size_t max);
 
 /*
  * Forget that chunks first .. first + count - 1 are part of runs of that kind

@@ -69,8 +69,8 @@ static uint64_t earliest_locked(const struct parking *parking)
 {
     uint64_t earliest = FOR_SPACE;
 
-    for (const struct device_request *request = parking->first;
-         request != NULL; request = request->next) {
+    for (const struct device_request *request = parking->first; request != NULL;
+         request = request->next) {
         if (request->due_ns < earliest)
             earliest = request->due_ns;
     }
@@ -147,8 +147,8 @@ void parking_stop(struct parking *parking)
     free(parking);
 }
 
-static void add_locked(struct parking *parking,
-                       struct device_request *request, uint64_t due_ns)
+static void add_locked(struct parking *parking, struct device_request *request,
+                       uint64_t due_ns)
 {
     request->due_ns = due_ns;
     request->next = NULL;

@@ -16,8 +16,8 @@ static const struct rules {
 } rules[] = {
     [NBD_CMD_READ] = {DEVICE_READ, NBD_CMD_FLAG_DF, false, true, true,
                       NBD_EINVAL},
-    [NBD_CMD_WRITE] = {DEVICE_WRITE, NBD_CMD_FLAG_PAYLOAD_LEN, true, true,
-                       true, NBD_ENOSPC},
+    [NBD_CMD_WRITE] = {DEVICE_WRITE, NBD_CMD_FLAG_PAYLOAD_LEN, true, true, true,
+                       NBD_ENOSPC},
     [NBD_CMD_FLUSH] = {DEVICE_FLUSH, 0, false, false, false, 0},
     [NBD_CMD_TRIM] = {DEVICE_TRIM, 0, true, true, false, NBD_EINVAL},
     [NBD_CMD_CACHE] = {DEVICE_PREFETCH, 0, false, true, false, NBD_EINVAL},
@@ -94,8 +94,7 @@ static bool context_payload_fits(const uint8_t *payload, uint64_t len)
 
 /* Check the length and the range of a command that has them. */
 static struct nbd_command check_range(const struct rules *rule,
-                                      struct nbd_command command,
-                                      uint64_t size)
+                                      struct nbd_command command, uint64_t size)
 {
     if (rule->has_data && command.length > DEVICE_REQUEST_MAX)
         return answer(NBD_EINVAL, "more than 64 MiB in one request");

@@ -37,7 +37,7 @@ struct handshake {
     struct stream **stream;
     struct nbd_session session;
     const struct nbd_export *context_export; /* whose context was selected */
-    bool fixed_newstyle; /* the client's flags */
+    bool fixed_newstyle;                     /* the client's flags */
     bool no_zeroes;
     bool has_tls;
     uint32_t bytes_left; /* that options may still have */
@@ -114,8 +114,7 @@ static int discard_and_refuse(struct handshake *handshake, uint32_t type,
 /* ---- exports ------------------------------------------------------------ */
 
 static const struct nbd_export *
-find_export(const struct nbd_handshake_options *options,
-            struct nbd_string name)
+find_export(const struct nbd_handshake_options *options, struct nbd_string name)
 {
     if (name.len == 0)
         return &options->exports[0];
@@ -147,8 +146,7 @@ static uint16_t export_flags(const struct nbd_export *export,
     return (uint16_t)flags;
 }
 
-static void choose(struct handshake *handshake,
-                   const struct nbd_export *export)
+static void choose(struct handshake *handshake, const struct nbd_export *export)
 {
     handshake->session.export = export;
     /* A context holds for the export that it was selected for. */
@@ -171,8 +169,7 @@ static int run_export_name(struct handshake *handshake)
     error = send_bytes(handshake,
                        nbd_put_export(handshake->answer,
                                       device_size(export->device),
-                                      export_flags(export,
-                                                   &handshake->session),
+                                      export_flags(export, &handshake->session),
                                       !handshake->no_zeroes));
     return error < 0 ? error : EXPORT_CHOSEN;
 }
@@ -181,7 +178,7 @@ static int run_list(struct handshake *handshake)
 {
     for (size_t i = 0; i < handshake->options->exports_count; i++) {
         const struct nbd_export *export = &handshake->options->exports[i];
-        const char *description = 
+        const char *description =
             export->description ? export->description : "";
         size_t name_len = strlen(export->name);
         size_t description_len = strnlen(description, NBD_STRING_MAX);
@@ -204,8 +201,7 @@ static int run_starttls(struct handshake *handshake)
     int error;
 
     if (!handshake->options->tls)
-        return refuse(handshake, NBD_REP_ERR_POLICY,
-                      "this server has no TLS");
+        return refuse(handshake, NBD_REP_ERR_POLICY, "this server has no TLS");
     if (handshake->has_tls)
         return refuse(handshake, NBD_REP_ERR_INVALID,
                       "TLS has already started");
@@ -241,8 +237,7 @@ static int send_infos(struct handshake *handshake,
 {
     uint8_t *data = answer_data(handshake);
     size_t len = nbd_put_info_export(data, device_size(export->device),
-                                     export_flags(export,
-                                                  &handshake->session));
+                                     export_flags(export, &handshake->session));
     int error = send_answer(handshake, NBD_REP_INFO, len);
 
     if (error < 0)
@@ -270,8 +265,8 @@ static int run_info(struct handshake *handshake)
 {
     struct nbd_info_request request;
     const struct nbd_export *export;
-    int error = nbd_get_info_request(handshake->data, handshake->option.len,
-                                     &request);
+    int error =
+        nbd_get_info_request(handshake->data, handshake->option.len, &request);
 
     if (error < 0)
         return refuse(handshake, NBD_REP_ERR_INVALID,
@@ -391,8 +386,8 @@ static int greet(struct handshake *handshake)
     const uint32_t known = NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES;
     uint8_t bytes[NBD_CLIENT_FLAGS_SIZE];
     uint32_t flags;
-    int error = send_bytes(handshake, nbd_put_greeting(handshake->answer,
-                                                       (uint16_t)known));
+    int error = send_bytes(
+        handshake, nbd_put_greeting(handshake->answer, (uint16_t)known));
 
     if (error == 0)
         error = receive(handshake, bytes, sizeof(bytes));
@@ -465,8 +460,7 @@ static int run_option(struct handshake *handshake)
     if (!handler->has_data && handshake->option.len > 0)
         return discard_and_refuse(handshake, NBD_REP_ERR_INVALID,
                                   "this option has no data");
-    if (option == NBD_OPT_EXPORT_NAME &&
-        handshake->option.len > NBD_STRING_MAX)
+    if (option == NBD_OPT_EXPORT_NAME && handshake->option.len > NBD_STRING_MAX)
         return -EPROTO;
     if (handshake->option.len > OPTION_DATA_MAX) {
         if (option == NBD_OPT_SET_META_CONTEXT)

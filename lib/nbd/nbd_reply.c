@@ -59,14 +59,12 @@ static void put_chunk(struct nbd_reply *reply,
 static void put_simple(struct nbd_reply *reply,
                        const struct nbd_request *request, uint32_t error)
 {
-    reply->head_len = nbd_put_simple_reply(reply->head, error,
-                                           request->cookie);
+    reply->head_len = nbd_put_simple_reply(reply->head, error, request->cookie);
     reply->data = NULL;
     reply->data_len = 0;
 }
 
-void nbd_reply_error(struct nbd_reply *reply,
-                     const struct nbd_session *session,
+void nbd_reply_error(struct nbd_reply *reply, const struct nbd_session *session,
                      const struct nbd_request *request, uint32_t error,
                      const char *text)
 {
@@ -95,8 +93,7 @@ void nbd_reply_ok(struct nbd_reply *reply, const struct nbd_session *session,
         put_simple(reply, request, NBD_OK);
 }
 
-void nbd_reply_data(struct nbd_reply *reply,
-                    const struct nbd_session *session,
+void nbd_reply_data(struct nbd_reply *reply, const struct nbd_session *session,
                     const struct nbd_request *request, const void *data,
                     size_t len)
 {

@@ -32,8 +32,7 @@ struct nbd_reply {
 uint32_t nbd_error_of(int error);
 
 /* Build the reply to a request that failed; text says it to people. */
-void nbd_reply_error(struct nbd_reply *reply,
-                     const struct nbd_session *session,
+void nbd_reply_error(struct nbd_reply *reply, const struct nbd_session *session,
                      const struct nbd_request *request, uint32_t error,
                      const char *text);
 
@@ -45,8 +44,7 @@ void nbd_reply_ok(struct nbd_reply *reply, const struct nbd_session *session,
  * Build the reply to a READ of len bytes at offset, more than 0, which must
  * stay at data until the reply was sent.
  */
-void nbd_reply_data(struct nbd_reply *reply,
-                    const struct nbd_session *session,
+void nbd_reply_data(struct nbd_reply *reply, const struct nbd_session *session,
                     const struct nbd_request *request, const void *data,
                     size_t len);
 

@@ -41,10 +41,10 @@
 #include "nbd/nbd_wire.h"
 
 enum {
-    DRAIN_MS = 30000,   /* for the last replies of a client that leaves */
-    STALL_MS = 30000,   /* without progress while others need the memory */
-    LEAVE_MS = 10000,   /* for others to leave before a connection enters */
-    NO_MEANS_MS = 100,  /* between attempts when there are no descriptors */
+    DRAIN_MS = 30000,      /* for the last replies of a client that leaves */
+    STALL_MS = 30000,      /* without progress while others need the memory */
+    LEAVE_MS = 10000,      /* for others to leave before a connection enters */
+    NO_MEANS_MS = 100,     /* between attempts when there are no descriptors */
     MEMORY_MIN = 64 << 20, /* of an export: one request of any length */
     PEER_NAME_MAX = 80,
 };
@@ -58,8 +58,8 @@ struct connection {
     bool has_thread; /* else it is served by its caller's */
     char peer[PEER_NAME_MAX];
     /* Under the server's lock. */
-    const struct nbd_export *export;        /* since it was chosen */
-    struct nbd_transmission *transmission;  /* since it entered */
+    const struct nbd_export *export;       /* since it was chosen */
+    struct nbd_transmission *transmission; /* since it entered */
     unsigned holders;
     bool is_ended;
 };
@@ -75,7 +75,7 @@ struct nbd_server {
     struct nbd_server_options options;
     struct nbd_memory **memories; /* one an export */
     struct nbd_counters counters;
-    int stop_fd; /* readable, for all listeners, once it stops */
+    int stop_fd;             /* readable, for all listeners, once it stops */
     atomic_bool is_stopping; /* also changed under the lock */
 
     struct mutex lock;
@@ -163,8 +163,8 @@ void nbd_server_free(struct nbd_server *server)
     if (!server)
         return;
     assert(!server->connections && !server->listeners && !server->finished);
-    for (size_t i = 0;
-         server->memories && i < server->options.exports_count; i++)
+    for (size_t i = 0; server->memories && i < server->options.exports_count;
+         i++)
         nbd_memory_free(server->memories[i]);
     free(server->memories);
     if (server->stop_fd >= 0)
@@ -192,8 +192,7 @@ static enum peer_state peer_state(const struct connection *connection)
 }
 
 static void release_locked(struct nbd_server *server,
-                           struct connection *connection)
-    REQUIRES(server->lock)
+                           struct connection *connection) REQUIRES(server->lock)
 {
     connection->holders--;
     condition_broadcast(&server->changed);
@@ -247,10 +246,9 @@ static int outlive(struct nbd_server *server, struct connection *other,
     bool is_in_time = true;
 
     mutex_lock(&server->lock);
-    while (!other->is_ended && !atomic_load(&server->is_stopping) &&
-           is_in_time)
-        is_in_time = condition_wait_until(&server->changed, &server->lock,
-                                          deadline_ns);
+    while (!other->is_ended && !atomic_load(&server->is_stopping) && is_in_time)
+        is_in_time =
+            condition_wait_until(&server->changed, &server->lock, deadline_ns);
     if (other->is_ended || atomic_load(&server->is_stopping)) {
         release_locked(server, other);
         mutex_unlock(&server->lock);
@@ -269,8 +267,7 @@ static int enter(struct connection *self, struct nbd_transmission *transmission)
 
     mutex_lock(&server->lock);
     while (error == 0 && !atomic_load(&server->is_stopping)) {
-        struct connection *other =
-            hold_other_locked(server, self, PEER_GONE);
+        struct connection *other = hold_other_locked(server, self, PEER_GONE);
         bool is_gone = other != NULL;
 
         if (!other)
@@ -289,7 +286,8 @@ static int enter(struct connection *self, struct nbd_transmission *transmission)
     mutex_unlock(&server->lock);
     if (error == -ETIMEDOUT)
         log_warning("%s: %s is refused: writes of a client that is gone do "
-                    "not end", self->export->name, self->peer);
+                    "not end",
+                    self->export->name, self->peer);
     return error;
 }
 
@@ -596,8 +594,8 @@ static bool wait_for_none_locked(struct nbd_server *server,
     bool is_in_time = true;
 
     while (server->connections_count > 0 && is_in_time)
-        is_in_time = condition_wait_until(&server->changed, &server->lock,
-                                          deadline_ns);
+        is_in_time =
+            condition_wait_until(&server->changed, &server->lock, deadline_ns);
     return server->connections_count == 0;
 }
 

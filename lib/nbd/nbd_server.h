@@ -27,18 +27,18 @@ struct nbd_export {
 };
 
 enum {
-    NBD_SERVER_MAX_CONNECTIONS = 100,   /* default of max_connections */
-    NBD_SERVER_HANDSHAKE_MS = 10000,    /* default of handshake_timeout_ms */
-    NBD_SERVER_MEMORY_MAX = 512 << 20,  /* default of memory_max */
+    NBD_SERVER_MAX_CONNECTIONS = 100,  /* default of max_connections */
+    NBD_SERVER_HANDSHAKE_MS = 10000,   /* default of handshake_timeout_ms */
+    NBD_SERVER_MEMORY_MAX = 512 << 20, /* default of memory_max */
 };
 
 struct nbd_server_options {
     const struct nbd_export *exports; /* at least one; "" is the first */
     size_t exports_count;
-    struct tls_context *tls;          /* or NULL: no TLS */
-    bool tls_required;                /* nothing is told without TLS */
-    size_t max_connections;           /* 0: the default */
-    unsigned handshake_timeout_ms;    /* for all of it; 0: the default */
+    struct tls_context *tls;       /* or NULL: no TLS */
+    bool tls_required;             /* nothing is told without TLS */
+    size_t max_connections;        /* 0: the default */
+    unsigned handshake_timeout_ms; /* for all of it; 0: the default */
     /*
      * Bytes of data in requests and replies, all connections together, above
      * the 1 MiB that each connection has of its own.  Every export has the
@@ -89,7 +89,7 @@ struct nbd_server_status {
     uint64_t errors;              /* of them, with an error */
     uint64_t bytes_read;          /* by clients */
     uint64_t bytes_written;
-    size_t memory_used;           /* of memory_max, now */
+    size_t memory_used; /* of memory_max, now */
 };
 void nbd_server_status(struct nbd_server *server,
                        struct nbd_server_status *ret_status);

@@ -42,13 +42,13 @@
 #include "nbd/nbd_wire.h"
 
 enum {
-    BATCH_MAX = 64,            /* requests submitted together */
-    ROUND_MAX = 64,            /* replies sent with one call */
-    RECEIVE_SIZE = 256 << 10,  /* one receive brings at most this */
-    IN_PLACE_MAX = 64 << 10,   /* longer payloads get a buffer of their own */
-    ROOM_MIN = 64 << 10,       /* to receive into, else begin a new buffer */
+    BATCH_MAX = 64,             /* requests submitted together */
+    ROUND_MAX = 64,             /* replies sent with one call */
+    RECEIVE_SIZE = 256 << 10,   /* one receive brings at most this */
+    IN_PLACE_MAX = 64 << 10,    /* longer payloads get a buffer of their own */
+    ROOM_MIN = 64 << 10,        /* to receive into, else begin a new buffer */
     RECEIVE_AFTER_LARGE = 4096, /* so that little of the next is copied */
-    PAGE = 4096,               /* data that a request holds in itself */
+    PAGE = 4096,                /* data that a request holds in itself */
 };
 static_assert(IN_PLACE_MAX + NBD_EXTENDED_REQUEST_SIZE + ROOM_MIN <=
                   RECEIVE_SIZE,
@@ -122,7 +122,7 @@ struct nbd_transmission {
     atomic_bool is_stopping;
     atomic_bool is_leaving;
     _Atomic uint64_t stop_deadline_ns; /* stored before is_stopping */
-    atomic_size_t writes; /* in flight, that change the device */
+    atomic_size_t writes;              /* in flight, that change the device */
     atomic_size_t own_used, shared_used;
     struct nbd_memory_waiter waiter;
 
@@ -133,7 +133,7 @@ struct nbd_transmission {
     size_t queue_sent GUARDED_BY(lock); /* of the first reply's bytes */
     struct request *returned GUARDED_BY(lock);
     uint64_t changes GUARDED_BY(lock); /* counts what may end being blocked */
-    bool is_sending GUARDED_BY(lock);     /* somebody is, without the lock */
+    bool is_sending GUARDED_BY(lock);  /* somebody is, without the lock */
     bool socket_is_full GUARDED_BY(lock); /* only the own thread finds out */
     bool is_broken GUARDED_BY(lock);      /* nothing can be sent any more */
     bool is_sleeping GUARDED_BY(lock);    /* the own thread polls */
@@ -151,8 +151,8 @@ static void wake(const struct nbd_transmission *t)
 
 static void wake_waiter(struct nbd_memory_waiter *waiter)
 {
-    const void *t = (const char *)waiter -
-                    offsetof(struct nbd_transmission, waiter);
+    const void *t =
+        (const char *)waiter - offsetof(struct nbd_transmission, waiter);
 
     wake(t);
 }
@@ -180,8 +180,7 @@ static int borrow(struct nbd_transmission *t, size_t len, struct buffer *ret)
 {
     struct buffer buffer = {.size = nbd_memory_buffer_size(len)};
 
-    buffer.is_shared =
-        atomic_load(&t->own_used) + buffer.size > NBD_OWN_MEMORY;
+    buffer.is_shared = atomic_load(&t->own_used) + buffer.size > NBD_OWN_MEMORY;
     if (buffer.is_shared &&
         (atomic_load(&t->shared_used) + buffer.size > NBD_SHARED_MEMORY_MAX ||
          !nbd_memory_take(t->memory, &t->waiter, buffer.size)))
@@ -255,8 +254,8 @@ static void abandon(struct nbd_transmission *t, struct request *request)
 
 /* ---- sending ------------------------------------------------------------ */
 
-static void count_request(struct counts *counts,
-                          const struct request *request, uint32_t error)
+static void count_request(struct counts *counts, const struct request *request,
+                          uint32_t error)
 {
     counts->requests++;
     if (error != NBD_OK)
@@ -336,8 +335,7 @@ static size_t add_piece(struct iovec *piece, const void *bytes, size_t len,
     return 1;
 }
 
-static bool can_send_locked(const struct nbd_transmission *t)
-    REQUIRES(t->lock)
+static bool can_send_locked(const struct nbd_transmission *t) REQUIRES(t->lock)
 {
     return t->queue && !t->is_sending && !t->socket_is_full && !t->is_broken;
 }
@@ -624,8 +622,7 @@ static void hang_up(struct nbd_transmission *t, const char *why)
 
     if (log_limit_allows(&limit, &left_out))
         log_warning("%s: closing a connection: %s (%llu more not shown)",
-                    t->session.export->name, why,
-                    (unsigned long long)left_out);
+                    t->session.export->name, why, (unsigned long long)left_out);
     t->input_ended = true;
 }
 
@@ -633,8 +630,7 @@ static void hang_up(struct nbd_transmission *t, const char *why)
 static bool start_request(struct nbd_transmission *t, struct request *request,
                           size_t head_len, size_t payload_len)
 {
-    uint8_t *payload =
-        (uint8_t *)t->input->buffer.bytes + t->start + head_len;
+    uint8_t *payload = (uint8_t *)t->input->buffer.bytes + t->start + head_len;
     size_t available = t->end - t->start - head_len;
     size_t part = available < payload_len ? available : payload_len;
     int error = 0;
@@ -713,10 +709,9 @@ static bool parse_one(struct nbd_transmission *t)
     if (is_used_in_place(&wire, payload_len) &&
         available - head_len < payload_len)
         return false;
-    command = nbd_command_check(&t->session, t->size, t->read_only, &wire,
-                                payload_len <= available - head_len
-                                    ? at + head_len
-                                    : NULL);
+    command = nbd_command_check(
+        &t->session, t->size, t->read_only, &wire,
+        payload_len <= available - head_len ? at + head_len : NULL);
     if (command.verdict == NBD_VERDICT_HANG_UP) {
         hang_up(t, "a payload that is too long, or not announced");
         return false;
@@ -736,8 +731,8 @@ static bool parse_one(struct nbd_transmission *t)
         request->wire = wire;
         request->command = command;
     }
-    t->is_blocked = !request || !start_request(t, request, head_len,
-                                               (size_t)payload_len);
+    t->is_blocked =
+        !request || !start_request(t, request, head_len, (size_t)payload_len);
     return !t->is_blocked;
 }
 
@@ -882,8 +877,8 @@ static int poll_both(struct nbd_transmission *t, bool is_full,
 
     if (error < 0)
         return error;
-    if (polled[1].revents != 0 &&
-        read(t->wake_fd, &woken, sizeof(woken)) < 0 && errno != EAGAIN)
+    if (polled[1].revents != 0 && read(t->wake_fd, &woken, sizeof(woken)) < 0 &&
+        errno != EAGAIN)
         return -errno;
     return polled[0].revents;
 }

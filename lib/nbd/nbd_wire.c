@@ -137,8 +137,7 @@ int nbd_get_info_request(const uint8_t *from, size_t len,
     return 0;
 }
 
-bool nbd_info_request_has(const struct nbd_info_request *request,
-                          uint16_t type)
+bool nbd_info_request_has(const struct nbd_info_request *request, uint16_t type)
 {
     for (size_t i = 0; i < request->count; i++) {
         if (get_be16(request->types + 2 * i) == type)

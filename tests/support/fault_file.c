@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /* The real thing first, under other names. */
-#define FILE_IOV_MAX REAL_FILE_IOV_MAX
-#define file_open real_file_open
-#define file_close real_file_close
-#define file_make_dir real_file_make_dir
-#define file_read real_file_read
+#define FILE_IOV_MAX     REAL_FILE_IOV_MAX
+#define file_open        real_file_open
+#define file_close       real_file_close
+#define file_make_dir    real_file_make_dir
+#define file_read        real_file_read
 #define file_read_nowait real_file_read_nowait
-#define file_write real_file_write
-#define file_writev real_file_writev
-#define file_sync_data real_file_sync_data
-#define file_sync real_file_sync
-#define file_truncate real_file_truncate
-#define file_size real_file_size
-#define file_rename real_file_rename
-#define file_link real_file_link
-#define file_unlink real_file_unlink
-#define file_lock real_file_lock
-#define file_space real_file_space
-#define file_list real_file_list
+#define file_write       real_file_write
+#define file_writev      real_file_writev
+#define file_sync_data   real_file_sync_data
+#define file_sync        real_file_sync
+#define file_truncate    real_file_truncate
+#define file_size        real_file_size
+#define file_rename      real_file_rename
+#define file_link        real_file_link
+#define file_unlink      real_file_unlink
+#define file_lock        real_file_lock
+#define file_space       real_file_space
+#define file_list        real_file_list
 #include "base/file.c" /* NOLINT(bugprone-suspicious-include) */
 #undef FILE_IOV_MAX
 #undef file_open

@@ -144,10 +144,9 @@ static void apply(struct device *device, const struct device_request *request)
     if (end > device->mapped)
         end = device->mapped;
     while (at < end) {
-        uint64_t part = (UINT64_C(1) << STRIPE_SHIFT) -
-                        at % (UINT64_C(1) << STRIPE_SHIFT);
-        struct mutex *stripe =
-            &device->stripes[(at >> STRIPE_SHIFT) % STRIPES];
+        uint64_t part =
+            (UINT64_C(1) << STRIPE_SHIFT) - at % (UINT64_C(1) << STRIPE_SHIFT);
+        struct mutex *stripe = &device->stripes[(at >> STRIPE_SHIFT) % STRIPES];
         unsigned char *data =
             (unsigned char *)request->data + (at - request->offset);
 
@@ -173,15 +172,13 @@ static void find_extents(struct device *device, struct device_request *request)
 
     while (at < end) {
         uint64_t part = PAGE - at % PAGE;
-        struct mutex *stripe =
-            &device->stripes[(at >> STRIPE_SHIFT) % STRIPES];
+        struct mutex *stripe = &device->stripes[(at >> STRIPE_SHIFT) % STRIPES];
         uint32_t flags;
 
         if (part > end - at)
             part = end - at;
         mutex_lock(stripe);
-        flags = at >= device->mapped ||
-                        bytes_are_zero(device->bytes + at, part)
+        flags = at >= device->mapped || bytes_are_zero(device->bytes + at, part)
                     ? DEVICE_EXTENT_HOLE | DEVICE_EXTENT_ZERO
                     : 0;
         mutex_unlock(stripe);
@@ -254,8 +251,8 @@ static void finish(struct device *device, struct device_request *request)
 
 /* ---- holding back ------------------------------------------------------- */
 
-static void note_locked(struct device *device, struct device_request *requests[],
-                        size_t count)
+static void note_locked(struct device *device,
+                        struct device_request *requests[], size_t count)
 {
     struct memory_device_seen *seen = &device->seen;
 

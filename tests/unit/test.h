@@ -41,7 +41,7 @@ static const char *test_skip_reason;
 static atomic_bool test_has_failed;
 static char test_dir_path[PATH_MAX];
 
-#define TEST_JOIN(a, b) TEST_JOIN_(a, b)
+#define TEST_JOIN(a, b)  TEST_JOIN_(a, b)
 #define TEST_JOIN_(a, b) a##b
 
 /* Define a test, named by a sentence; the body follows. */

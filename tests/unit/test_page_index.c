@@ -317,7 +317,7 @@ TEST("chunks are told ascending, in parts, and only old ones")
 struct model {
     struct page_location now[PAGES];
     struct page_location folded[PAGES]; /* what chunk files would say */
-    uint64_t oldest_left; /* of the records that are not folded */
+    uint64_t oldest_left;               /* of the records that are not folded */
 };
 
 static struct model model;
@@ -371,11 +371,11 @@ static bool lists_are_complete(struct page_index *index, uint64_t before)
             const struct page_location *now = &model.now[i];
             const struct page_location *folded = &model.folded[i];
 
-            must = must || (now->kind != PAGE_ABSENT &&
-                            now->position < before &&
-                            (now->kind != folded->kind ||
-                             (now->kind == PAGE_RECORD &&
-                              now->position != folded->position)));
+            must =
+                must || (now->kind != PAGE_ABSENT && now->position < before &&
+                         (now->kind != folded->kind ||
+                          (now->kind == PAGE_RECORD &&
+                           now->position != folded->position)));
         }
         if (!must)
             continue;
