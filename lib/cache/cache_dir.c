@@ -67,14 +67,17 @@ static void log_holder(const char *path, int lock_fd)
               digits > 0 ? ", pid " : "", text);
 }
 
-/* Who looks at a lock that is taken learns from the file by whom. */
+/*
+ * Who looks at a lock that is taken learns from the file by whom.  What may
+ * still stand behind the end of the line is cut off last.
+ */
 static int write_holder(int lock_fd)
 {
     char text[32];
     int len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    int error = file_truncate(lock_fd, 0);
+    int error = file_write(lock_fd, text, (size_t)len, 0);
 
-    return error < 0 ? error : file_write(lock_fd, text, (size_t)len, 0);
+    return error < 0 ? error : file_truncate(lock_fd, (uint64_t)len);
 }
 
 static int take_lock(struct cache_dir *dir)

@@ -29,7 +29,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { REPAIR = 1, SNAPSHOT = 2, COMMIT = 4 };
-enum { CHUNKS = 64, SIZE_MAX_ = 1 << 18 };
+enum { CHUNKS = 64, INPUT_MAX = 1 << 18 };
 
 static const char LOG[] = "state/log.0000000000000001";
 static const char CATALOG[] = "state/catalog.0000000000000001";
@@ -162,13 +162,13 @@ static void repair_snapshot(uint8_t *file, size_t size)
 /* Write the input as log or snapshot, and the other one empty. */
 static void write_files(uint8_t mode, const uint8_t *data, size_t size)
 {
-    static uint8_t file[SIZE_MAX_ + 2 * STATE_PAGE];
+    static uint8_t file[INPUT_MAX + 2 * STATE_PAGE];
     uint8_t empty[2 * STATE_PAGE] = {0};
     struct state_end end = {0, 0};
     size_t file_size;
 
-    if (size > SIZE_MAX_)
-        size = SIZE_MAX_;
+    if (size > INPUT_MAX)
+        size = INPUT_MAX;
     file_size = (STATE_PAGE + size + STATE_PAGE - 1) / STATE_PAGE * STATE_PAGE;
     memset(file, 0, sizeof(file));
     memcpy(file + STATE_PAGE, data, size);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* links: fault_file */
 #include "cache/cache_dir.h"
 
 #include <signal.h>
@@ -7,6 +8,8 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "support/crash_states.h"
+#include "support/fault_file.h"
 #include "unit/test.h"
 
 enum { SIZE = 4096 };
@@ -133,6 +136,29 @@ TEST("a lock whose owner was killed is free")
     cache_dir_close(dir);
     (void)close(pipe_fds[0]);
     (void)close(pipe_fds[1]);
+}
+
+TEST("a full disk is no reason not to take the lock, an error of it is")
+{
+    struct fault_calls calls = {.kinds = FAULT_WRITE, .path_part = "lock"};
+    struct cache_dir *dir = NULL;
+
+    calls.nth = 1;
+    fault_fail(&calls, -ENOSPC, true, 0);
+    dir = open_dir();
+    CHECK(dir);
+    cache_dir_close(dir);
+    calls.kinds = FAULT_CREATE;
+    fault_fail(&calls, -EROFS, true, 0);
+    CHECK(cache_dir_open(test_dir(), &dir) == -EROFS);
+    calls.kinds = FAULT_UNLINK;
+    calls.path_part = "superblock.new";
+    fault_fail(&calls, -EIO, true, 0);
+    CHECK(cache_dir_open(test_dir(), &dir) == -EIO);
+    fault_reset();
+    dir = open_dir(); /* none of them has kept it */
+    CHECK(dir);
+    cache_dir_close(dir);
 }
 
 TEST("a path that is no directory is refused and nothing is created")
@@ -272,7 +298,137 @@ TEST(
     cache_dir_close(dir);
 }
 
+TEST("whichever call of a replacement fails, the old or the new one is there")
+{
+    struct superblock first = make_superblock(1), second = make_superblock(2);
+    struct superblock found;
+    unsigned long nth;
+
+    for (nth = 1;; nth++) {
+        struct fault_calls calls = {
+            .kinds = FAULT_ANY_CHANGE, .path_part = NULL, .nth = nth};
+        struct cache_dir *dir = open_dir();
+        int error;
+
+        NEED(dir);
+        CHECK(cache_dir_write_superblock(dir, &first) == 0);
+        fault_fail(&calls, -EIO, false, 512);
+        error = cache_dir_write_superblock(dir, &second);
+        if (fault_count() < nth)
+            nth = 0;
+        fault_reset();
+        CHECK(error == (nth == 0 ? 0 : -EIO));
+        CHECK(cache_dir_read_superblock(dir, &found) == 0);
+        CHECK(superblocks_are_equal(&found, &second) ||
+              (error < 0 && superblocks_are_equal(&found, &first)));
+        cache_dir_close(dir);
+        if (nth == 0)
+            break;
+    }
+}
+
+TEST("whichever call of reading fails, that is told")
+{
+    struct superblock first = make_superblock(1), found;
+    struct cache_dir *dir = open_dir();
+    struct fault_calls calls = {.kinds = FAULT_OPEN, .nth = 1};
+
+    NEED(dir);
+    CHECK(cache_dir_write_superblock(dir, &first) == 0);
+    fault_fail(&calls, -EMFILE, false, 0);
+    CHECK(cache_dir_read_superblock(dir, &found) == -EMFILE);
+    calls.kinds = FAULT_READ;
+    fault_fail(&calls, -EIO, false, 0);
+    CHECK(cache_dir_read_superblock(dir, &found) == -EIO);
+    fault_reset();
+    CHECK(cache_dir_read_superblock(dir, &found) == 0);
+    cache_dir_close(dir);
+}
+
+TEST("a power cut leaves the old superblock or the new one, whole")
+{
+    struct superblock blocks[4], found;
+    size_t written_at[4] = {0};
+    char root[PATH_MAX], after[PATH_MAX];
+    struct recording *recording;
+    struct cache_dir *dir = NULL;
+
+    (void)snprintf(root, sizeof(root), "%s/root", test_dir());
+    (void)snprintf(after, sizeof(after), "%s/after", test_dir());
+    NEED(mkdir(root, 0700) == 0);
+    fault_skip_syncs(true);
+    fault_record_begin(root);
+    NEED(cache_dir_open(root, &dir) == 0);
+    for (uint8_t i = 0; i < 4; i++) {
+        blocks[i] = make_superblock(i);
+        CHECK(cache_dir_write_superblock(dir, &blocks[i]) == 0);
+        written_at[i] = fault_record_position();
+    }
+    cache_dir_close(dir);
+    recording = fault_record_end();
+    for (unsigned i = 0; i < 40; i++) {
+        size_t span = recording->entries_count + 1 - written_at[0], last = 0;
+        size_t cut = written_at[0] + crash_random(i, 1) % span;
+        struct crash_disk *disk = crash_disk_new(recording);
+
+        while (last < 3 && written_at[last + 1] <= cut)
+            last++;
+        crash_disk_advance(disk, cut);
+        NEED(mkdir(after, 0700) == 0);
+        crash_disk_power_cut(disk, i, after, NULL);
+        CHECK(cache_dir_open(after, &dir) == 0);
+        CHECK(cache_dir_read_superblock(dir, &found) == 0);
+        CHECK(superblocks_are_equal(&found, &blocks[last]) ||
+              (last < 3 && superblocks_are_equal(&found, &blocks[last + 1])));
+        cache_dir_close(dir);
+        crash_disk_free(disk);
+        test_remove_tree(AT_FDCWD, after);
+    }
+    recording_free(recording);
+    fault_reset();
+}
+
 /* ---- reserve ------------------------------------------------------------- */
+
+TEST("on a full disk the superblock takes the room of the reserve")
+{
+    struct superblock first = make_superblock(1), found;
+    struct cache_dir *dir = open_dir();
+    struct fault_calls calls = {
+        .kinds = FAULT_WRITE, .path_part = "superblock.new", .nth = 1};
+
+    NEED(dir);
+    fault_fail(&calls, -ENOSPC, false, 0);
+    CHECK(cache_dir_write_superblock(dir, &first) == -ENOSPC);
+    CHECK(cache_dir_keep_reserve(dir, 8192) == 0);
+    fault_fail(&calls, -EDQUOT, false, 512);
+    CHECK(cache_dir_write_superblock(dir, &first) == 0);
+    CHECK(!exists(dir, "reserve"));
+    CHECK(cache_dir_read_superblock(dir, &found) == 0);
+    cache_dir_close(dir);
+    fault_reset();
+}
+
+TEST("a reserve for which there is no room is not there in part")
+{
+    static const unsigned kinds[] = {FAULT_CREATE, FAULT_WRITE,
+                                     FAULT_SYNC_DATA};
+    struct cache_dir *dir = open_dir();
+
+    NEED(dir);
+    for (size_t i = 0; i < 3; i++) {
+        struct fault_calls calls = {.kinds = kinds[i],
+                                    .path_part = "reserve",
+                                    .nth = kinds[i] == FAULT_WRITE ? 3 : 1};
+
+        fault_fail(&calls, i == 0 ? -EDQUOT : -ENOSPC, false, 512);
+        CHECK(cache_dir_keep_reserve(dir, 3 << 20) == -ENOSPC);
+        CHECK(!exists(dir, "reserve"));
+    }
+    fault_reset();
+    CHECK(cache_dir_keep_reserve(dir, 3 << 20) == 0);
+    cache_dir_close(dir);
+}
 
 TEST("the reserve is written full, grows, shrinks and can be given up once")
 {
