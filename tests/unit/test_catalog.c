@@ -2,7 +2,6 @@
 #include "cache/catalog.h"
 
 #include <malloc.h>
-#include <pthread.h>
 
 #include "base/clock.h"
 #include "unit/test.h"
@@ -286,68 +285,4 @@ TEST("1,300,000 chunks take less than 64 MB")
     printf("# %zu bytes; at random: %.1f ns a generation, %.1f ns an entry\n",
            bytes, (double)start / READS, (double)get_ns / READS);
     catalog_free(catalog);
-}
-
-/* ---- readers while it changes -------------------------------------------- */
-
-struct race {
-    struct catalog *catalog;
-    atomic_bool is_over;
-};
-
-/* Generation and flags of an entry always belong together, see make_entry. */
-static void *read_all_the_time(void *argument)
-{
-    struct race *race = argument;
-    uint64_t chunk;
-
-    while (!atomic_load(&race->is_over)) {
-        for (chunk = 0; chunk < 600; chunk++) {
-            struct catalog_entry entry;
-            unsigned flags;
-            uint64_t generation =
-                catalog_generation(race->catalog, chunk, &flags);
-
-            CHECK(generation == 0 ? flags == 0
-                                  : flags == make_entry(generation, 0).flags);
-            catalog_get(race->catalog, chunk, &entry);
-            if (entry.generation > 0) {
-                struct catalog_entry expected =
-                    make_entry(entry.generation, entry.objects_count);
-
-                CHECK(entries_are_equal(&entry, &expected));
-            }
-        }
-        /* Chunk 599 is always mapped, so a search may not miss it. */
-        CHECK(catalog_next(race->catalog, 599, UINT64_MAX, &chunk) &&
-              chunk == 599);
-    }
-    return NULL;
-}
-
-TEST("readers never see halves of an entry while others change and grow it")
-{
-    struct race race = {new_catalog(600), false};
-    struct catalog_entry entry = make_entry(1, 1);
-    pthread_t threads[2];
-    uint64_t chunks_count = 600;
-
-    NEED(race.catalog);
-    NEED(catalog_set(race.catalog, 599, &entry) == 0);
-    for (size_t i = 0; i < 2; i++)
-        NEED(pthread_create(&threads[i], NULL, read_all_the_time, &race) == 0);
-    for (uint64_t i = 2; i < 60000; i++) {
-        entry = make_entry(i, (unsigned)(i % 4));
-        if (i % 5 == 0)
-            entry.generation = 0;
-        CHECK(catalog_set(race.catalog, i % 599, &entry) == 0);
-        if (i % 10000 == 0) {
-            chunks_count *= 64;
-            CHECK(catalog_grow(race.catalog, chunks_count) == 0);
-        }
-    }
-    atomic_store(&race.is_over, true);
-    for (size_t i = 0; i < 2; i++)
-        CHECK(pthread_join(threads[i], NULL) == 0);
-    catalog_free(race.catalog);
 }
