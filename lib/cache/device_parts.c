@@ -90,8 +90,8 @@ static uint32_t segment_size_of(const struct device_options *options)
 static int check_is_ours(const struct device *device,
                          const struct claim_record *claim)
 {
-    if (memcmp(claim->cachedir_id, device->superblock.cachedir_id,
-               UUID_SIZE) == 0)
+    if (memcmp(claim->cachedir_id, device->superblock.cachedir_id, UUID_SIZE) ==
+        0)
         return 0;
     log_error("%s: the cache directory %s has nothing of the device, but the"
               " store knows it, written by host %s: is the cache disk"
@@ -115,8 +115,7 @@ static int check_is_new(struct device *device)
         return check_is_ours(device, &claim);
     log_error("%s: the cache directory %s is empty, and whether the device is"
               " in the store cannot be found out: %s",
-              device->options.name, device->options.cachedir,
-              log_errno(error));
+              device->options.name, device->options.cachedir, log_errno(error));
     return error;
 }
 
@@ -147,8 +146,8 @@ static int make_first_claim(struct device *device)
     memcpy(claim.cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
     if (gethostname(claim.host, sizeof(claim.host) - 1) != 0)
         claim.host[0] = '\0';
-    error = claim_create_first(device->options.store, device->options.name,
-                               &claim);
+    error =
+        claim_create_first(device->options.store, device->options.name, &claim);
     if (error != -EEXIST)
         return error;
     log_error("%s: another host made the device in the store just now",
@@ -494,6 +493,10 @@ static int open_to_read(struct device *device,
         error = page_index_new(
             options->chunk_size / CACHE_PAGE,
             pages > INDEX_PAGES_MIN ? pages : INDEX_PAGES_MIN, &device->index);
+    /* Before the journal, whose threads wake it. */
+    if (error == 0 && !options->read_only)
+        error = parking_start(callbacks->unpark, callbacks->expelled, device,
+                              &device->parking);
     if (error == 0)
         error = open_journal(device, create, callbacks);
     return error == -ENOENT ? -EUCLEAN : error;
@@ -520,21 +523,17 @@ int device_parts_open(struct device *device,
     if (error == 0)
         error = mark_opened(device);
     if (error == 0)
-        error = parking_start(callbacks->unpark, callbacks->expelled, device,
-                              &device->parking);
-    if (error == 0)
         error = start_destage(device, callbacks);
     return error;
 }
 
 int device_parts_close(struct device *device, bool was_opened)
 {
-    int error = 0;
+    int error;
 
     destage_stop(device->destage);
+    error = journal_close(device->journal);
     parking_stop(device->parking);
-    if (device->journal != NULL)
-        error = journal_close(device->journal);
     if (was_opened && !device->options.read_only && error == 0 &&
         !atomic_load(&device->has_failed)) {
         device->superblock.clean = true;
