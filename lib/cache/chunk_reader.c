@@ -25,8 +25,8 @@ static void log_damage(struct chunk_reader *reader, uint64_t chunk,
     atomic_fetch_add(&reader->damaged, 1);
     if (!log_limit_allows(&damage_limit, &left_out))
         return;
-    log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
-              ": %s (%" PRIu64 " like it not logged)",
+    log_error("%s: chunk %016" PRIx64 ", block %" PRIu32 ": %s (%" PRIu64
+              " like it not logged)",
               reader->device_name, chunk, block, what, left_out);
 }
 
@@ -34,8 +34,7 @@ static void log_damage(struct chunk_reader *reader, uint64_t chunk,
 static int unreadable_file(struct chunk_reader *reader, uint64_t chunk,
                            uint64_t generation, int error)
 {
-    bool is_damage =
-        error == -ENOENT || error == -ESTALE || error == -EBADMSG;
+    bool is_damage = error == -ENOENT || error == -ESTALE || error == -EBADMSG;
     uint64_t left_out;
 
     atomic_fetch_add(&reader->damaged, is_damage ? 1 : 0);
@@ -116,9 +115,8 @@ static int hold_remote(struct chunk_reader *reader, uint64_t chunk,
 
 /* The chunk as it was in this entry, if that is all in the bucket. */
 static int hold_clean(struct chunk_reader *reader, uint64_t chunk,
-                      const struct catalog_entry *entry,
-                      enum patience patience, struct open_chunk **ret_open,
-                      unsigned *ret_flags)
+                      const struct catalog_entry *entry, enum patience patience,
+                      struct open_chunk **ret_open, unsigned *ret_flags)
 {
     struct catalog_entry now;
 
@@ -220,8 +218,7 @@ static int read_block(struct chunk_reader *reader,
     static _Thread_local unsigned char packed[CACHE_BLOCK];
     const struct chunk_block *entry = &open->table->blocks[block];
     unsigned local = entry->local_pages;
-    bool is_remote =
-        entry->base == BASE_OBJECT || entry->base == BASE_UNKNOWN;
+    bool is_remote = entry->base == BASE_OBJECT || entry->base == BASE_UNKNOWN;
     int error;
 
     if ((entry->damaged_pages & wanted) != 0) {
@@ -291,10 +288,9 @@ static unsigned pages_of(uint32_t offset, size_t size)
 }
 
 /* Read a part of one block that is not in memory. */
-static int read_part(struct chunk_reader *reader,
-                     const struct open_chunk *open, uint32_t block,
-                     uint32_t offset, unsigned char *data, size_t size,
-                     enum patience patience)
+static int read_part(struct chunk_reader *reader, const struct open_chunk *open,
+                     uint32_t block, uint32_t offset, unsigned char *data,
+                     size_t size, enum patience patience)
 {
     static _Thread_local unsigned char buffer[CACHE_BLOCK];
     unsigned char *plain = size == CACHE_BLOCK ? data : buffer;
@@ -339,8 +335,8 @@ int chunk_reader_read(struct chunk_reader *reader, uint64_t chunk,
             if (error == 0 && open == NULL)
                 memset(to, 0, part);
             else if (error == 0)
-                error = read_part(reader, open, block, inside, to, part,
-                                  patience);
+                error =
+                    read_part(reader, open, block, inside, to, part, patience);
         }
         to += part;
         offset += (uint32_t)part;

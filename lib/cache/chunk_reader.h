@@ -35,8 +35,8 @@ struct chunk_reader {
     struct chunk_dir *dir;
     struct open_chunks *open_chunks;
     struct block_cache *blocks;
-    struct fetch *fetch;         /* NULL: there is no store */
-    _Atomic uint64_t damaged;    /* reads that met damage: a counter */
+    struct fetch *fetch;      /* NULL: there is no store */
+    _Atomic uint64_t damaged; /* reads that met damage: a counter */
 };
 
 /*

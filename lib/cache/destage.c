@@ -128,8 +128,7 @@ static bool take_suspect(struct destage *destage, uint64_t chunk)
 {
     for (size_t i = 0; i < destage->suspects_count; i++) {
         if (destage->suspects[i] == chunk) {
-            destage->suspects[i] =
-                destage->suspects[--destage->suspects_count];
+            destage->suspects[i] = destage->suspects[--destage->suspects_count];
             return true;
         }
     }
@@ -170,8 +169,8 @@ static bool fold_is_void(const struct fold *fold)
 /* A hole that stays one needs no word in the state log. */
 static bool fold_changes_state(const struct fold *fold)
 {
-    return !fold_is_void(fold) && (fold->outcome != FOLD_HOLE ||
-                                   fold->before.generation != 0);
+    return !fold_is_void(fold) &&
+           (fold->outcome != FOLD_HOLE || fold->before.generation != 0);
 }
 
 static int sync_names(struct destage *destage, const struct fold folds[],
@@ -284,9 +283,8 @@ static int fold_chunks(struct destage *destage, uint64_t before)
     int failed = 0;
 
     for (;;) {
-        size_t count =
-            page_index_chunks(destage->options.fold->index, before, from,
-                              chunks, BATCH_CHUNKS);
+        size_t count = page_index_chunks(destage->options.fold->index, before,
+                                         from, chunks, BATCH_CHUNKS);
         int error;
 
         if (count == 0)
@@ -348,8 +346,8 @@ static int fold_run(struct destage *destage, const struct page_run *run)
             part_end = from + BATCH_CHUNKS;
         while (count < BATCH_CHUNKS &&
                catalog_next(fold->reader->catalog,
-                            count == 0 ? from : chunks[count - 1] + 1,
-                            part_end, &chunks[count]))
+                            count == 0 ? from : chunks[count - 1] + 1, part_end,
+                            &chunks[count]))
             count++;
         if (count == BATCH_CHUNKS)
             part_end = chunks[count - 1] + 1;
@@ -358,8 +356,8 @@ static int fold_run(struct destage *destage, const struct page_run *run)
         if (error == 0 && !run->hole)
             error = keep_zeros(destage, from, part_end);
         if (error == 0)
-            page_index_drop_run(fold->index, from, part_end - from,
-                                run->hole, run->latest);
+            page_index_drop_run(fold->index, from, part_end - from, run->hole,
+                                run->latest);
         else
             failed = error;
         from = part_end;

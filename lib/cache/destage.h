@@ -22,11 +22,11 @@
 struct destage;
 
 struct destage_options {
-    struct fold_device *fold;    /* and all that it points to */
+    struct fold_device *fold; /* and all that it points to */
     struct chunk_dir *chunk_dir;
     struct state_log *state_log;
     struct cache_dir *cache_dir; /* its reserve is given up for a full disk */
-    uint64_t idle_ns;      /* without writes, after which to fold all */
+    uint64_t idle_ns;            /* without writes, after which to fold all */
     /* There may be room again; and: the state log is lost. */
     void (*made_room)(void *context);
     void (*failed)(void *context, int error);

@@ -116,8 +116,7 @@ static void plan_write(struct plan *plan, const struct span *span,
             add_piece(item, plan->tail.content, CACHE_PAGE);
         /* Zeros need no more than to be said. */
         if (from == page && to == end && end - page >= PAGES_PER_BLOCK &&
-            bytes_are_zero(item->pieces[0].iov_base,
-                           item->pieces[0].iov_len)) {
+            bytes_are_zero(item->pieces[0].iov_base, item->pieces[0].iov_len)) {
             item->kind = JOURNAL_ZERO;
             item->hole = true;
         }
@@ -257,8 +256,7 @@ static void when_durable(struct journal_waiter *waiter, int error)
     finish((struct plan *)waiter, error);
 }
 
-static bool edge_is_in(const struct edge *edge,
-                       const struct journal_item *item)
+static bool edge_is_in(const struct edge *edge, const struct journal_item *item)
 {
     return edge->is_used && item->kind == JOURNAL_PAGES &&
            edge->page >= item->page && edge->page < item->page + item->count;
@@ -484,8 +482,7 @@ static struct plan *ready_plan(struct device *device,
 }
 
 /* Returns whether the request has to wait first, and is parked. */
-static bool park_by_fill(struct device *device,
-                         struct device_request *request,
+static bool park_by_fill(struct device *device, struct device_request *request,
                          const struct journal_fill *fill)
 {
     uint64_t delay_ns;
@@ -542,8 +539,7 @@ void device_write_requests(struct device *device,
 
             used = 0;
             for (size_t i = 0; i < stale; i++) {
-                plans[used] =
-                    ready_plan(device, plans[i]->request, patience);
+                plans[used] = ready_plan(device, plans[i]->request, patience);
                 if (plans[used] != NULL)
                     used++;
             }

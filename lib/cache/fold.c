@@ -73,8 +73,7 @@ static struct chunk_table *table_without_file(const struct fold *fold,
 
 static bool has_much_dead_space(const struct chunk_table *table)
 {
-    uint64_t used =
-        table->data_end - chunk_file_data_start(table->chunk_size);
+    uint64_t used = table->data_end - chunk_file_data_start(table->chunk_size);
     uint64_t live = chunk_table_live_bytes(table);
 
     return used > 2 * live + DEAD_BYTES_ALLOWED;
@@ -119,8 +118,8 @@ static int open_old_state(struct fold_device *device, struct fold *fold,
     int error;
 
     if (had_file) {
-        error = chunk_reader_open_file(reader, fold->chunk, &fold->file,
-                                       ret_table);
+        error =
+            chunk_reader_open_file(reader, fold->chunk, &fold->file, ret_table);
         if (error == 0)
             return rewrite(device, fold, &fold->file, ret_table);
         if (error != -EBADMSG && (error != -EIO || !fold->failed_before))
@@ -153,8 +152,7 @@ static int take_journal_pages(struct fold_device *device,
             continue;
         }
         error = journal_read(device->journal, pages[page].position,
-                             pages[page].checksum, 0, plain, CACHE_PAGE,
-                             false);
+                             pages[page].checksum, 0, plain, CACHE_PAGE, false);
         if (error == -EBADMSG || (error == -EIO && fold->failed_before)) {
             to->damaged |= bit;
             memset(plain, 0, CACHE_PAGE);
@@ -293,9 +291,8 @@ static int fold_block(struct fold_device *device, const struct fold *fold,
         unsigned untouched =
             ALL_PAGES & ~(work.known | work.data | work.damaged);
 
-        next.base = work.kept != 0 || (was_zero && untouched != 0)
-                        ? BASE_ZERO
-                        : BASE_HOLE;
+        next.base = work.kept != 0 || (was_zero && untouched != 0) ? BASE_ZERO
+                                                                   : BASE_HOLE;
     }
     next.local_pages = 0;
     next.damaged_pages = (uint8_t)work.damaged;
@@ -373,9 +370,9 @@ static int prepare(struct fold_device *device, struct fold *fold)
             fold->name_changed = true;
         }
         if (error == 0 && appended.size > 0)
-            error = chunk_file_write(
-                fold->file, appended.data, appended.size,
-                fold->table->data_end - (uint32_t)appended.size);
+            error = chunk_file_write(fold->file, appended.data, appended.size,
+                                     fold->table->data_end -
+                                         (uint32_t)appended.size);
         atomic_fetch_add(&device->written, appended.size);
     }
 out:
@@ -438,11 +435,10 @@ void fold_install(struct fold_device *device, struct fold *fold)
     struct chunk_reader *reader = device->reader;
 
     if (fold->outcome == FOLD_FILE) {
-        open_chunk_release(
-            reader->open_chunks,
-            open_chunks_put(reader->open_chunks, fold->chunk,
-                            chunk_file_hold(fold->file),
-                            chunk_table_hold(fold->table)));
+        open_chunk_release(reader->open_chunks,
+                           open_chunks_put(reader->open_chunks, fold->chunk,
+                                           chunk_file_hold(fold->file),
+                                           chunk_table_hold(fold->table)));
         for (uint32_t block = 0; block < fold->table->blocks_count; block++) {
             if (block_is_known(fold->set, block))
                 block_cache_update(reader->blocks, fold->chunk, block, NULL);
@@ -458,8 +454,7 @@ void fold_install(struct fold_device *device, struct fold *fold)
             if (error != 0)
                 log_warning("%s: chunk %016" PRIx64
                             ": its file cannot be removed: %s",
-                            device->device_name, fold->chunk,
-                            log_errno(error));
+                            device->device_name, fold->chunk, log_errno(error));
         }
     }
     page_index_drop(device->index, fold->chunk, fold->set);
