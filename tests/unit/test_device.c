@@ -406,7 +406,8 @@ TEST("whatever is written, destaged, reopened and killed, it reads as a plain "
      "image would")
 {
     for (uint64_t seed = 1; seed <= 4; seed++) {
-        begin((seed % 2 == 0 ? 4 : 2) * MIB + seed % 3 * SECTOR, seed == 3);
+        begin((seed % 2 == 0 ? 4U : 2U) * (uint64_t)MIB + seed % 3 * SECTOR,
+              seed == 3);
         disk.options.write_through = seed == 4;
         NEED(fixture_open(&disk) == 0);
         live_randomly(seed, 300);
@@ -844,7 +845,7 @@ TEST("with the journal in another directory; without it, it is refused")
     reads_as_image();
     CHECK(fixture_close(&disk) == 0);
     memcpy(saved, disk.journal_dir, sizeof(saved));
-    (void)snprintf(disk.journal_dir, sizeof(disk.journal_dir), "%s/none",
+    (void)snprintf(disk.journal_dir, sizeof(disk.journal_dir), "%.200s/none",
                    disk.dir);
     CHECK(fixture_open(&disk) == -ENXIO);
     CHECK(mkdir(disk.journal_dir, 0700) == 0);
@@ -964,7 +965,7 @@ TEST("a new device claims its name in the store; an empty directory is not "
     CHECK(memcmp(superblock_of().cachedir_id, claim.cachedir_id, UUID_SIZE) ==
           0);
     memcpy(saved, disk.cachedir, sizeof(saved));
-    (void)snprintf(disk.cachedir, sizeof(disk.cachedir), "%s/unmounted",
+    (void)snprintf(disk.cachedir, sizeof(disk.cachedir), "%.200s/unmounted",
                    disk.dir);
     CHECK(mkdir(disk.cachedir, 0700) == 0);
     CHECK(fixture_open(&disk) == -ENXIO);
