@@ -67,6 +67,7 @@ int device_open(const struct device_options *options,
  */
 int device_close(struct device *device);
 
+/* What the device was opened with; the name lives as long as it does. */
 const char *device_name(const struct device *device);
 uint64_t device_size(const struct device *device); /* bytes */
 uint32_t device_chunk_size(const struct device *device);

@@ -829,13 +829,15 @@ struct page_set *page_set_new(const struct page_index *index)
 void page_index_collect(struct page_index *index, uint64_t chunk,
                         struct page_set *set)
 {
+    const uint32_t pages = index->pages_per_chunk;
     const struct node *node;
 
+    assert(pages > 0 && pages == set->pages_per_chunk);
     mutex_lock(&index->lock);
     node = find_node(index, chunk);
     set->latest = index->latest;
     set->run = run_kind(find_run(index, chunk));
-    for (uint32_t i = 0; i < index->pages_per_chunk; i++) {
+    for (uint32_t i = 0; i < pages; i++) {
         enum page_kind kind = node ? bit_kind(index, node, i) : PAGE_ABSENT;
 
         set->pages[i] = (struct page_location){
@@ -846,12 +848,11 @@ void page_index_collect(struct page_index *index, uint64_t chunk,
          at = index->entries[at].next_in_node) {
         const struct entry *entry = &index->entries[at];
 
-        set->pages[entry->page % index->pages_per_chunk] =
-            (struct page_location){
-                .kind = PAGE_RECORD,
-                .checksum = entry->checksum,
-                .position = entry->position,
-            };
+        set->pages[entry->page % pages] = (struct page_location){
+            .kind = PAGE_RECORD,
+            .checksum = entry->checksum,
+            .position = entry->position,
+        };
     }
     mutex_unlock(&index->lock);
     set->known = 0;
