@@ -45,6 +45,7 @@ struct story {
     uint64_t durable_count; /* of appended, when the last sync returned 0 */
     atomic_uint spaces;     /* calls of events.space */
     atomic_uint failures;   /* calls of events.failed */
+    size_t doubtful;        /* records that failed: they may be there, last */
     int refuse;             /* what admit says */
 };
 

@@ -540,6 +540,7 @@ TEST("a record lost in front of a page border is noticed")
     CHECK(story_write(story, 2, 1) == 0);
     CHECK(story_zero(story, 3, 1, true) == 0);
     /* A sync begins; before it ends, one more goes to the next page. */
+    story_settle(story);
     fault_gate_set(&syncs);
     waiter->position = journal_head(story->journal);
     waiter->done = ignore_waiter;
