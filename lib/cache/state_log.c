@@ -41,15 +41,12 @@
 #include "base/log.h"
 #include "cache/cache_dir.h"
 #include "cache/geometry.h"
+#include "cache/state_files.h"
 #include "cache/state_record.h"
 #include "cache/state_replay.h"
 #include "cache/state_snapshot.h"
 
 static const char STATE[] = "state";
-static const char LOG_PREFIX[] = "log.";
-static const char SNAPSHOT_PREFIX[] = "catalog.";
-static const char LOG_NEW[] = "log.new";
-static const char SNAPSHOT_NEW[] = "catalog.new";
 
 /*
  * A log takes about as many bytes of commits as two snapshots, so that
@@ -58,16 +55,14 @@ static const char SNAPSHOT_NEW[] = "catalog.new";
 static const uint64_t LOG_SIZE_MIN = 1 << 20;
 static const uint64_t LOG_SIZE_MAX = 64 << 20;
 
-enum {
-    NAME_SIZE = sizeof("catalog.") + 16,
-    ZEROS_SIZE = 1 << 18,
-};
+/* Zeros are written in pieces of this size. */
+enum { ZEROS_SIZE = 1 << 18 };
 
 struct state_log {
     struct cache_dir *cache_dir;
     struct catalog *catalog;
     bool read_only;
-    int dirfd;
+    struct state_files files;
     int error;                  /* the final one */
     int fd;                     /* of the log in use, -1: none */
     struct state_header header; /* of the log in use */
@@ -80,157 +75,6 @@ struct state_log {
     struct state_numbers numbers;
     _Atomic uint64_t written;
 };
-
-/* ---- names and messages -------------------------------------------------- */
-
-static void make_name(char name[NAME_SIZE], const char *prefix, uint64_t number)
-{
-    (void)snprintf(name, NAME_SIZE, "%s%016" PRIx64, prefix, number);
-}
-
-/* Read the number of a name.  Returns whether it is one of this prefix. */
-static bool parse_name(const char *name, const char *prefix,
-                       uint64_t *ret_number)
-{
-    static const char DIGITS[] = "0123456789abcdef";
-    size_t len = strlen(prefix);
-    uint64_t number = 0;
-
-    if (strncmp(name, prefix, len) != 0 || strlen(name) != len + 16)
-        return false;
-    for (name += len; *name != '\0'; name++) {
-        const char *digit = strchr(DIGITS, *name);
-
-        if (!digit)
-            return false;
-        number = number << 4 | (uint64_t)(digit - DIGITS);
-    }
-    *ret_number = number;
-    return number > 0 && number < UINT64_MAX;
-}
-
-/* Say what is wrong with a file.  Returns error. */
-static int complain(const struct state_log *log, const char *prefix,
-                    uint64_t number, const char *what, int error)
-{
-    log_error("%s/%s/%s%016" PRIx64 ": %s", cache_dir_path(log->cache_dir),
-              STATE, prefix, number, what);
-    return error;
-}
-
-/* Say what failed, in the directory.  Returns error. */
-static int complain_dir(const struct state_log *log, const char *what,
-                        int error)
-{
-    log_error("%s/%s: cannot %s: %s", cache_dir_path(log->cache_dir), STATE,
-              what, log_errno(error));
-    return error;
-}
-
-/* ---- what there is ------------------------------------------------------- */
-
-/* Numbers of files, in ascending order once they are all there. */
-struct numbers {
-    uint64_t *list;
-    size_t count, room;
-};
-
-struct inventory {
-    struct numbers logs, snapshots;
-};
-
-static int add_number(struct numbers *numbers, uint64_t number)
-{
-    if (numbers->count == numbers->room) {
-        size_t room = numbers->room * 2 + 8;
-        uint64_t *list = realloc(numbers->list, room * sizeof(list[0]));
-
-        if (!list)
-            return -ENOMEM;
-        numbers->list = list;
-        numbers->room = room;
-    }
-    numbers->list[numbers->count++] = number;
-    return 0;
-}
-
-static int compare_numbers(const void *a, const void *b)
-{
-    const uint64_t *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static uint64_t newest_of(const struct numbers *numbers)
-{
-    return numbers->count > 0 ? numbers->list[numbers->count - 1] : 0;
-}
-
-static int add_name(void *context, const char *name)
-{
-    struct inventory *inventory = context;
-    uint64_t number;
-
-    if (parse_name(name, LOG_PREFIX, &number))
-        return add_number(&inventory->logs, number);
-    if (parse_name(name, SNAPSHOT_PREFIX, &number))
-        return add_number(&inventory->snapshots, number);
-    return 0;
-}
-
-static void inventory_done(struct inventory *inventory)
-{
-    free(inventory->logs.list);
-    free(inventory->snapshots.list);
-}
-
-static int take_inventory(const struct state_log *log,
-                          struct inventory *ret_inventory)
-{
-    struct numbers *of[] = {&ret_inventory->logs, &ret_inventory->snapshots};
-    int error = file_list(log->dirfd, ".", add_name, ret_inventory);
-
-    if (error < 0)
-        return complain_dir(log, "list it", error);
-    for (size_t i = 0; i < 2; i++) {
-        if (of[i]->count > 0)
-            qsort(of[i]->list, of[i]->count, sizeof(of[i]->list[0]),
-                  compare_numbers);
-    }
-    return 0;
-}
-
-/* Remove a name, if it is there; only room is lost if that fails. */
-static void remove_name(const struct state_log *log, const char *name)
-{
-    int error = file_unlink(log->dirfd, name);
-
-    if (error < 0 && error != -ENOENT)
-        log_warning("%s/%s/%s: cannot remove: %s",
-                    cache_dir_path(log->cache_dir), STATE, name,
-                    log_errno(error));
-}
-
-/* Remove files with a number below this. */
-static void remove_older(const struct state_log *log, uint64_t number)
-{
-    struct inventory inventory = {0};
-    char name[NAME_SIZE];
-
-    if (take_inventory(log, &inventory) == 0) {
-        for (size_t i = 0; i < inventory.snapshots.count; i++) {
-            make_name(name, SNAPSHOT_PREFIX, inventory.snapshots.list[i]);
-            if (inventory.snapshots.list[i] < number)
-                remove_name(log, name);
-        }
-        for (size_t i = 0; i < inventory.logs.count; i++) {
-            make_name(name, LOG_PREFIX, inventory.logs.list[i]);
-            if (inventory.logs.list[i] < number)
-                remove_name(log, name);
-        }
-    }
-    inventory_done(&inventory);
-}
 
 /* ---- the next snapshot and log ------------------------------------------- */
 
@@ -263,9 +107,10 @@ static int write_log(struct state_log *log, const struct state_header *header,
                      int *ret_fd)
 {
     unsigned char page[STATE_PAGE];
-    int error,
-        fd = file_open(log->dirfd, LOG_NEW, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    int error, fd;
 
+    fd = file_open(log->files.dirfd, state_file_new_name(STATE_FILE_LOG),
+                   O_RDWR | O_CREAT | O_TRUNC, 0600);
     if (fd < 0)
         return fd;
     state_header_encode(header, page);
@@ -301,8 +146,9 @@ static int write_new_files(struct state_log *log, uint64_t group_size,
 
     header->kind = STATE_FILE_SNAPSHOT;
     header->size = 0;
-    error = state_snapshot_write(log->dirfd, SNAPSHOT_NEW, header, log->catalog,
-                                 &size);
+    error = state_snapshot_write(log->files.dirfd,
+                                 state_file_new_name(STATE_FILE_SNAPSHOT),
+                                 header, log->catalog, &size);
     if (error < 0)
         return error;
     log->written += size;
@@ -318,24 +164,26 @@ static int write_new_files(struct state_log *log, uint64_t group_size,
 static int name_new_files(struct state_log *log, uint64_t number,
                           bool *ret_is_final)
 {
-    char log_name[NAME_SIZE], snapshot_name[NAME_SIZE];
+    char log_name[STATE_FILE_NAME], snapshot_name[STATE_FILE_NAME];
     int error;
 
-    make_name(log_name, LOG_PREFIX, number);
-    make_name(snapshot_name, SNAPSHOT_PREFIX, number);
+    state_file_name(STATE_FILE_LOG, number, log_name);
+    state_file_name(STATE_FILE_SNAPSHOT, number, snapshot_name);
     *ret_is_final = false;
-    error = file_rename(log->dirfd, LOG_NEW, log->dirfd, log_name);
+    error = file_rename(log->files.dirfd, state_file_new_name(STATE_FILE_LOG),
+                        log->files.dirfd, log_name);
     if (error < 0)
         return error;
-    error = file_sync(log->dirfd);
+    error = file_sync(log->files.dirfd);
     if (error == 0)
-        error =
-            file_rename(log->dirfd, SNAPSHOT_NEW, log->dirfd, snapshot_name);
+        error = file_rename(log->files.dirfd,
+                            state_file_new_name(STATE_FILE_SNAPSHOT),
+                            log->files.dirfd, snapshot_name);
     if (error < 0) {
-        remove_name(log, log_name);
+        state_file_remove(&log->files, log_name);
         return error;
     }
-    error = file_sync(log->dirfd);
+    error = file_sync(log->files.dirfd);
     *ret_is_final = error < 0;
     return error;
 }
@@ -373,8 +221,9 @@ static int try_next(struct state_log *log, uint64_t group_size,
     if (error < 0) {
         if (fd >= 0)
             (void)file_close(fd);
-        remove_name(log, LOG_NEW);
-        remove_name(log, SNAPSHOT_NEW);
+        state_file_remove(&log->files, state_file_new_name(STATE_FILE_LOG));
+        state_file_remove(&log->files,
+                          state_file_new_name(STATE_FILE_SNAPSHOT));
         return error;
     }
     use_log(log, fd, &header);
@@ -398,10 +247,10 @@ static int begin_next(struct state_log *log, uint64_t group_size)
         return error == -ENOMEM ? error : -ENOSPC;
     if (error < 0) {
         log->error = error;
-        return complain_dir(log, "write a snapshot", error);
+        return state_files_complain(&log->files, "write a snapshot", error);
     }
     if (log->snapshot > 0)
-        remove_older(log, log->snapshot);
+        state_files_remove_older(&log->files, log->snapshot);
     log->snapshot = log->header.number;
     return 0;
 }
@@ -423,33 +272,37 @@ static int clear_catalog(struct catalog *catalog)
 static int read_snapshot(struct state_log *log, uint64_t number,
                          struct state_header *ret_header)
 {
-    char name[NAME_SIZE];
+    char name[STATE_FILE_NAME];
     int error;
 
-    make_name(name, SNAPSHOT_PREFIX, number);
-    error = state_snapshot_read(log->dirfd, name, !log->read_only, log->catalog,
-                                ret_header);
+    state_file_name(STATE_FILE_SNAPSHOT, number, name);
+    error = state_snapshot_read(log->files.dirfd, name, !log->read_only,
+                                log->catalog, ret_header);
     if (error == 0 && ret_header->number != number)
         error = -EBADMSG;
     if (error == 0 &&
         memcmp(ret_header->cachedir_id, log->cachedir_id, UUID_SIZE) != 0)
-        return complain(log, SNAPSHOT_PREFIX, number,
-                        "belongs to another cache directory", -EUCLEAN);
+        return state_file_complain(&log->files, STATE_FILE_SNAPSHOT, number,
+                                   "belongs to another cache directory",
+                                   -EUCLEAN);
     if (error == -EPROTONOSUPPORT)
-        return complain(log, SNAPSHOT_PREFIX, number,
-                        "written by a later version of this program", error);
+        return state_file_complain(&log->files, STATE_FILE_SNAPSHOT, number,
+                                   "written by a later version of this program",
+                                   error);
     if (error == -EINVAL)
-        return complain(log, SNAPSHOT_PREFIX, number,
-                        "has a chunk past the end of the device", -EUCLEAN);
+        return state_file_complain(&log->files, STATE_FILE_SNAPSHOT, number,
+                                   "has a chunk past the end of the device",
+                                   -EUCLEAN);
     if (error == -EBADMSG || error == -EIO) {
-        log_warning("%s/%s/%s: %s; looking for an older one",
-                    cache_dir_path(log->cache_dir), STATE, name,
+        log_warning("%s/state/%s: %s; looking for an older one",
+                    log->files.cachedir, name,
                     error == -EIO ? log_errno(error) : "damaged");
         error = clear_catalog(log->catalog);
         return error < 0 ? error : -EBADMSG;
     }
     if (error < 0)
-        return complain(log, SNAPSHOT_PREFIX, number, log_errno(error), error);
+        return state_file_complain(&log->files, STATE_FILE_SNAPSHOT, number,
+                                   log_errno(error), error);
     return 0;
 }
 
@@ -458,10 +311,10 @@ static int read_snapshot(struct state_log *log, uint64_t number,
  * done without as long as there is the log that begins with commit 1.
  */
 static int find_snapshot(struct state_log *log,
-                         const struct inventory *inventory,
+                         const struct state_inventory *inventory,
                          struct state_header *ret_header)
 {
-    const struct numbers *snapshots = &inventory->snapshots;
+    const struct state_file_numbers *snapshots = &inventory->snapshots;
 
     for (size_t i = snapshots->count; i > 0; i--) {
         int error = read_snapshot(log, snapshots->list[i - 1], ret_header);
@@ -479,16 +332,16 @@ static int find_snapshot(struct state_log *log,
         *ret_header = (struct state_header){.number = 1};
         return 0;
     }
-    log_error("%s/%s: no snapshot of the catalog is good",
-              cache_dir_path(log->cache_dir), STATE);
+    log_error("%s/state: no snapshot of the catalog is good",
+              log->files.cachedir);
     return -EUCLEAN;
 }
 
 static int open_log(struct state_log *log, uint64_t number,
                     struct state_replay *ret_replay)
 {
-    return state_replay_open(log->dirfd, cache_dir_path(log->cache_dir), number,
-                             log->cachedir_id, log->read_only, ret_replay);
+    return state_replay_open(&log->files, number, log->cachedir_id,
+                             log->read_only, ret_replay);
 }
 
 /* Replay the logs from the snapshot's to last, which stays in use. */
@@ -502,8 +355,9 @@ static int replay_logs(struct state_log *log,
         if (error < 0)
             return error;
         if (number == log->snapshot && replay.header.salt != snapshot->salt)
-            error = complain(log, LOG_PREFIX, number,
-                             "does not belong to its snapshot", -EUCLEAN);
+            error = state_file_complain(&log->files, STATE_FILE_LOG, number,
+                                        "does not belong to its snapshot",
+                                        -EUCLEAN);
         if (error == 0)
             error = state_replay_run(&replay, !log->read_only, log->catalog,
                                      &log->numbers);
@@ -543,43 +397,47 @@ static int begin_first(struct state_log *log)
     log->header.number = 0;
     error = begin_next(log, 0);
     if (error == -ENOSPC || error == -ENOMEM)
-        return complain_dir(log, "begin", error);
+        return state_files_complain(&log->files, "begin", error);
     if (error < 0)
         return error;
     error = file_sync(cache_dir_fd(log->cache_dir));
-    return error < 0 ? complain_dir(log, "sync its name", error) : 0;
+    return error < 0 ? state_files_complain(&log->files, "sync its name", error)
+                     : 0;
 }
 
 /* Make the names durable that were read, and remove what nobody needs. */
 static int settle_names(struct state_log *log, uint64_t void_log)
 {
-    char name[NAME_SIZE];
-    int error = file_sync(log->dirfd);
+    char name[STATE_FILE_NAME];
+    int error = file_sync(log->files.dirfd);
 
     if (error == 0)
         error = file_sync(cache_dir_fd(log->cache_dir));
     if (error < 0)
-        return complain_dir(log, "sync it", error);
-    remove_name(log, LOG_NEW);
-    remove_name(log, SNAPSHOT_NEW);
-    make_name(name, LOG_PREFIX, void_log);
+        return state_files_complain(&log->files, "sync it", error);
+    state_file_remove(&log->files, state_file_new_name(STATE_FILE_LOG));
+    state_file_remove(&log->files, state_file_new_name(STATE_FILE_SNAPSHOT));
+    state_file_name(STATE_FILE_LOG, void_log, name);
     if (void_log > 0)
-        remove_name(log, name);
+        state_file_remove(&log->files, name);
     return 0;
 }
 
 /* Read what there is: the newest good snapshot and the logs since. */
-static int read_state(struct state_log *log, const struct inventory *inventory)
+static int read_state(struct state_log *log,
+                      const struct state_inventory *inventory)
 {
-    uint64_t last = newest_of(&inventory->logs), void_log = 0, void_commit = 0;
+    uint64_t last = state_newest(&inventory->logs);
+    uint64_t void_log = 0, void_commit = 0;
     struct state_header snapshot;
     bool is_void = false;
     int error = 0;
 
-    if (last < newest_of(&inventory->snapshots))
-        return complain(log, LOG_PREFIX, newest_of(&inventory->snapshots),
-                        "missing", -EUCLEAN);
-    if (last > newest_of(&inventory->snapshots))
+    if (last < state_newest(&inventory->snapshots))
+        return state_file_complain(&log->files, STATE_FILE_LOG,
+                                   state_newest(&inventory->snapshots),
+                                   "missing", -EUCLEAN);
+    if (last > state_newest(&inventory->snapshots))
         error = log_is_void(log, last, &void_commit, &is_void);
     if (is_void)
         void_log = last--;
@@ -588,8 +446,9 @@ static int read_state(struct state_log *log, const struct inventory *inventory)
     if (error == 0)
         error = replay_logs(log, &snapshot, last);
     if (error == 0 && void_commit > log->numbers.commit)
-        error = complain(log, LOG_PREFIX, void_log,
-                         "commits in front of it are missing", -EUCLEAN);
+        error =
+            state_file_complain(&log->files, STATE_FILE_LOG, void_log,
+                                "commits in front of it are missing", -EUCLEAN);
     if (error < 0 || log->read_only)
         return error;
     error = settle_names(log, void_log);
@@ -597,9 +456,9 @@ static int read_state(struct state_log *log, const struct inventory *inventory)
         return error;
     error = begin_next(log, 0);
     if (error == -ENOSPC || error == -ENOMEM) {
-        log_warning("%s/%s: no room for a new snapshot of the catalog in place"
-                    " of the damaged one",
-                    cache_dir_path(log->cache_dir), STATE);
+        log_warning("%s/state: no room for a snapshot in place of the damaged"
+                    " one",
+                    log->files.cachedir);
         error = 0;
     }
     return error;
@@ -607,7 +466,8 @@ static int read_state(struct state_log *log, const struct inventory *inventory)
 
 /* Whether there never was a state: nothing, or one that was not finished. */
 static int state_is_absent(struct state_log *log,
-                           const struct inventory *inventory, bool *ret_is)
+                           const struct state_inventory *inventory,
+                           bool *ret_is)
 {
     uint64_t commit = 0;
 
@@ -615,16 +475,16 @@ static int state_is_absent(struct state_log *log,
     if (inventory->snapshots.count > 0)
         return 0;
     *ret_is = inventory->logs.count == 0;
-    if (inventory->logs.count != 1 || newest_of(&inventory->logs) != 1)
+    if (inventory->logs.count != 1 || state_newest(&inventory->logs) != 1)
         return 0;
     return log_is_void(log, 1, &commit, ret_is);
 }
 
 static int read_or_begin(struct state_log *log, bool create)
 {
-    struct inventory inventory = {0};
+    struct state_inventory inventory;
     bool is_absent = false;
-    int error = take_inventory(log, &inventory);
+    int error = state_files_list(&log->files, &inventory);
 
     if (error == 0)
         error = state_is_absent(log, &inventory, &is_absent);
@@ -632,7 +492,7 @@ static int read_or_begin(struct state_log *log, bool create)
         error = create ? begin_first(log) : -ENOENT;
     else if (error == 0)
         error = read_state(log, &inventory);
-    inventory_done(&inventory);
+    state_inventory_done(&inventory);
     return error;
 }
 
@@ -643,11 +503,13 @@ static int open_dir(struct state_log *log, bool create)
     if (create)
         error = file_make_dir(parent, STATE, 0700);
     if (error < 0 && error != -EEXIST)
-        return complain_dir(log, "make it", error);
-    log->dirfd = file_open(parent, STATE, O_RDONLY | O_DIRECTORY, 0);
-    if (log->dirfd == -ENOENT)
-        return log->dirfd;
-    return log->dirfd < 0 ? complain_dir(log, "open it", log->dirfd) : 0;
+        return state_files_complain(&log->files, "make it", error);
+    log->files.dirfd = file_open(parent, STATE, O_RDONLY | O_DIRECTORY, 0);
+    if (log->files.dirfd == -ENOENT)
+        return log->files.dirfd;
+    return log->files.dirfd < 0
+               ? state_files_complain(&log->files, "open it", log->files.dirfd)
+               : 0;
 }
 
 int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
@@ -659,18 +521,19 @@ int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
 
     if (!log)
         return -ENOMEM;
-    assert(catalog_count(catalog) == 0 && !(create && read_only));
+    assert(catalog_count(catalog) == 0);
     log->cache_dir = dir;
     log->catalog = catalog;
     log->read_only = read_only;
-    log->dirfd = log->fd = -1;
+    log->files.cachedir = cache_dir_path(dir);
+    log->files.dirfd = log->fd = -1;
     error = cache_dir_read_superblock(dir, &superblock);
     if (error == 0) {
         memcpy(log->cachedir_id, superblock.cachedir_id, UUID_SIZE);
-        error = open_dir(log, create);
+        error = open_dir(log, create && !read_only);
     }
     if (error == 0)
-        error = read_or_begin(log, create);
+        error = read_or_begin(log, create && !read_only);
     if (error == 0)
         *ret_log = take_pointer(&log);
     state_log_close(log);
@@ -684,8 +547,8 @@ void state_log_close(struct state_log *log)
     /* What was committed is synced; the rest is nobody's. */
     if (log->fd >= 0)
         (void)file_close(log->fd);
-    if (log->dirfd >= 0)
-        (void)file_close(log->dirfd);
+    if (log->files.dirfd >= 0)
+        (void)file_close(log->files.dirfd);
     free(log);
 }
 
@@ -738,10 +601,9 @@ static int make_room(struct state_log *log, uint64_t group_size)
     if (error != -ENOSPC && error != -ENOMEM)
         return error;
     if (log_limit_allows(&log->full_limit, &left_out))
-        log_warning("%s/%s: no room for a snapshot of the catalog; %" PRIu64
+        log_warning("%s/state: no room for a snapshot of the catalog; %" PRIu64
                     " bytes of the log are left",
-                    cache_dir_path(log->cache_dir), STATE,
-                    log->header.size - log->used);
+                    log->files.cachedir, log->header.size - log->used);
     if (group_size > log->header.size - log->used)
         return error;
     log->early = log->used + log->header.size / 16;
@@ -777,8 +639,8 @@ static int write_group(struct state_log *log, const void *data, uint64_t size)
         error = file_sync_data(log->fd);
     if (error < 0) {
         log->error = error;
-        return complain(log, LOG_PREFIX, log->header.number, log_errno(error),
-                        error);
+        return state_file_complain(&log->files, STATE_FILE_LOG,
+                                   log->header.number, log_errno(error), error);
     }
     log->used += size;
     log->written += size;

@@ -49,7 +49,7 @@ struct state_change {
  * superblock, and both are of one cachedir_id.  dir and catalog must outlive
  * the log.  -ENOENT: there is none; -EUCLEAN: it is damaged (logged: what,
  * where); -EPROTONOSUPPORT: of a later version; then the catalog is of no use.
- * read_only: nothing is written or synced, and a commit answers -EROFS.
+ * read_only: nothing is created, written or synced; a commit is -EROFS.
  */
 int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
                    bool read_only, struct state_log **ret_log);

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,9 +29,8 @@ void state_numbers_note(struct state_numbers *numbers,
 static int complain(const struct state_replay *replay, const char *what,
                     int error)
 {
-    log_error("%s/state/log.%016" PRIx64 ": %s", replay->cachedir,
-              replay->header.number, what);
-    return error;
+    return state_file_complain(replay->files, STATE_FILE_LOG,
+                               replay->header.number, what, error);
 }
 
 /* ---- open ---------------------------------------------------------------- */
@@ -73,22 +71,23 @@ static int read_header(struct state_replay *replay,
     return check_header(replay, number, size, cachedir_id);
 }
 
-int state_replay_open(int dirfd, const char *cachedir, uint64_t number,
+int state_replay_open(const struct state_files *files, uint64_t number,
                       const uint8_t cachedir_id[UUID_SIZE], bool read_only,
                       struct state_replay *ret_replay)
 {
     struct state_replay *replay = ret_replay;
-    char name[32];
+    char name[STATE_FILE_NAME];
     int error;
 
     *replay = (struct state_replay){
-        .cachedir = cachedir,
+        .files = files,
         .header.number = number,
         .end = STATE_PAGE,
         .torn_end = STATE_PAGE,
     };
-    (void)snprintf(name, sizeof(name), "log.%016" PRIx64, number);
-    replay->fd = file_open(dirfd, name, read_only ? O_RDONLY : O_RDWR, 0);
+    state_file_name(STATE_FILE_LOG, number, name);
+    replay->fd =
+        file_open(files->dirfd, name, read_only ? O_RDONLY : O_RDWR, 0);
     if (replay->fd == -ENOENT)
         return complain(replay, "missing", -EUCLEAN);
     if (replay->fd < 0)
@@ -280,6 +279,7 @@ int state_replay_run(struct state_replay *replay, bool sync,
     if (error == 0 && replay->torn_end > replay->end)
         log_info("%s/state/log.%016" PRIx64 ": what comes after commit %" PRIu64
                  " was cut off before it was durable",
-                 replay->cachedir, replay->header.number, numbers->commit);
+                 replay->files->cachedir, replay->header.number,
+                 numbers->commit);
     return error;
 }

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "cache/catalog.h"
+#include "cache/state_files.h"
 #include "cache/state_record.h"
 
 /* Where the state stands; read by any thread, and in no order. */
@@ -32,19 +33,19 @@ void state_numbers_note(struct state_numbers *numbers,
                         const struct state_change *change);
 
 struct state_replay {
-    const char *cachedir; /* for messages */
-    int fd;               /* whoever opened it closes it */
+    const struct state_files *files; /* where it is */
+    int fd;                          /* who opened it closes it */
     struct state_header header;
     uint64_t end;      /* behind the last good group */
     uint64_t torn_end; /* behind the last byte that is not zero */
 };
 
 /*
- * Open the log of that number in dirfd and check its header.  -EUCLEAN: it is
- * missing, or damaged, or not the one of this cache directory;
+ * Open the log of that number and check its header.  files must outlive it.
+ * -EUCLEAN: it is missing, or damaged, or not the one of this cache directory;
  * -EPROTONOSUPPORT: of a later version.
  */
-int state_replay_open(int dirfd, const char *cachedir, uint64_t number,
+int state_replay_open(const struct state_files *files, uint64_t number,
                       const uint8_t cachedir_id[UUID_SIZE], bool read_only,
                       struct state_replay *ret_replay);
 

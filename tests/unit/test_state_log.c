@@ -312,6 +312,7 @@ TEST("without a state there is none, unless it may be begun")
     CHECK(write_superblock(test_dir(), 1) == 0);
     CHECK(open_state(&state) == -ENOENT);
     CHECK(open_state_at(test_dir(), &state, false, true) == -ENOENT);
+    CHECK(open_state_at(test_dir(), &state, true, true) == -ENOENT);
     CHECK(open_state_at(test_dir(), &state, true, false) == 0);
     memset(&model, 0, sizeof(model));
     CHECK(commit_random(&state, &model, 10) == 0);

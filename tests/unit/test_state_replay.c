@@ -58,6 +58,7 @@ static int run(struct state_replay *replay, struct state_numbers *numbers,
 {
     struct catalog *catalog = NULL;
     int error, dirfd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct state_files files = {dirfd, "cache"};
     int fd =
         openat(dirfd, NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -66,7 +67,7 @@ static int run(struct state_replay *replay, struct state_numbers *numbers,
     CHECK(catalog_new(CHUNKS, &catalog) == 0);
     memset(numbers, 0, sizeof(*numbers));
     numbers->commit = 10;
-    error = state_replay_open(dirfd, "cache", 5, id, true, replay);
+    error = state_replay_open(&files, 5, id, true, replay);
     if (error == 0) {
         error = state_replay_run(replay, false, catalog, numbers);
         (void)close(replay->fd);
@@ -211,13 +212,14 @@ TEST("a log without a byte behind its header is empty, any other is not")
     struct state_numbers numbers;
     uint64_t mapped;
     bool is_empty = false;
-    int dirfd;
 
     begin_file();
     CHECK(run(&replay, &numbers, &mapped) == 0);
     for (int i = 0; i < 2; i++) {
-        dirfd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        NEED(state_replay_open(dirfd, "cache", 5, id, true, &replay) == 0);
+        int dirfd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        struct state_files files = {dirfd, "cache"};
+
+        NEED(state_replay_open(&files, 5, id, true, &replay) == 0);
         CHECK(state_replay_is_empty(&replay, &is_empty) == 0);
         CHECK(is_empty == (i == 0));
         (void)close(replay.fd);
