@@ -84,6 +84,7 @@ struct nbd_server {
     struct connection *finished GUARDED_BY(lock); /* threads to join */
     struct listener *listeners GUARDED_BY(lock);
     size_t connections_count GUARDED_BY(lock);
+    bool is_late GUARDED_BY(lock); /* a stop left requests unanswered */
     uint64_t connections_total GUARDED_BY(lock);
     uint64_t connections_refused GUARDED_BY(lock);
 };
@@ -316,10 +317,12 @@ static void transmit(struct connection *connection,
         error = enter(connection, transmission);
     if (error == 0) {
         log_debug("%s: %s enters", session->export->name, connection->peer);
-        nbd_transmission_run(transmission);
+        error = nbd_transmission_run(transmission);
         log_debug("%s: %s has left", session->export->name, connection->peer);
     }
     mutex_lock(&server->lock);
+    if (error == -ETIMEDOUT && atomic_load(&server->is_stopping))
+        server->is_late = true;
     connection->is_ended = true;
     condition_broadcast(&server->changed);
     while (connection->holders > 0)
@@ -615,7 +618,7 @@ int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
 {
     uint64_t deadline_ns = deadline_after_ms(deadline_ms);
     const uint64_t one = 1;
-    bool is_in_time;
+    bool is_in_time, is_late;
 
     mutex_lock(&server->lock);
     atomic_store(&server->is_stopping, true);
@@ -646,7 +649,10 @@ int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
         mutex_unlock(&server->lock);
     }
     join_finished(server);
-    return is_in_time ? 0 : -ETIMEDOUT;
+    mutex_lock(&server->lock);
+    is_late = server->is_late;
+    mutex_unlock(&server->lock);
+    return is_in_time && !is_late ? 0 : -ETIMEDOUT;
 }
 
 void nbd_server_status(struct nbd_server *server,

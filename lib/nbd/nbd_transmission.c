@@ -380,6 +380,18 @@ static void append_locked(struct nbd_transmission *t, struct request *first,
     t->queue_end = end;
 }
 
+/* As many requests that change the device are not in flight any more. */
+static void writes_end(struct nbd_transmission *t, size_t number)
+{
+    (void)atomic_fetch_sub(&t->writes, number);
+    /* Whoever waits has set is_gone before it looked at the number. */
+    if (atomic_load(&t->is_gone)) {
+        mutex_lock(&t->lock);
+        condition_broadcast(&t->writes_ended);
+        mutex_unlock(&t->lock);
+    }
+}
+
 /*
  * The own thread's part of sending: everything, until the socket is full.
  * Returns false when nothing can be sent any more.
@@ -389,6 +401,9 @@ static bool send_replies(struct nbd_transmission *t)
     bool is_broken;
 
     add_up(t->counters, &t->counts);
+    if (t->finished_writes > 0)
+        writes_end(t, t->finished_writes);
+    t->finished_writes = 0;
     mutex_lock(&t->lock);
     if (t->finished) {
         append_locked(t, t->finished, t->finished_end);
@@ -434,18 +449,6 @@ static void send_elsewhere(struct nbd_transmission *t, struct request *request)
 }
 
 /* ---- finishing ---------------------------------------------------------- */
-
-/* As many requests that change the device are not in flight any more. */
-static void writes_end(struct nbd_transmission *t, size_t number)
-{
-    (void)atomic_fetch_sub(&t->writes, number);
-    /* Whoever waits has set is_gone before it looked at the number. */
-    if (atomic_load(&t->is_gone)) {
-        mutex_lock(&t->lock);
-        condition_broadcast(&t->writes_ended);
-        mutex_unlock(&t->lock);
-    }
-}
 
 static const char *text_of(uint32_t error)
 {
@@ -540,9 +543,6 @@ static void submit(struct nbd_transmission *t)
     t->batch_count = 0;
     t->batch_writes = 0;
     device_submit(t->device, t->batch, batch_count);
-    if (t->finished_writes > 0)
-        writes_end(t, t->finished_writes);
-    t->finished_writes = 0;
 }
 
 static void add_to_batch(struct nbd_transmission *t, struct request *request)
@@ -975,11 +975,12 @@ void nbd_transmission_free(struct nbd_transmission *t)
 }
 
 /* Answer what is in flight, as long as that can be and may be. */
-static void drain(struct nbd_transmission *t)
+static int drain(struct nbd_transmission *t)
 {
     uint64_t deadline_ns =
         clock_monotonic_ns() + (uint64_t)t->drain_ms * 1000000U;
     bool is_expelled = false;
+    int result = 0;
 
     t->input_ended = true;
     nbd_memory_leave(t->memory, &t->waiter);
@@ -999,14 +1000,17 @@ static void drain(struct nbd_transmission *t)
         if (atomic_load(&t->is_stopping))
             deadline_ns = atomic_load(&t->stop_deadline_ns);
         /* What the device has must come back, however long that takes. */
-        if (wait_for_change(t, can_send ? deadline_ns : STREAM_FOREVER) < 0)
+        if (wait_for_change(t, can_send ? deadline_ns : STREAM_FOREVER) < 0) {
             break_off(t);
+            result = -ETIMEDOUT;
+        }
     }
     if (send_replies(t))
         (void)stream_finish(t->stream, deadline_ns);
+    return result;
 }
 
-void nbd_transmission_run(struct nbd_transmission *t)
+int nbd_transmission_run(struct nbd_transmission *t)
 {
     t->thread = pthread_self();
     while (!t->input_ended && !atomic_load(&t->is_stopping) &&
@@ -1022,7 +1026,7 @@ void nbd_transmission_run(struct nbd_transmission *t)
                 break_off(t);
         }
     }
-    drain(t);
+    return drain(t);
 }
 
 void nbd_transmission_stop(struct nbd_transmission *t, uint64_t deadline_ns)

@@ -57,9 +57,10 @@ int nbd_transmission_new(const struct nbd_transmission_options *options,
 
 /*
  * Serve until the client leaves, breaks the protocol, or is stopped or
- * dropped.  When it returns no request is in flight.
+ * dropped.  When it returns no request is in flight.  -ETIMEDOUT: some were
+ * not answered, because a deadline was over.
  */
-void nbd_transmission_run(struct nbd_transmission *transmission);
+int nbd_transmission_run(struct nbd_transmission *transmission);
 
 /* Free it after it has run, when nobody else knows it.  NULL: nothing. */
 void nbd_transmission_free(struct nbd_transmission *transmission);

@@ -1070,7 +1070,8 @@ TEST("a client that does not read its replies takes no more memory than its "
         CHECK(nbd_client_write(&other, 0, 0, data, 65536) == 0);
     CHECK(nbd_client_read(&other, 0, 0, data, MIB) == 0);
     nbd_server_status(fixture.server, &status);
-    CHECK(status.memory_used <= NBD_SHARED_MEMORY_MAX);
+    /* The other one may just be giving back its own. */
+    CHECK(status.memory_used <= NBD_SHARED_MEMORY_MAX + MIB);
     /* And it is served to the end when it reads after all. */
     while (answered < asked && nbd_client_receive(&lazy, head, 28) &&
            nbd_client_receive(&lazy, data, MIB))
