@@ -298,7 +298,7 @@ TEST("one call with more items than a write can take places all, in order")
     static struct journal_item *items[COUNT];
     static unsigned char page[4096];
     uint64_t value = 0;
-    uint64_t end_position;
+    uint64_t end_position = 0;
 
     prepare_story();
     story.options.segment_size = 1 << 20;
