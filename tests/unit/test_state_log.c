@@ -1077,6 +1077,58 @@ TEST("a commit that finds no room in the log's own blocks may be repeated")
     CHECK(check_state(&model, false) == 0);
 }
 
+TEST("a full disk and a damaged snapshot together are no reason to stop")
+{
+    static struct model model;
+    struct state state;
+    struct image image;
+
+    NEED(make_history(&state, &model, NULL));
+    close_state(&state);
+    image = load_image("catalog", 3);
+    poke(&image, 5000, (unsigned char)~image.bytes[5000]);
+    for (unsigned i = 0; i < 3; i++) {
+        fill_disk();
+        NEED(open_state(&state) == 0);
+        CHECK(state_is(&state, &model));
+        CHECK(commit_random(&state, &model, 20) == 0);
+        close_state(&state);
+    }
+    fault_reset();
+    fault_skip_syncs(true);
+    CHECK(!file_exists("catalog.0000000000000004"));
+    CHECK(check_state(&model, false) == 0);
+    CHECK(file_exists("catalog.0000000000000004"));
+    free(image.bytes);
+}
+
+TEST("the reserve is given up for the log's own blocks, and for what was torn")
+{
+    static struct model model, next;
+    struct fault_calls calls = {
+        .kinds = FAULT_WRITE, .path_part = "log.0", .nth = 1};
+    struct state state;
+
+    NEED(begin_state(&state, &model));
+    fault_fail(&calls, -ENOSPC, false, 512);
+    next = model;
+    CHECK(commit_random(&state, &next, 300) == -ENOSPC); /* no reserve */
+    for (unsigned i = 0; i < 2; i++) {
+        fault_reset();
+        fault_skip_syncs(true);
+        CHECK(cache_dir_keep_reserve(state.dir, 8192) == 0);
+        /* First the zeros over what was torn find no room, then a group. */
+        fault_fail(&calls, -EDQUOT, false, 512);
+        CHECK(commit_random(&state, &model, 30) == 0);
+        CHECK(!cache_dir_release_reserve(state.dir));
+        CHECK(state_is(&state, &model));
+    }
+    fault_reset();
+    fault_skip_syncs(true);
+    close_state(&state);
+    CHECK(check_state(&model, false) == 0);
+}
+
 /* ---- errors -------------------------------------------------------------- */
 
 /*
