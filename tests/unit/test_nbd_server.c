@@ -131,6 +131,7 @@ TEST("clients of another export, and those that are still there, are left "
     start(&fixture);
     CHECK(nbd_client_enter(&gone, &fixture, NBD_CLIENT_SIMPLE, "main"));
     CHECK(nbd_client_enter(&present, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(is_alive(&present)); /* so that it has entered before */
     send_held_writes(&fixture, &gone, 1);
     nbd_client_close(&gone);
     CHECK(nbd_client_enter(&next, &fixture, NBD_CLIENT_SIMPLE, "second"));
