@@ -138,6 +138,8 @@ static int ask_store(const struct fetch *fetch, const struct wanted *wanted,
                               wanted->size);
     if (error == -ENOENT)
         return bad_object(fetch, wanted, "is mapped, but missing", -EIO);
+    if (error == -EAGAIN || error == -ESTALE)
+        error = -EIO; /* our callers try again for these, without end */
     if (error)
         return no_answer(fetch, wanted, error);
     if (crc32c(0, bytes, wanted->size) != wanted->checksum)
