@@ -402,7 +402,8 @@ void story_copy_files(struct story *story, const char *to)
     to_dir = openat(top, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (!dir || top < 0 || to_dir < 0)
         abort();
-    story_settle(story);
+    if (story->journal)
+        story_settle(story);
     while ((entry = readdir(dir)) != NULL) {
         if (entry->d_name[0] != '.')
             copy_file(from_dir, to_dir, entry->d_name);

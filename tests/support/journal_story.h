@@ -97,7 +97,7 @@ int story_replay(void *context, const struct journal_record *record,
  */
 void story_settle(struct story *story);
 
-/* Settle, and copy the journal's files as they are now to that directory. */
+/* Copy the journal's files as they are now, settled, to that directory. */
 void story_copy_files(struct story *story, const char *to);
 
 /* Drop from the list what the replay did not tell: it is void. */
