@@ -20,8 +20,8 @@
 #include "base/crc32c.h"
 #include "cache/geometry.h"
 
-static const uint32_t RECORD_MAGIC = 0x524a3353; /* "S3JR" */
-static const char HEADER_MAGIC[8] = "S3BJRNL";
+static const uint32_t RECORD_MAGIC = 0x72623373; /* "s3br" */
+static const char HEADER_MAGIC[] = "s3bjourn"; /* 8 bytes in the file */
 static const uint32_t HEADER_VERSION = 1;
 
 enum {
@@ -30,14 +30,17 @@ enum {
 
     RECORD_KIND = 4,
     RECORD_FLAGS_BYTE = 5,
+    RECORD_ZERO = 6,
     RECORD_POSITION = 8,
     RECORD_PAGE = 16,
     RECORD_COUNT = 24,
     RECORD_DURABLE = 32,
     RECORD_GAP = 40,
     RECORD_HEAD_SIZE = 44,
+    RECORD_END = 48,
     RECORD_CHECKSUM = 60,
 
+    HEADER_MAGIC_SIZE = 8,
     HEADER_VERSION_AT = 8,
     HEADER_FLAGS = 12,
     HEADER_JOURNAL_ID = 16,
@@ -50,6 +53,7 @@ enum {
     HEADER_SEGMENT_SIZE = 88,
     HEADER_SALT = 92,
     HEADER_SLOTS = 96,
+    HEADER_END = 100,
     HEADER_CHECKSUM = 508,
     HEADER_SECTOR = 512, /* nothing but zeros after that */
 };
@@ -150,7 +154,9 @@ int journal_record_decode(const void *head, size_t size, uint64_t position,
             head_checksum(from, head_size, salt))
         return -EBADMSG;
     if (from[RECORD_KIND] < JOURNAL_PAGES || from[RECORD_KIND] > JOURNAL_END ||
-        (from[RECORD_FLAGS_BYTE] & ~RECORD_FLAGS) != 0)
+        (from[RECORD_FLAGS_BYTE] & ~RECORD_FLAGS) != 0 ||
+        !bytes_are_zero(from + RECORD_ZERO, RECORD_POSITION - RECORD_ZERO) ||
+        !bytes_are_zero(from + RECORD_END, RECORD_CHECKSUM - RECORD_END))
         return -EPROTONOSUPPORT;
     record = (struct journal_record){
         .kind = (enum journal_kind)from[RECORD_KIND],
@@ -178,7 +184,7 @@ void journal_header_encode(const struct journal_segment_header *header,
     unsigned char *to = data;
 
     memset(to, 0, JOURNAL_HEADER_SIZE);
-    memcpy(to, HEADER_MAGIC, sizeof(HEADER_MAGIC));
+    memcpy(to, HEADER_MAGIC, HEADER_MAGIC_SIZE);
     put_le32(to + HEADER_VERSION_AT, HEADER_VERSION);
     memcpy(to + HEADER_JOURNAL_ID, header->journal_id, UUID_SIZE);
     memcpy(to + HEADER_CACHEDIR_ID, header->cachedir_id, UUID_SIZE);
@@ -199,13 +205,14 @@ int journal_header_decode(const void *data,
     const unsigned char *from = data;
     struct journal_segment_header header;
 
-    if (memcmp(from, HEADER_MAGIC, sizeof(HEADER_MAGIC)) != 0 ||
+    if (memcmp(from, HEADER_MAGIC, HEADER_MAGIC_SIZE) != 0 ||
         get_le32(from + HEADER_CHECKSUM) != crc32c(0, from, HEADER_CHECKSUM) ||
         !bytes_are_zero(from + HEADER_SECTOR,
                         JOURNAL_HEADER_SIZE - HEADER_SECTOR))
         return -EBADMSG;
     if (get_le32(from + HEADER_VERSION_AT) != HEADER_VERSION ||
-        get_le32(from + HEADER_FLAGS) != 0)
+        get_le32(from + HEADER_FLAGS) != 0 ||
+        !bytes_are_zero(from + HEADER_END, HEADER_CHECKSUM - HEADER_END))
         return -EPROTONOSUPPORT;
     header = (struct journal_segment_header){
         .number = get_le64(from + HEADER_NUMBER),

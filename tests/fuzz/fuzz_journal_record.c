@@ -22,7 +22,7 @@ static void put_right(unsigned char *head, size_t size, uint32_t salt,
 
     if (size < JOURNAL_RECORD_HEADER)
         return;
-    put_le32(head, 0x524a3353);
+    put_le32(head, 0x72623373);
     put_le64(head + 8, position);
     head_size = get_le32(head + 44);
     if (head_size < JOURNAL_RECORD_HEADER || head_size > size)
@@ -59,7 +59,7 @@ static void try_header(const unsigned char *data, size_t size)
     struct journal_segment_header header;
 
     memcpy(page, data, size < 508 ? size : 508);
-    memcpy(page, "S3BJRNL", 8);
+    memcpy(page, "s3bjourn", 8);
     put_le32(page + 508, crc32c(0, page, 508));
     if (journal_header_decode(page, &header) != 0)
         return;

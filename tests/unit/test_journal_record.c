@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "cache/journal_record.h"
 
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "unit/test.h"
 
 enum { SALT = 0x5eed5a17 };
@@ -154,6 +156,33 @@ TEST("a record of a kind of a later version is told apart from none")
     journal_record_encode(&record, NULL, SALT, head);
     CHECK(journal_record_decode(head, sizeof(head), 4096, SALT, &back, NULL) ==
           -EPROTONOSUPPORT);
+}
+
+TEST("what a later version says in reserved bytes is refused, not ignored")
+{
+    static const size_t reserved[] = {6, 7, 48, 59};
+    struct journal_record record = pages_record();
+    struct journal_segment_header header = some_header();
+    unsigned char page[JOURNAL_HEADER_SIZE];
+
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+        size_t size = journal_record_head_size(&record);
+
+        journal_record_encode(&record, page_checksums, SALT, page);
+        page[reserved[i]] = 1;
+        put_le32(page + 60, crc32c(crc32c(SALT, page, 60), page + 64,
+                                   size - 64));
+        CHECK(journal_record_decode(page, size, record.position, SALT, &record,
+                                    NULL) == -EPROTONOSUPPORT);
+    }
+    journal_header_encode(&header, page);
+    page[100] = 1;
+    put_le32(page + 508, crc32c(0, page, 508));
+    CHECK(journal_header_decode(page, &header) == -EPROTONOSUPPORT);
+    journal_header_encode(&header, page);
+    put_le32(page + 8, 2);
+    put_le32(page + 508, crc32c(0, page, 508));
+    CHECK(journal_header_decode(page, &header) == -EPROTONOSUPPORT);
 }
 
 TEST("a page's checksum depends on the salt")
