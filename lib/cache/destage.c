@@ -432,6 +432,10 @@ static int run_pass(struct destage *destage, uint64_t number)
     if (error != 0)
         return error;
     number = oldest_needed(destage);
+    if (number <= state_log_journal_begin(destage->options.state_log)) {
+        atomic_fetch_add(&destage->passes, 1);
+        return 0;
+    }
     /*
      * A record that is not in the index was folded or superseded.  What
      * superseded it must be durable before it goes, as it may have been.
