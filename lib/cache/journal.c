@@ -540,6 +540,8 @@ static void write_batch(struct journal *journal)
     batch->pieces_count = 0;
     if (error != 0)
         fail(journal, error, "written");
+    /* Before anything of it is seen: else that would seem to be old. */
+    atomic_store(&journal->last_append_ns, clock_monotonic_ns());
     for (size_t i = 0; i < batch->items_count; i++) {
         struct journal_item *item = batch->items[i];
 
@@ -555,8 +557,6 @@ static void write_batch(struct journal *journal)
     journal->tail = batch->end;
     atomic_fetch_add_explicit(&journal->written, end - batch->start,
                               memory_order_relaxed);
-    atomic_store_explicit(&journal->last_append_ns, clock_monotonic_ns(),
-                          memory_order_relaxed);
     if (batch->data_end != 0)
         atomic_store_explicit(&journal->data_end, batch->data_end,
                               memory_order_relaxed);
@@ -1032,11 +1032,12 @@ void journal_when_durable(struct journal *journal,
     int error = 0;
 
     if (waiter->position > durable) {
-        assert(waiter->position <= journal_head(journal));
         mutex_lock(&journal->lock);
+        /* What failed to be written has a position past the head, too. */
         if (has_failed(journal)) {
             error = -EIO;
         } else if (waiter->position > atomic_load(&journal->durable)) {
+            assert(waiter->position <= journal_head(journal));
             waiter->next = NULL;
             *journal->waiters_end = waiter;
             journal->waiters_end = &waiter->next;
@@ -1551,6 +1552,7 @@ int journal_open(const struct journal_options *options,
     journal->segment_size = options->segment_size;
     journal->segments_max = options->segments_max;
     journal->dirfd = -1;
+    atomic_store(&journal->last_append_ns, clock_monotonic_ns());
     journal->calls_end = &journal->calls;
     journal->waiters_end = &journal->waiters;
     list_init(&journal->free);
