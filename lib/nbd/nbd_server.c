@@ -19,6 +19,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -549,6 +550,12 @@ int nbd_server_listen(struct nbd_server *server, int fd)
     struct listener *listener = calloc(1, sizeof(*listener));
     int error = -ENOMEM;
 
+    /* A connection that goes between poll and accept must not block us. */
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+        error = -errno;
+        free(listener);
+        listener = NULL;
+    }
     if (listener) {
         listener->server = server;
         listener->fd = fd;
