@@ -58,6 +58,11 @@ struct destage {
     /* The thread's own. */
     uint64_t suspects[SUSPECTS_MAX]; /* chunks that could not be folded */
     size_t suspects_count;
+    /*
+     * The error that the state log ended with.  From then on nobody knows
+     * which tables rule, so no chunk file may be touched.
+     */
+    int lost;
 };
 
 /* A step of all folds of a batch, run side by side. */
@@ -198,8 +203,10 @@ static int commit(struct destage *destage, const struct state_change changes[],
         return 0;
     error = state_log_commit(options->state_log, changes, count);
     /* After these two nothing was changed; any other is the log's end. */
-    if (error != 0 && error != -ENOMEM && error != -ENOSPC)
+    if (error != 0 && error != -ENOMEM && error != -ENOSPC) {
+        destage->lost = error;
         options->failed(options->context, error);
+    }
     return error;
 }
 
@@ -238,6 +245,8 @@ static int fold_batch(struct destage *destage, const uint64_t chunks[],
     int failed = 0;
     int error;
 
+    if (destage->lost != 0)
+        return destage->lost;
     if (folds == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < count; i++) {

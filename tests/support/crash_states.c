@@ -20,13 +20,24 @@ struct change {
     uint64_t sequence; /* grows over all recordings */
 };
 
-/* A file or directory; a file with its durable content. */
-struct node {
-    bool is_dir;
+/* What a file holds. */
+struct content {
     unsigned char *data;
     size_t size, room;
+};
+
+/* A file or directory; of a file what is durable, and what happened since. */
+struct node {
+    bool is_dir;
+    struct content durable;
     struct change *changes;
     size_t changes_count, changes_room;
+    /*
+     * After a sync that failed: what the process sees.  The kernel takes what
+     * it could not write for clean, but still shows it.
+     */
+    bool has_cached;
+    struct content cached;
 };
 
 struct name {
@@ -168,15 +179,23 @@ static struct names names_copy(const struct names *names)
 
 /* ---- content ---- */
 
-static void set_size(struct node *node, size_t size)
+static void set_size(struct content *content, size_t size)
 {
-    if (size > node->room) {
-        node->room = size + size / 2;
-        node->data = must(realloc(node->data, node->room));
+    if (size > content->room) {
+        content->room = size + size / 2;
+        content->data = must(realloc(content->data, content->room));
     }
-    if (size > node->size)
-        memset(node->data + node->size, 0, size - node->size);
-    node->size = size;
+    if (size > content->size)
+        memset(content->data + content->size, 0, size - content->size);
+    content->size = size;
+}
+
+static void set_content(struct content *content, const unsigned char *data,
+                        size_t size)
+{
+    set_size(content, size);
+    if (size > 0)
+        memcpy(content->data, data, size);
 }
 
 /* Where a change begins and ends, if the file's size before it was size. */
@@ -201,11 +220,11 @@ static size_t size_after(const struct change *change, size_t size)
     return end > size ? end : size;
 }
 
-static void apply_whole(struct node *node, const struct change *change)
+static void apply_whole(struct content *content, const struct change *change)
 {
-    set_size(node, size_after(change, node->size));
+    set_size(content, size_after(change, content->size));
     if (change->entry->kind == RECORD_WRITE)
-        memcpy(node->data + change->entry->offset, change->entry->bytes,
+        memcpy(content->data + change->entry->offset, change->entry->bytes,
                change->size);
 }
 
@@ -254,7 +273,7 @@ static bool is_kept(const struct cut *cut, const struct change *change,
 static size_t choose_size(const struct node *node, const struct cut *cut)
 {
     uint64_t dice = crash_random(cut->seed, 0);
-    size_t size = node->size;
+    size_t size = node->durable.size;
     size_t stop = node->changes_count;
 
     if (cut->keep == KEEP_NOTHING)
@@ -286,7 +305,7 @@ struct rest {
 static struct rest cut_content(const struct node *node, const struct cut *cut)
 {
     struct rest rest = {.size = choose_size(node, cut)};
-    size_t largest = node->size, size = node->size, from, to;
+    size_t largest = node->durable.size, size = largest, from, to;
     size_t *kept; /* per sector: so many changes are in it */
 
     for (size_t i = 0; i < node->changes_count; i++) {
@@ -296,9 +315,9 @@ static struct rest cut_content(const struct node *node, const struct cut *cut)
     }
     rest.data = must(calloc(1, largest + SECTOR));
     kept = must(calloc(largest / SECTOR + 2, sizeof(*kept)));
-    if (node->size > 0)
-        memcpy(rest.data, node->data, node->size);
-    size = node->size;
+    if (node->durable.size > 0)
+        memcpy(rest.data, node->durable.data, node->durable.size);
+    size = node->durable.size;
     for (size_t i = 0; i < node->changes_count; i++) {
         change_range(&node->changes[i], size, &from, &to);
         size = size_after(&node->changes[i], size);
@@ -310,7 +329,7 @@ static struct rest cut_content(const struct node *node, const struct cut *cut)
             }
         }
     }
-    size = node->size;
+    size = node->durable.size;
     for (size_t i = 0; i < node->changes_count; i++) {
         const struct record_entry *entry = node->changes[i].entry;
 
@@ -423,7 +442,8 @@ void crash_disk_free(struct crash_disk *disk)
     if (!disk)
         return;
     for (unsigned i = 0; i < disk->nodes_count; i++) {
-        free(disk->nodes[i].data);
+        free(disk->nodes[i].durable.data);
+        free(disk->nodes[i].cached.data);
         free(disk->nodes[i].changes);
     }
     for (size_t i = 0; i < disk->own_names_count; i++)
@@ -443,6 +463,8 @@ static void add_change(struct crash_disk *disk, struct node *node,
                          &node->changes_room, sizeof(*node->changes));
     node->changes[node->changes_count++] =
         (struct change){entry, size, disk->base + disk->cut};
+    if (node->has_cached)
+        apply_whole(&node->cached, &node->changes[node->changes_count - 1]);
 }
 
 static void add_name_change(struct crash_disk *disk,
@@ -498,15 +520,19 @@ static void sync_content(struct crash_disk *disk, struct node *node,
         struct node old = *node;
         struct rest rest;
 
+        if (!node->has_cached) {
+            node->has_cached = true;
+            set_content(&node->cached, node->durable.data, node->durable.size);
+            for (size_t i = 0; i < node->changes_count; i++)
+                apply_whole(&node->cached, &node->changes[i]);
+        }
         old.changes_count = count;
         rest = cut_content(&old, &cut);
-        set_size(node, rest.size);
-        if (rest.size > 0)
-            memcpy(node->data, rest.data, rest.size);
+        set_content(&node->durable, rest.data, rest.size);
         free(rest.data);
     } else {
         for (size_t i = 0; i < count; i++)
-            apply_whole(node, &node->changes[i]);
+            apply_whole(&node->durable, &node->changes[i]);
     }
     node->changes_count -= count;
     if (node->changes_count > 0)
@@ -612,8 +638,12 @@ static void write_file(struct writing *writing, unsigned number,
         return;
     }
     writing->written[number] = must(strdup(path));
+    if (writing->is_kill && node->has_cached) {
+        write_content(path, node->cached.data, node->cached.size);
+        return;
+    }
     if (node->changes_count == 0) {
-        write_content(path, node->data, node->size);
+        write_content(path, node->durable.data, node->durable.size);
         return;
     }
     rest = cut_content(node, &cut);
@@ -623,7 +653,7 @@ static void write_file(struct writing *writing, unsigned number,
                       "#   %s: size %zu; %zu changes (size durable %zu), kept: "
                       "%s, %zu of %zu sectors\n",
                       path + strlen(writing->root) + 1, rest.size,
-                      node->changes_count, node->size, keeps[cut.keep],
+                      node->changes_count, node->durable.size, keeps[cut.keep],
                       rest.sectors_kept, rest.sectors);
     free(rest.data);
 }

@@ -12,7 +12,8 @@
  *   - changes of names are there up to some moment, or any subset of them; a
  *     rename is there or not, also when the data of the file is not.
  * A write that is the next entry may have begun.  A sync that failed leaves
- * some of what it was for on the disk, and never again tries the rest.
+ * some of what it was for on the disk, and never again tries the rest, which
+ * can still be read until the power goes.
  *
  * Or the process is killed: then everything up to there is in the files, but
  * still no more of it durable, and the disk can be continued with a recording

@@ -14,7 +14,7 @@ struct request {
     enum model_kind kind;
     uint64_t first, end; /* sectors */
     uint32_t group;
-    bool durable;
+    bool durable, failed;
     size_t submitted;
     size_t answered;        /* SIZE_MAX: not */
     size_t durable_from;    /* SIZE_MAX: not known to be durable ever */
@@ -162,6 +162,15 @@ void model_answered(struct device_model *model, uint32_t number, size_t moment)
     (void)pthread_mutex_unlock(&model->lock);
 }
 
+void model_failed(struct device_model *model, uint32_t number)
+{
+    (void)pthread_mutex_lock(&model->lock);
+    assert(number >= model->first_number &&
+           number - model->first_number < model->count);
+    model->requests[number - model->first_number].failed = true;
+    (void)pthread_mutex_unlock(&model->lock);
+}
+
 /* ---- checking ---- */
 
 static const uint32_t NONE = UINT32_MAX;
@@ -305,7 +314,7 @@ static bool check_prefix(struct check *check)
         const struct request *request = &model->requests[i];
         uint32_t number = model->first_number + i;
 
-        if (request->kind == MODEL_FLUSH)
+        if (request->kind == MODEL_FLUSH || request->failed)
             continue;
         for (uint64_t s = request->first; s < request->end; s++) {
             if (check->found[s] != NONE && number > check->found[s])
@@ -316,6 +325,7 @@ static bool check_prefix(struct check *check)
         uint32_t found = check->found[s];
 
         if (found != NONE && found != 0 &&
+            !model->requests[found - model->first_number].failed &&
             model->requests[found - model->first_number].group > low) {
             low = model->requests[found - model->first_number].group;
             low_sector = s;

@@ -57,8 +57,11 @@ uint32_t model_begin(struct device_model *model, enum model_kind kind,
 /* Fill data with the bytes that write number puts at offset. */
 void model_fill(uint32_t number, uint64_t offset, void *data, size_t length);
 
-/* The request was answered, at that moment.  One that failed never is. */
+/* The request was answered, at that moment. */
 void model_answered(struct device_model *model, uint32_t number, size_t moment);
+
+/* The request got an error: of what it does any part may be there, or none. */
+void model_failed(struct device_model *model, uint32_t number);
 
 /* What happened between the moment and the check. */
 enum model_crash {

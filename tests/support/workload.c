@@ -46,11 +46,13 @@ static void answer(struct device_request *request, int error)
     struct group *group = one->group;
 
     (void)pthread_mutex_lock(&group->lock);
-    if (error == 0)
+    if (error == 0) {
         model_answered(group->workload->model, one->number,
                        fault_record_position());
-    else
+    } else {
+        model_failed(group->workload->model, one->number);
         group->workload->failed++;
+    }
     if (--group->in_flight == 0)
         (void)pthread_cond_signal(&group->answered);
     (void)pthread_mutex_unlock(&group->lock);
