@@ -61,13 +61,15 @@ enum active {
 /* Relaxed: must not order the calls of threads that race in a test. */
 static atomic_uint active;
 
+/* Under the lock, as a device's own threads may call at any time. */
 static struct {
+    pthread_mutex_t lock;
     struct fault_calls calls;
     int error;
     bool forever;
     size_t torn_bytes;
     atomic_ulong count;
-} fail;
+} fail = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct {
     struct fault_calls calls;
@@ -140,17 +142,27 @@ static bool is_meant(const struct fault_calls *calls, unsigned kind, int fd,
     return strstr(whole, calls->path_part) != NULL;
 }
 
-/* Returns the error that this call shall fail with, or 0. */
-static int failure(unsigned kind, int fd, const char *path)
+/*
+ * Returns the error that this call shall fail with, or 0; *ret_torn, unless
+ * NULL, is how much of a write is to be on the file then.
+ */
+static int failure(unsigned kind, int fd, const char *path, size_t *ret_torn)
 {
     unsigned long count;
+    int error = 0;
 
-    if (!is_active(ACTIVE_FAIL) || !is_meant(&fail.calls, kind, fd, path))
+    if (!is_active(ACTIVE_FAIL))
         return 0;
-    count = 1 + atomic_fetch_add_explicit(&fail.count, 1, memory_order_relaxed);
-    if (count == fail.calls.nth || (fail.forever && count > fail.calls.nth))
-        return fail.error;
-    return 0;
+    (void)pthread_mutex_lock(&fail.lock);
+    if (is_meant(&fail.calls, kind, fd, path)) {
+        count = 1 + atomic_fetch_add(&fail.count, 1);
+        if (count == fail.calls.nth || (fail.forever && count > fail.calls.nth))
+            error = fail.error;
+    }
+    if (ret_torn)
+        *ret_torn = fail.torn_bytes;
+    (void)pthread_mutex_unlock(&fail.lock);
+    return error;
 }
 
 /* Returns whether this call is the one that the gate stops. */
@@ -177,7 +189,7 @@ static int before(unsigned kind, int fd, const char *path)
 {
     if (is_for_gate(kind, fd, path))
         stand_in_gate();
-    return failure(kind, fd, path);
+    return failure(kind, fd, path, NULL);
 }
 
 void fault_reset(void)
@@ -189,11 +201,13 @@ void fault_reset(void)
 void fault_fail(const struct fault_calls *calls, int error, bool forever,
                 size_t torn_bytes)
 {
+    (void)pthread_mutex_lock(&fail.lock);
     fail.calls = *calls;
     fail.error = error;
     fail.forever = forever;
     fail.torn_bytes = torn_bytes;
     atomic_store(&fail.count, 0);
+    (void)pthread_mutex_unlock(&fail.lock);
     set_active(ACTIVE_FAIL, true);
 }
 
@@ -522,7 +536,7 @@ static int put(int fd, const unsigned char *bytes, size_t len, uint64_t offset)
 static int write_watched(int fd, const unsigned char *bytes, size_t len,
                          uint64_t offset)
 {
-    size_t first = 0;
+    size_t first = 0, torn;
     int error;
 
     if (is_for_gate(FAULT_WRITE, fd, NULL)) {
@@ -532,10 +546,9 @@ static int write_watched(int fd, const unsigned char *bytes, size_t len,
             return error;
         stand_in_gate();
     }
-    error = failure(FAULT_WRITE, fd, NULL);
+    error = failure(FAULT_WRITE, fd, NULL, &torn);
     if (error) {
-        size_t torn = fail.torn_bytes / SECTOR * SECTOR;
-
+        torn = torn / SECTOR * SECTOR;
         (void)put(fd, bytes, torn < len ? torn : len, offset);
         return error;
     }

@@ -8,8 +8,9 @@
  * sanitizer sees what it would see without it.
  *
  * Threads: any may make file calls; one at a time sets up faults, gates and
- * recordings, while no file call is under way.  Only fault_gate_wait,
- * fault_gate_open, fault_count and fault_record_position may come at any time.
+ * recordings, while no file call is under way.  Only fault_fail, fault_reset,
+ * fault_gate_wait, fault_gate_open, fault_count and fault_record_position may
+ * come at any time.
  */
 #ifndef SUPPORT_FAULT_FILE_H
 #define SUPPORT_FAULT_FILE_H
