@@ -227,7 +227,9 @@ static int expel(struct nbd_server *server, struct connection *other,
 {
     int error;
 
-    log_info("%s: the client %s is gone", other->export->name, other->peer);
+    if (nbd_transmission_has_writes(other->transmission))
+        log_info("%s: the client %s is gone, with writes in flight",
+                 other->export->name, other->peer);
     nbd_transmission_drop(other->transmission);
     device_expel(other->export->device);
     error = nbd_transmission_wait_writes(other->transmission, deadline_ns);

@@ -1049,6 +1049,11 @@ bool nbd_transmission_is_leaving(const struct nbd_transmission *t)
     return atomic_load(&t->is_leaving);
 }
 
+bool nbd_transmission_has_writes(const struct nbd_transmission *t)
+{
+    return atomic_load(&t->writes) > 0;
+}
+
 int nbd_transmission_wait_writes(struct nbd_transmission *t,
                                  uint64_t deadline_ns)
 {

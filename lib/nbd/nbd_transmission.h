@@ -81,6 +81,9 @@ void nbd_transmission_drop(struct nbd_transmission *transmission);
 /* Whether the client has said good-bye: it expects what it sent to be done. */
 bool nbd_transmission_is_leaving(const struct nbd_transmission *transmission);
 
+/* Whether a request that changes the device is in flight. */
+bool nbd_transmission_has_writes(const struct nbd_transmission *transmission);
+
 /*
  * Wait until no request that changes the device is in flight; to be called
  * after nbd_transmission_drop.  -ETIMEDOUT past the deadline.

@@ -44,7 +44,7 @@ void nbd_fixture_start(struct nbd_fixture *fixture);
 /* Stop the server, if it was not, and free everything. */
 void nbd_fixture_done(struct nbd_fixture *fixture);
 
-/* Returns a connection to the server. */
+/* Returns a connection to the server, or -1 if it does not listen. */
 int nbd_fixture_connect(const struct nbd_fixture *fixture);
 
 /* Wait until the server has as many connections. */

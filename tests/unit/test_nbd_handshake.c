@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/bytes.h"
+#include "base/stream.h"
 #include "base/tls.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
@@ -248,6 +249,54 @@ TEST("H8: options that are wrong a hundred times are answered a hundred "
     nbd_client_close(&client);
     CHECK(server_lives(&fixture));
     nbd_fixture_done(&fixture);
+}
+
+TEST("H8: a server that is stopping says so to every option but ABORT")
+{
+    static const struct nbd_export export = {.name = "never looked at"};
+    static const struct {
+        const char *bytes;
+        uint32_t type; /* of the answer, or 0 for none */
+        int result;
+    } options[] = {
+        {"\0\0\0\3IHAVEOPT\0\0\0\3\0\0\0\0", NBD_REP_ERR_SHUTDOWN,
+         -ESHUTDOWN},
+        {"\0\0\0\3IHAVEOPT\0\0\0\x77\0\0\0\0", NBD_REP_ERR_SHUTDOWN,
+         -ESHUTDOWN},
+        {"\0\0\0\3IHAVEOPT\0\0\0\2\0\0\0\0", NBD_REP_ACK,
+         -ECONNABORTED},
+        {"\0\0\0\3IHAVEOPT\0\0\0\1\0\0\0\0", 0, -ESHUTDOWN},
+    };
+    atomic_bool stopping = true;
+    const struct nbd_handshake_options handshake = {
+        .exports = &export,
+        .exports_count = 1,
+        .stopping = &stopping,
+        .deadline_ns = STREAM_FOREVER,
+    };
+
+    for (size_t i = 0; i < 4; i++) {
+        struct nbd_client client = {0};
+        struct nbd_client_answer answer;
+        struct nbd_session session;
+        struct stream *stream;
+        uint8_t greeting[NBD_GREETING_SIZE];
+        int fds[2];
+
+        NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+        NEED(stream_open(fds[0], &stream) == 0);
+        client.fd = fds[1];
+        CHECK(nbd_client_send(&client, options[i].bytes, 20));
+        CHECK(nbd_handshake(&handshake, &stream, &session) ==
+              options[i].result);
+        stream_close(stream);
+        CHECK(nbd_client_receive(&client, greeting, sizeof(greeting)));
+        if (options[i].type != 0) {
+            CHECK(nbd_client_receive_answer(&client, &answer));
+            CHECK(answer.type == options[i].type);
+        }
+        CHECK(nbd_client_is_hung_up(&client));
+    }
 }
 
 TEST("H9: EXPORT_NAME of an unknown export, or with an impossible name, ends "

@@ -4,10 +4,13 @@
 #include "nbd/nbd_transmission.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #include "base/bytes.h"
+#include "base/stream.h"
 #include "base/tls.h"
+#include "nbd/nbd_memory.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
 #include "support/tls_client.h"
@@ -1143,4 +1146,97 @@ TEST("over TLS, replies of other threads arrive, keys may change, and DISC "
     tls_free(tls);
     free(data);
     free(back);
+}
+
+/* ---- a transmission without its server ----------------------------------- */
+
+struct bare {
+    struct device *device;
+    struct nbd_export export;
+    struct nbd_memory *memory;
+    struct nbd_counters counters;
+    struct stream *stream;
+    struct nbd_transmission *transmission;
+    struct nbd_client client;
+    int result;
+};
+
+/* A transmission in simple replies, with these deadlines, not yet running. */
+static void bare_init(struct bare *bare, unsigned drain_ms, unsigned stall_ms)
+{
+    struct nbd_transmission_options options = {.drain_ms = drain_ms,
+                                               .stall_ms = stall_ms};
+    int fds[2];
+
+    *bare = (struct bare){.device = memory_device_new(NBD_FIXTURE_SIZE)};
+    bare->export = (struct nbd_export){.device = bare->device, .name = "bare"};
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0 ||
+        stream_open(fds[0], &bare->stream) < 0 ||
+        nbd_memory_new(64 * MIB, &bare->memory) < 0)
+        abort();
+    bare->client.fd = fds[1];
+    options.stream = bare->stream;
+    options.session.export = &bare->export;
+    options.memory = bare->memory;
+    options.counters = &bare->counters;
+    if (nbd_transmission_new(&options, &bare->transmission) < 0)
+        abort();
+}
+
+static void bare_done(struct bare *bare)
+{
+    nbd_transmission_free(bare->transmission);
+    stream_close(bare->stream);
+    nbd_client_close(&bare->client);
+    nbd_memory_free(bare->memory);
+    (void)device_close(bare->device);
+}
+
+TEST("a client that left, and does not read its last replies, is waited for "
+     "until a deadline")
+{
+    struct bare bare;
+
+    bare_init(&bare, 5, 1000000);
+    CHECK(nbd_client_request(&bare.client, 0, NBD_CMD_READ, 1, 0, 4 * MIB));
+    CHECK(nbd_client_request(&bare.client, 0, NBD_CMD_DISC, 2, 0, 0));
+    CHECK(nbd_transmission_run(bare.transmission) == -ETIMEDOUT);
+    CHECK(nbd_transmission_is_leaving(bare.transmission));
+    bare_done(&bare);
+}
+
+static void ignore(struct nbd_memory_waiter *waiter)
+{
+    (void)waiter;
+}
+
+static void *run_bare(void *argument)
+{
+    struct bare *bare = argument;
+
+    bare->result = nbd_transmission_run(bare->transmission);
+    return NULL;
+}
+
+TEST("a client that makes no progress is given up when others stand in line "
+     "for the memory that it holds: with replies unread, or a payload unsent")
+{
+    static const uint16_t types[] = {NBD_CMD_READ, NBD_CMD_WRITE};
+
+    for (int way = 0; way < 2; way++) {
+        struct nbd_memory_waiter other = {.wake = ignore};
+        struct bare bare;
+        pthread_t thread;
+
+        bare_init(&bare, 1000000, 5);
+        CHECK(nbd_client_request(&bare.client, 0, types[way], 1, 0, 4 * MIB));
+        NEED(pthread_create(&thread, NULL, run_bare, &bare) == 0);
+        while (nbd_memory_used(bare.memory) < 4 * MIB)
+            (void)sched_yield();
+        CHECK(!nbd_memory_take(bare.memory, &other, 62 * MIB));
+        (void)pthread_join(thread, NULL);
+        CHECK(nbd_memory_take(bare.memory, &other, 62 * MIB));
+        nbd_memory_give(bare.memory, 62 * MIB);
+        bare_done(&bare);
+    }
 }
