@@ -359,6 +359,12 @@ static int open_journal(struct device *device, bool create,
     options.segments_max =
         segments < SEGMENTS_MIN ? SEGMENTS_MIN : (unsigned)segments;
     error = journal_open(&options, &device->journal);
+    if (error == -EEXIST) {
+        log_error("%s: the journal of another device is where that of this new"
+                  " one should be",
+                  device->options.name);
+        return -ENXIO;
+    }
     if (error != 0)
         return error;
     if (journal_known_commit(device->journal) <=
@@ -487,6 +493,9 @@ static int open_to_read(struct device *device,
     if (error == 0)
         error = state_log_open(device->cache_dir, device->catalog, create,
                                options->read_only, &device->state_log);
+    if (error == -ENOENT)
+        log_error("%s: the state log of %s is missing", options->name,
+                  options->cachedir);
     if (error == 0)
         error = open_chunks(device, create);
     if (error == 0)
