@@ -165,11 +165,51 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
     return hold_clean(reader, chunk, &entry, patience, ret_open, ret_flags);
 }
 
+/*
+ * Now that the table of its newest object is here, keep what it says of the
+ * bases that the chunk's own table does not know: the next block needs no
+ * second request.  Without memory it is asked for again.
+ */
+static void learn_bases(struct chunk_reader *reader,
+                        const struct open_chunk *open,
+                        const struct chunk_table *newest)
+{
+    struct chunk_table *table = chunk_table_copy(open->table);
+
+    if (table == NULL)
+        return;
+    for (uint32_t i = 0; i < table->blocks_count; i++) {
+        struct chunk_block *block = &table->blocks[i];
+        const struct chunk_block *base = &newest->blocks[i];
+
+        if (block->base == BASE_OBJECT) {
+            chunk_table_release(table); /* its objects may be others */
+            return;
+        }
+        if (block->base != BASE_UNKNOWN)
+            continue;
+        block->base = base->base;
+        block->object = base->object;
+        block->object_codec = base->object_codec;
+        block->object_size = base->object_size;
+        block->object_place = base->object_place;
+        block->object_checksum = base->object_checksum;
+    }
+    table->objects_count = newest->objects_count;
+    memcpy(table->objects, newest->objects, sizeof(table->objects));
+    open_chunk_release(
+        reader->open_chunks,
+        open_chunks_put(reader->open_chunks, open->chunk,
+                        open->file == NULL ? NULL : chunk_file_hold(open->file),
+                        table));
+}
+
 /* The base of a block, whole, from the bucket. */
 static int fetch_base(struct chunk_reader *reader,
-                      const struct chunk_table *table, uint32_t block,
+                      const struct open_chunk *open, uint32_t block,
                       void *plain, enum patience patience)
 {
+    const struct chunk_table *table = open->table;
     struct chunk_table *newest;
     int error;
 
@@ -191,6 +231,7 @@ static int fetch_base(struct chunk_reader *reader,
         error = fetch_block(reader->fetch, newest, block, plain);
     else
         memset(plain, 0, CACHE_BLOCK);
+    learn_bases(reader, open, newest);
     chunk_table_release(newest);
     return error;
 }
@@ -232,14 +273,14 @@ static int read_block(struct chunk_reader *reader,
         if (error == 0 || error == -EAGAIN)
             return error;
         if (is_remote)
-            return fetch_base(reader, open->table, block, plain, patience);
+            return fetch_base(reader, open, block, plain, patience);
         log_damage(reader, open->chunk, block,
                    error == -EBADMSG ? "is damaged in its file"
                                      : "cannot be read from its file");
         return -EIO;
     }
     if (is_remote && (wanted & ~local) != 0) {
-        error = fetch_base(reader, open->table, block, plain, patience);
+        error = fetch_base(reader, open, block, plain, patience);
         if (error != 0)
             return error;
     } else {

@@ -276,6 +276,33 @@ TEST("pages written to a remote chunk are taken, destaged and read while the "
     end();
 }
 
+TEST("of a chunk that was written to before its table was known, the table is "
+     "fetched once, not with each block")
+{
+    NEED(begin(false));
+    CHECK(put(PAGE, PAGE, 1));
+    CHECK(device_destage(disk.device) == 0);
+    NEED(fixture_reopen(&disk) == 0);
+    CHECK(fixture_extent_at(&disk, AT + HOLE_BLOCK * BLOCK) == 0);
+    CHECK(reads(0, BLOCK));
+    CHECK(gets() == 2);
+    CHECK(reads(2 * BLOCK, BLOCK));
+    CHECK(gets() == 3);
+    CHECK(reads(HOLE_BLOCK * BLOCK, BLOCK));
+    CHECK(reads(0, CHUNK));
+    CHECK(gets() == BLOCKS);
+    CHECK(fixture_extent_at(&disk, AT) == 0);
+    CHECK(fixture_extent_at(&disk, AT + HOLE_BLOCK * BLOCK) ==
+          (DEVICE_EXTENT_HOLE | DEVICE_EXTENT_ZERO));
+    /* What was learned is not what the next state is built on. */
+    CHECK(put(2 * BLOCK, PAGE, 2));
+    CHECK(device_destage(disk.device) == 0);
+    CHECK(reads(0, CHUNK));
+    NEED(fixture_reopen(&disk) == 0);
+    CHECK(reads(0, CHUNK));
+    end();
+}
+
 TEST("pages written one pass after the other over a remote block add up")
 {
     NEED(begin(false));
