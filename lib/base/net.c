@@ -84,9 +84,8 @@ int net_listen_unix(const char *path, mode_t mode)
 
 static int listen_at(const struct addrinfo *info)
 {
-    AUTO_CLOSE int fd = socket(info->ai_family,
-                               info->ai_socktype | SOCK_CLOEXEC,
-                               info->ai_protocol);
+    AUTO_CLOSE int fd = socket(
+        info->ai_family, info->ai_socktype | SOCK_CLOEXEC, info->ai_protocol);
     const int yes = 1;
 
     if (fd < 0)

@@ -72,8 +72,7 @@ size_t nbd_memory_buffer_size(size_t len)
     return (size_t)1 << (SMALLEST_SHIFT + class_of(len));
 }
 
-static void wake_first_locked(struct nbd_memory *memory)
-    REQUIRES(memory->lock)
+static void wake_first_locked(struct nbd_memory *memory) REQUIRES(memory->lock)
 {
     if (memory->first)
         memory->first->wake(memory->first);

@@ -79,8 +79,7 @@ static void check_request(const struct nbd_session *session,
         if (command.operation == DEVICE_READ)
             nbd_reply_data(&reply, session, &request, data, size);
     } else if (command.verdict == NBD_VERDICT_ANSWER) {
-        nbd_reply_error(&reply, session, &request, command.error,
-                        command.text);
+        nbd_reply_error(&reply, session, &request, command.error, command.text);
         require(reply.head_len <= sizeof(reply.head));
     }
 }
@@ -93,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {.structured = true, .extended = true, .block_status = true},
     };
     /* Memory of exactly that size, so that the sanitizer sees its borders. */
-    AUTO_FREE uint8_t *copy = malloc(size + 1);
+    AUTO_FREE uint8_t *copy = calloc(1, size + 1);
 
     require(copy);
     memcpy(copy, data, size);

@@ -94,9 +94,8 @@ bool nbd_client_send(struct nbd_client *client, const void *data, size_t len)
     const uint8_t *from = data;
 
     while (len > 0) {
-        ssize_t sent = client->tls
-                           ? tls_client_send(client->tls, from, len)
-                           : send(client->fd, from, len, MSG_NOSIGNAL);
+        ssize_t sent = client->tls ? tls_client_send(client->tls, from, len)
+                                   : send(client->fd, from, len, MSG_NOSIGNAL);
 
         if (sent < 0 && errno == EINTR)
             continue;
@@ -192,8 +191,7 @@ uint32_t nbd_client_ask(struct nbd_client *client, uint32_t option,
     struct nbd_client_answer answer;
 
     if (!nbd_client_send_option(client, option, data, len) ||
-        !nbd_client_receive_answer(client, &answer) ||
-        answer.option != option)
+        !nbd_client_receive_answer(client, &answer) || answer.option != option)
         return 0;
     return answer.type;
 }
@@ -207,8 +205,8 @@ static size_t put_string(uint8_t *to, const char *string)
     return 4 + len;
 }
 
-size_t nbd_client_put_info(uint8_t *to, const char *name,
-                           const uint16_t *types, size_t count)
+size_t nbd_client_put_info(uint8_t *to, const char *name, const uint16_t *types,
+                           size_t count)
 {
     size_t len = put_string(to, name);
 
@@ -358,8 +356,7 @@ int64_t nbd_client_result(struct nbd_client *client, uint64_t cookie)
                    ? chunk_result(client, &chunk)
                    : -1;
     /* Either kind may come: 16 bytes belong to both. */
-    if (!nbd_client_receive(client, bytes, 16) ||
-        get_be64(bytes + 8) != cookie)
+    if (!nbd_client_receive(client, bytes, 16) || get_be64(bytes + 8) != cookie)
         return -1;
     if (get_be32(bytes) == 0x67446698)
         return get_be32(bytes + 4);
@@ -398,8 +395,7 @@ int64_t nbd_client_read(struct nbd_client *client, uint16_t flags,
     if (!client->structured) {
         int64_t error = nbd_client_simple(client, cookie);
 
-        return error != 0 || nbd_client_receive(client, data, len) ? error
-                                                                   : -1;
+        return error != 0 || nbd_client_receive(client, data, len) ? error : -1;
     }
     if (!nbd_client_chunk(client, &chunk) || chunk.cookie != cookie)
         return -1;

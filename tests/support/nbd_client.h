@@ -81,6 +81,7 @@ void nbd_client_close(struct nbd_client *client);
 bool nbd_client_greet(struct nbd_client *client,
                       const struct nbd_fixture *fixture, uint32_t flags);
 
+/* Send an option with len bytes of data. */
 bool nbd_client_send_option(struct nbd_client *client, uint32_t option,
                             const void *data, size_t len);
 
@@ -99,8 +100,8 @@ uint32_t nbd_client_ask(struct nbd_client *client, uint32_t option,
                         const void *data, size_t len);
 
 /* Fill in the data of INFO or GO; returns their length. */
-size_t nbd_client_put_info(uint8_t *to, const char *name,
-                           const uint16_t *types, size_t count);
+size_t nbd_client_put_info(uint8_t *to, const char *name, const uint16_t *types,
+                           size_t count);
 
 /* The same for LIST_META_CONTEXT and SET_META_CONTEXT. */
 size_t nbd_client_put_context(uint8_t *to, const char *name,
@@ -135,7 +136,8 @@ struct nbd_client_chunk {
     uint64_t length;
 };
 /* Receive the head of a chunk. */
-bool nbd_client_chunk(struct nbd_client *client, struct nbd_client_chunk *chunk);
+bool nbd_client_chunk(struct nbd_client *client,
+                      struct nbd_client_chunk *chunk);
 
 /*
  * Receive a whole reply that has at most one chunk without data, simple,

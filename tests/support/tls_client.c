@@ -75,9 +75,9 @@ static struct identity make_identity(const char *dir, const char *who,
     must(gnutls_x509_crt_set_dn_by_oid(identity.certificate,
                                        GNUTLS_OID_X520_COMMON_NAME, 0, who,
                                        (unsigned)strlen(who)));
-    must(gnutls_x509_crt_set_subject_alt_name(
-        identity.certificate, GNUTLS_SAN_DNSNAME, "localhost", 9,
-        GNUTLS_FSAN_SET));
+    must(gnutls_x509_crt_set_subject_alt_name(identity.certificate,
+                                              GNUTLS_SAN_DNSNAME, "localhost",
+                                              9, GNUTLS_FSAN_SET));
     must(gnutls_x509_crt_set_basic_constraints(identity.certificate, !signer,
                                                -1));
     must(gnutls_x509_crt_set_key(identity.certificate, identity.key));
@@ -128,8 +128,7 @@ static void use_psk(struct tls_client *client, bool wrong)
     must(gnutls_psk_allocate_client_credentials(&client->keys));
     must(gnutls_psk_set_client_credentials(client->keys, "alice", &key,
                                            GNUTLS_PSK_KEY_HEX));
-    must(gnutls_credentials_set(client->session, GNUTLS_CRD_PSK,
-                                client->keys));
+    must(gnutls_credentials_set(client->session, GNUTLS_CRD_PSK, client->keys));
 }
 
 static void use_certificates(struct tls_client *client,
@@ -146,9 +145,8 @@ static void use_certificates(struct tls_client *client,
                        options->dir, options->certificate);
         (void)snprintf(key, sizeof(key), "%s/%s-key.pem", options->dir,
                        options->certificate);
-        must(gnutls_certificate_set_x509_key_file(client->certificates,
-                                                  certificate, key,
-                                                  GNUTLS_X509_FMT_PEM));
+        must(gnutls_certificate_set_x509_key_file(
+            client->certificates, certificate, key, GNUTLS_X509_FMT_PEM));
     }
     must(gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE,
                                 client->certificates));
@@ -165,9 +163,8 @@ struct tls_client *tls_client_start(const struct tls_client_options *options,
     assert(client);
     if (!priority)
         priority = options->psk ? "NORMAL:+ECDHE-PSK:+DHE-PSK:+PSK" : "NORMAL";
-    must(gnutls_init(&client->session,
-                     GNUTLS_CLIENT | GNUTLS_NO_SIGNAL |
-                         GNUTLS_FORCE_CLIENT_CERT));
+    must(gnutls_init(&client->session, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL |
+                                           GNUTLS_FORCE_CLIENT_CERT));
     must(gnutls_priority_set_direct(client->session, priority, NULL));
     if (options->psk)
         use_psk(client, options->wrong_psk);
@@ -183,8 +180,7 @@ struct tls_client *tls_client_start(const struct tls_client_options *options,
     return NULL;
 }
 
-ssize_t tls_client_send(struct tls_client *client, const void *data,
-                        size_t len)
+ssize_t tls_client_send(struct tls_client *client, const void *data, size_t len)
 {
     ssize_t sent;
 

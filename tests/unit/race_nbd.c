@@ -70,8 +70,8 @@ static bool send_some(struct traffic *traffic, struct nbd_client *client,
 }
 
 /* Receive one reply; its cookie is stored.  Errors are none of the replies. */
-static bool receive_one(struct nbd_client *client,
-                        const uint16_t types[DEPTH], uint64_t *ret_cookie)
+static bool receive_one(struct nbd_client *client, const uint16_t types[DEPTH],
+                        uint64_t *ret_cookie)
 {
     uint8_t bytes[32], page[PAGE];
     size_t data_len = 0;
@@ -113,8 +113,7 @@ static bool receive_all(struct nbd_client *client, const uint16_t types[DEPTH])
     for (int i = 0; i < DEPTH; i++) {
         uint64_t cookie;
 
-        if (!receive_one(client, types, &cookie) ||
-            (seen >> cookie & 1) != 0)
+        if (!receive_one(client, types, &cookie) || (seen >> cookie & 1) != 0)
             return false;
         seen |= UINT64_C(1) << cookie;
     }
@@ -128,8 +127,8 @@ static void *run_traffic(void *argument)
 
     for (int round = 0; round < ROUNDS; round++) {
         struct nbd_client client;
-        bool ok = nbd_client_enter(&client, traffic->fixture, traffic->mode,
-                                   "main");
+        bool ok =
+            nbd_client_enter(&client, traffic->fixture, traffic->mode, "main");
 
         for (int i = 0; i < 4 && ok; i++) {
             ok = send_some(traffic, &client, types);

@@ -65,8 +65,7 @@ TEST("flags reach the device where they say something to it")
               .flags == (DEVICE_FUA | DEVICE_NO_HOLE));
     CHECK(check(&structured, NBD_CMD_FLAG_REQ_ONE, NBD_CMD_BLOCK_STATUS, 0, 1)
               .flags == DEVICE_ONE_EXTENT);
-    CHECK(check(&structured, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_WRITE_ZEROES, 0,
-                1)
+    CHECK(check(&structured, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_WRITE_ZEROES, 0, 1)
               .flags == 0);
 }
 
@@ -110,10 +109,20 @@ TEST("block status with contexts asks about the length in its payload, which "
 
 TEST("no range that ends past the device is run, for any pair of extremes")
 {
-    static const uint64_t values[] = {
-        0,        1,          511,        512,        SIZE - 1,
-        SIZE,     SIZE + 1,   UINT32_MAX, 1ULL << 32, INT64_MAX,
-        1ULL << 63, UINT64_MAX - 511, UINT64_MAX - 1, UINT64_MAX};
+    static const uint64_t values[] = {0,
+                                      1,
+                                      511,
+                                      512,
+                                      SIZE - 1,
+                                      SIZE,
+                                      SIZE + 1,
+                                      UINT32_MAX,
+                                      1ULL << 32,
+                                      INT64_MAX,
+                                      1ULL << 63,
+                                      UINT64_MAX - 511,
+                                      UINT64_MAX - 1,
+                                      UINT64_MAX};
     const size_t count = sizeof(values) / sizeof(values[0]);
 
     for (uint16_t type = 0; type < 8; type++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The rules H1 to H22 of tests/README.md, on a socket, byte by byte. */
+/* The rules H1 to H22 of docs/NBD.md, on a socket, byte by byte. */
 /* links: memory_device */
 #include "nbd/nbd_handshake.h"
 
@@ -259,12 +259,10 @@ TEST("H8: a server that is stopping says so to every option but ABORT")
         uint32_t type; /* of the answer, or 0 for none */
         int result;
     } options[] = {
-        {"\0\0\0\3IHAVEOPT\0\0\0\3\0\0\0\0", NBD_REP_ERR_SHUTDOWN,
-         -ESHUTDOWN},
+        {"\0\0\0\3IHAVEOPT\0\0\0\3\0\0\0\0", NBD_REP_ERR_SHUTDOWN, -ESHUTDOWN},
         {"\0\0\0\3IHAVEOPT\0\0\0\x77\0\0\0\0", NBD_REP_ERR_SHUTDOWN,
          -ESHUTDOWN},
-        {"\0\0\0\3IHAVEOPT\0\0\0\2\0\0\0\0", NBD_REP_ACK,
-         -ECONNABORTED},
+        {"\0\0\0\3IHAVEOPT\0\0\0\2\0\0\0\0", NBD_REP_ACK, -ECONNABORTED},
         {"\0\0\0\3IHAVEOPT\0\0\0\1\0\0\0\0", 0, -ESHUTDOWN},
     };
     atomic_bool stopping = true;
@@ -367,8 +365,7 @@ TEST("H11: LIST tells names and descriptions, and is invalid with data")
     CHECK(memcmp(answer.data, "\0\0\0\6second", 10) == 0);
     CHECK(nbd_client_receive_answer(&client, &answer));
     CHECK(answer.type == NBD_REP_ACK);
-    CHECK(nbd_client_ask(&client, NBD_OPT_LIST, "x", 1) ==
-          NBD_REP_ERR_INVALID);
+    CHECK(nbd_client_ask(&client, NBD_OPT_LIST, "x", 1) == NBD_REP_ERR_INVALID);
     CHECK(is_in_sync(&client));
     nbd_client_close(&client);
     nbd_fixture_done(&fixture);
@@ -385,19 +382,19 @@ TEST("H12: INFO and GO with lengths that contradict each other are invalid, "
         {1, "\0"},
         {4, "\0\0\0\0"},
         {5, "\0\0\0\0\0"},
-        {6, "\0\0\0\1\0\0"},                   /* the name takes the count */
-        {10, "\0\0\0\5main\0\0"},              /* one too many */
-        {10, "\xff\xff\xff\xffmain\0\0"},      /* CVE-2022-26495 */
+        {6, "\0\0\0\1\0\0"},              /* the name takes the count */
+        {10, "\0\0\0\5main\0\0"},         /* one too many */
+        {10, "\xff\xff\xff\xffmain\0\0"}, /* CVE-2022-26495 */
         {10, "\xff\xff\xff\xfemain\0\0"},
         {10, "\x7f\xff\xff\xffmain\0\0"},
-        {10, "\0\0\0\4main\0\1"},              /* a type is missing */
-        {11, "\0\0\0\4main\0\1\0"},            /* half a type */
-        {12, "\0\0\0\4main\0\0\0\3"},          /* a type too many */
-        {13, "\0\0\0\4main\0\1\0\3x"},         /* trailing byte */
+        {10, "\0\0\0\4main\0\1"},      /* a type is missing */
+        {11, "\0\0\0\4main\0\1\0"},    /* half a type */
+        {12, "\0\0\0\4main\0\0\0\3"},  /* a type too many */
+        {13, "\0\0\0\4main\0\1\0\3x"}, /* trailing byte */
         {10, "\0\0\0\4main\xff\xff"},
-        {10, "\0\0\0\4ma\0n\0\0"},             /* NUL in a name */
-        {8, "\0\0\0\2\xc0\x80\0\0"},           /* overlong NUL */
-        {9, "\0\0\0\3\xed\xa0\x80\0\0"},       /* a surrogate */
+        {10, "\0\0\0\4ma\0n\0\0"},       /* NUL in a name */
+        {8, "\0\0\0\2\xc0\x80\0\0"},     /* overlong NUL */
+        {9, "\0\0\0\3\xed\xa0\x80\0\0"}, /* a surrogate */
     };
     struct nbd_fixture fixture;
     struct nbd_client client;
@@ -734,11 +731,10 @@ TEST("H18, H19: a selection replaces the one before also when it fails, and "
         if (i == 3)
             CHECK(contexts(&client, set, "nope", NULL, 0, &type) == -1);
         if (i == 4)
-            CHECK(nbd_client_ask(&client, set, "x", 1) ==
-                  NBD_REP_ERR_INVALID);
+            CHECK(nbd_client_ask(&client, set, "x", 1) == NBD_REP_ERR_INVALID);
         if (i == 5)
-            CHECK(nbd_client_ask(&client, set, long_data,
-                                 sizeof(long_data)) == NBD_REP_ERR_TOO_BIG);
+            CHECK(nbd_client_ask(&client, set, long_data, sizeof(long_data)) ==
+                  NBD_REP_ERR_TOO_BIG);
         CHECK(has_status(&client, "main") == (i < 2));
         nbd_client_close(&client);
     }
@@ -871,19 +867,19 @@ TEST("H20: a TLS handshake that fails ends the connection: no TLS at all, a "
     CHECK(!nbd_client_receive(&client, garbage, sizeof(garbage)));
     nbd_client_close(&client);
 
-    CHECK(!enter_tls(&client, &fixture,
-                     &(struct tls_client_options){.psk = true,
-                                                  .wrong_psk = true}));
+    CHECK(!enter_tls(
+        &client, &fixture,
+        &(struct tls_client_options){.psk = true, .wrong_psk = true}));
     nbd_client_close(&client);
-    CHECK(!enter_tls(&client, &fixture,
-                     &(struct tls_client_options){
-                         .dir = test_dir(),
-                         .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.1"}));
+    CHECK(!enter_tls(
+        &client, &fixture,
+        &(struct tls_client_options){
+            .dir = test_dir(), .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.1"}));
     nbd_client_close(&client);
-    CHECK(enter_tls(&client, &fixture,
-                    &(struct tls_client_options){
-                        .dir = test_dir(),
-                        .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2"}));
+    CHECK(enter_tls(
+        &client, &fixture,
+        &(struct tls_client_options){
+            .dir = test_dir(), .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2"}));
     CHECK(is_in_sync(&client));
     nbd_client_close(&client);
     stop_tls(&fixture);
@@ -892,10 +888,15 @@ TEST("H20: a TLS handshake that fails ends the connection: no TLS at all, a "
 TEST("H21: with TLS required, everything but STARTTLS and ABORT is told so "
      "before, and nothing after")
 {
-    static const uint32_t options[] = {
-        NBD_OPT_LIST, NBD_OPT_INFO, NBD_OPT_GO, NBD_OPT_STRUCTURED_REPLY,
-        NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT,
-        NBD_OPT_EXTENDED_HEADERS, 0x7654321, 0};
+    static const uint32_t options[] = {NBD_OPT_LIST,
+                                       NBD_OPT_INFO,
+                                       NBD_OPT_GO,
+                                       NBD_OPT_STRUCTURED_REPLY,
+                                       NBD_OPT_LIST_META_CONTEXT,
+                                       NBD_OPT_SET_META_CONTEXT,
+                                       NBD_OPT_EXTENDED_HEADERS,
+                                       0x7654321,
+                                       0};
     struct nbd_fixture fixture;
     struct nbd_client client;
     uint8_t data[64];
@@ -1003,9 +1004,8 @@ TEST("flags tell what the export can do: a read-only one, one without a "
     CHECK(client.flags == (always | writable | NBD_FLAG_SEND_FLUSH));
     nbd_client_close(&client);
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_EXTENDED, "main"));
-    CHECK(client.flags ==
-          (always | writable | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_DF |
-           NBD_FLAG_BLOCK_STATUS_PAYLOAD));
+    CHECK(client.flags == (always | writable | NBD_FLAG_SEND_FLUSH |
+                           NBD_FLAG_SEND_DF | NBD_FLAG_BLOCK_STATUS_PAYLOAD));
     nbd_client_close(&client);
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "second"));
     CHECK(client.flags == (always | NBD_FLAG_READ_ONLY));
@@ -1038,10 +1038,12 @@ TEST("a client may leave after any byte of the handshake, and only its own "
 
 TEST("options in every order of three do no harm (CVE-2019-14851)")
 {
-    static const uint32_t options[] = {
-        NBD_OPT_LIST, NBD_OPT_STARTTLS, NBD_OPT_INFO,
-        NBD_OPT_STRUCTURED_REPLY, NBD_OPT_SET_META_CONTEXT,
-        NBD_OPT_EXTENDED_HEADERS};
+    static const uint32_t options[] = {NBD_OPT_LIST,
+                                       NBD_OPT_STARTTLS,
+                                       NBD_OPT_INFO,
+                                       NBD_OPT_STRUCTURED_REPLY,
+                                       NBD_OPT_SET_META_CONTEXT,
+                                       NBD_OPT_EXTENDED_HEADERS};
     static const char *const allocation[] = {"base:allocation"};
     struct nbd_fixture fixture;
     struct nbd_client client;
@@ -1094,8 +1096,7 @@ TEST("a handshake that dawdles is closed, wherever it has come to "
     fixture.options.handshake_timeout_ms = 20;
     nbd_fixture_start(&fixture);
     for (size_t i = 0; i < 4; i++) {
-        clients[i] =
-            (struct nbd_client){.fd = nbd_fixture_connect(&fixture)};
+        clients[i] = (struct nbd_client){.fd = nbd_fixture_connect(&fixture)};
         (void)nbd_client_send(&clients[i], stream, i * 6);
     }
     for (size_t i = 0; i < 4; i++) {

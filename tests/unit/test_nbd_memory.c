@@ -66,9 +66,8 @@ TEST("who came first is served first, also when another needs less")
 TEST("who leaves the line lets the next one come, from any place in it")
 {
     struct nbd_memory *memory = make(10);
-    struct counted all[3] = {{.waiter.wake = wake},
-                             {.waiter.wake = wake},
-                             {.waiter.wake = wake}};
+    struct counted all[3] = {
+        {.waiter.wake = wake}, {.waiter.wake = wake}, {.waiter.wake = wake}};
     struct counted holder = {.waiter.wake = wake};
 
     CHECK(!nbd_memory_is_short(memory, &holder.waiter));

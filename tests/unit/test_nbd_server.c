@@ -157,10 +157,10 @@ static void *enter_and_read(void *argument)
 {
     struct entering *entering = argument;
 
-    entering->entered = nbd_client_enter(&entering->client, entering->fixture,
-                                         NBD_CLIENT_SIMPLE, "main") &&
-                        nbd_client_read(&entering->client, 0, 0,
-                                        &entering->byte, 1) == 0;
+    entering->entered =
+        nbd_client_enter(&entering->client, entering->fixture,
+                         NBD_CLIENT_SIMPLE, "main") &&
+        nbd_client_read(&entering->client, 0, 0, &entering->byte, 1) == 0;
     return NULL;
 }
 
@@ -207,8 +207,7 @@ static void *stop_server(void *argument)
 {
     struct stopping *stopping = argument;
 
-    stopping->result =
-        nbd_server_stop(stopping->server, stopping->deadline_ms);
+    stopping->result = nbd_server_stop(stopping->server, stopping->deadline_ms);
     return NULL;
 }
 
@@ -457,10 +456,9 @@ TEST("a hundred connections come and go, and each of them is served")
     start(&fixture);
     for (int round = 0; round < 2; round++) {
         for (size_t i = 0; i < 50; i++)
-            CHECK(nbd_client_enter(&clients[i], &fixture,
-                                   i % 2 ? NBD_CLIENT_EXTENDED
-                                         : NBD_CLIENT_STRUCTURED,
-                                   "main"));
+            CHECK(nbd_client_enter(
+                &clients[i], &fixture,
+                i % 2 ? NBD_CLIENT_EXTENDED : NBD_CLIENT_STRUCTURED, "main"));
         for (size_t i = 0; i < 50; i++) {
             CHECK(nbd_client_write(&clients[i], 0, i * 4096, "abcd", 4) == 0);
             nbd_client_close(&clients[i]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The rules T1 to T20 of tests/README.md, on a socket, byte by byte. */
+/* The rules T1 to T20 of docs/NBD.md, on a socket, byte by byte. */
 /* links: memory_device */
 #include "nbd/nbd_transmission.h"
 
@@ -326,8 +326,7 @@ TEST("T8: unknown commands and flags that do not fit get EINVAL; FUA fits "
 
     start_and_enter(&fixture, &client, NBD_CLIENT_STRUCTURED);
     for (uint32_t type = 8; type < 0x10000; type = type * 3 + 1)
-        CHECK(nbd_client_do(&client, 0, (uint16_t)type, 0, 4096) ==
-              NBD_EINVAL);
+        CHECK(nbd_client_do(&client, 0, (uint16_t)type, 0, 4096) == NBD_EINVAL);
     for (int bit = 0; bit < 16; bit++) {
         uint16_t flag = (uint16_t)(1 << bit);
 
@@ -344,8 +343,8 @@ TEST("T8: unknown commands and flags that do not fit get EINVAL; FUA fits "
         CHECK(nbd_client_write(&client, flag, 0, bytes, sizeof(bytes)) ==
               (flag == NBD_CMD_FLAG_FUA ? 0 : NBD_EINVAL));
         if (flag != NBD_CMD_FLAG_REQ_ONE && flag != NBD_CMD_FLAG_FUA)
-            CHECK(nbd_client_do(&client, flag, NBD_CMD_BLOCK_STATUS, 0,
-                                4096) == NBD_EINVAL);
+            CHECK(nbd_client_do(&client, flag, NBD_CMD_BLOCK_STATUS, 0, 4096) ==
+                  NBD_EINVAL);
     }
     CHECK(is_alive(&client));
     end(&fixture, &client);
@@ -368,9 +367,8 @@ static void check_rejected_write(struct nbd_client *client, size_t len)
 
 TEST("T9: the payload of a rejected WRITE is skipped, from 1 byte to 64 MiB")
 {
-    static const size_t lens[] = {1,          28,         65536,   65537,
-                                  262144 - 28, 262144,    MIB + 1, 32 * MIB,
-                                  64 * MIB};
+    static const size_t lens[] = {
+        1, 28, 65536, 65537, 262144 - 28, 262144, MIB + 1, 32 * MIB, 64 * MIB};
     struct nbd_fixture fixture;
     struct nbd_client client;
 
@@ -412,8 +410,8 @@ TEST("T9: the payload of a rejected WRITE is skipped through TLS, too")
 TEST("T9: a WRITE of more than 64 MiB ends the connection before anything is "
      "allocated for it, and no other")
 {
-    static const uint32_t lens[] = {(64 << 20) + 1, UINT32_MAX,
-                                    UINT32_MAX - 27, 0x80000000};
+    static const uint32_t lens[] = {(64 << 20) + 1, UINT32_MAX, UINT32_MAX - 27,
+                                    0x80000000};
     struct nbd_fixture fixture;
     struct nbd_client client, other;
 
@@ -441,8 +439,7 @@ TEST("T9: a READ of more than 64 MiB is refused (CVE-2005-3534)")
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_STRUCTURED, "main"));
     CHECK(nbd_client_do(&client, 0, NBD_CMD_READ, 0, (64 << 20) + 1) ==
           NBD_EINVAL);
-    CHECK(nbd_client_do(&client, 0, NBD_CMD_READ, 0, UINT32_MAX) ==
-          NBD_EINVAL);
+    CHECK(nbd_client_do(&client, 0, NBD_CMD_READ, 0, UINT32_MAX) == NBD_EINVAL);
     CHECK(is_alive(&client));
     end(&fixture, &client);
 }
@@ -551,8 +548,8 @@ TEST("T14: commands without payload may be as long as 32 bits, or 64, say")
 {
     static const uint16_t types[] = {NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES,
                                      NBD_CMD_CACHE};
-    static const enum device_operation operations[] = {
-        DEVICE_TRIM, DEVICE_ZERO, DEVICE_PREFETCH};
+    static const enum device_operation operations[] = {DEVICE_TRIM, DEVICE_ZERO,
+                                                       DEVICE_PREFETCH};
     const uint64_t size = UINT64_MAX / 2 - 511;
     struct nbd_fixture fixture;
     struct nbd_client client;
@@ -588,8 +585,8 @@ TEST("T15: CACHE is a prefetch, and a flag that is unknown there an error")
     CHECK(nbd_client_do(&client, 0, NBD_CMD_CACHE, 4096, 8192) == 0);
     CHECK(memory_device_seen(fixture.device).offset[DEVICE_PREFETCH] == 4096);
     CHECK(memory_device_seen(fixture.device).length[DEVICE_PREFETCH] == 8192);
-    CHECK(nbd_client_do(&client, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_CACHE, 0,
-                        512) == NBD_EINVAL);
+    CHECK(nbd_client_do(&client, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_CACHE, 0, 512) ==
+          NBD_EINVAL);
     CHECK(is_alive(&client));
     end(&fixture, &client);
 }
@@ -666,11 +663,9 @@ TEST("T16: BLOCK_STATUS tells zeros from data, one extent when asked so, and "
 TEST("T16: an extent that 32 bits cannot hold is cut to whole sectors, and is "
      "the last (CVE-2025-47711)")
 {
-    static const uint64_t lengths[] = {UINT32_MAX - 511,
-                                       UINT32_MAX,
-                                       (UINT64_C(1) << 32),
-                                       (UINT64_C(1) << 32) + 4096,
-                                       UINT64_MAX / 2 - 511};
+    static const uint64_t lengths[] = {
+        UINT32_MAX - 511, UINT32_MAX, (UINT64_C(1) << 32),
+        (UINT64_C(1) << 32) + 4096, UINT64_MAX / 2 - 511};
     struct nbd_fixture fixture;
     struct nbd_client client;
     struct extents got;
@@ -777,13 +772,14 @@ TEST("T18: every error of the device becomes one of the specification's")
     static const struct {
         int error;
         int64_t wire;
-    } errors[] = {
-        {-EPERM, NBD_EPERM},   {-EROFS, NBD_EPERM},   {-EACCES, NBD_EPERM},
-        {-ENOSPC, NBD_ENOSPC}, {-EDQUOT, NBD_ENOSPC}, {-EFBIG, NBD_ENOSPC},
-        {-EIO, NBD_EIO},       {-EINVAL, NBD_EINVAL}, {-ENOMEM, NBD_ENOMEM},
-        {-ETIMEDOUT, NBD_EIO}, {-EUCLEAN, NBD_EIO},   {-ENOENT, NBD_EIO},
-        {-EOVERFLOW, NBD_EIO}, {-EAGAIN, NBD_EIO},    {-EOPNOTSUPP, NBD_EIO},
-        {-ESHUTDOWN, NBD_ESHUTDOWN}};
+    } errors[] = {{-EPERM, NBD_EPERM},    {-EROFS, NBD_EPERM},
+                  {-EACCES, NBD_EPERM},   {-ENOSPC, NBD_ENOSPC},
+                  {-EDQUOT, NBD_ENOSPC},  {-EFBIG, NBD_ENOSPC},
+                  {-EIO, NBD_EIO},        {-EINVAL, NBD_EINVAL},
+                  {-ENOMEM, NBD_ENOMEM},  {-ETIMEDOUT, NBD_EIO},
+                  {-EUCLEAN, NBD_EIO},    {-ENOENT, NBD_EIO},
+                  {-EOVERFLOW, NBD_EIO},  {-EAGAIN, NBD_EIO},
+                  {-EOPNOTSUPP, NBD_EIO}, {-ESHUTDOWN, NBD_ESHUTDOWN}};
     struct nbd_fixture fixture;
     struct nbd_client client;
     char byte;
@@ -858,10 +854,9 @@ TEST("T20: a client that leaves in the middle of a head, of a payload, or "
         }
         for (size_t i = 0; i < 6; i++) {
             CHECK(nbd_client_enter(&client, &fixture, modes[mode], "main"));
-            CHECK(nbd_client_request(&client,
-                                     client.extended ? NBD_CMD_FLAG_PAYLOAD_LEN
-                                                     : 0,
-                                     NBD_CMD_WRITE, 1, 0, sizeof(zeros)));
+            CHECK(nbd_client_request(
+                &client, client.extended ? NBD_CMD_FLAG_PAYLOAD_LEN : 0,
+                NBD_CMD_WRITE, 1, 0, sizeof(zeros)));
             CHECK(nbd_client_send(&client, zeros, parts[i]));
             nbd_client_close(&client);
         }
@@ -913,8 +908,9 @@ TEST("extended: a WRITE that does not announce its payload ends the "
 TEST("extended: the payload of a command that takes none is skipped, and the "
      "command refused")
 {
-    static const uint16_t types[] = {NBD_CMD_READ, NBD_CMD_FLUSH, NBD_CMD_TRIM,
-                                     NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES, 99};
+    static const uint16_t types[] = {NBD_CMD_READ,         NBD_CMD_FLUSH,
+                                     NBD_CMD_TRIM,         NBD_CMD_CACHE,
+                                     NBD_CMD_WRITE_ZEROES, 99};
     static const size_t lens[] = {1, 4096, 65537, 3 * MIB};
     struct nbd_fixture fixture;
     struct nbd_client client;
@@ -941,8 +937,8 @@ TEST("extended: BLOCK_STATUS may name contexts: ours is answered, unknown, "
     struct nbd_client client;
     struct nbd_client_chunk chunk;
     static uint8_t payload[70000];
-    static const size_t wrong_lens[] = {0, 1, 7, 8, 11, 13, 16, 65536, 65537,
-                                        70000};
+    static const size_t wrong_lens[] = {0,  1,  7,     8,     11,
+                                        13, 16, 65536, 65537, 70000};
     const uint16_t flag = NBD_CMD_FLAG_PAYLOAD_LEN;
 
     start_and_enter(&fixture, &client, NBD_CLIENT_EXTENDED);

@@ -19,15 +19,37 @@ TEST("a string is text of its own length only")
 
 TEST("a valid string is UTF-8 without NUL, of at most 4096 bytes")
 {
-    static const char *const good[] = {
-        "", "a", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80",
-        "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x90\x80\x80",
-        "\xf4\x8f\xbf\xbf", "gr\xc3\xbc\xc3\x9f" "e"};
-    static const char *const bad[] = {
-        "\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2\x41", "\xc2\xc2",
-        "\xe0\x9f\xbf", "\xe0\xa0", "\xe1\x80\x41", "\xed\xa0\x80",
-        "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf0\x90\x80", "\xf4\x90\x80\x80",
-        "\xf5\x80\x80\x80", "\xff", "\xfe", "ok\xc3"};
+    static const char *const good[] = {"",
+                                       "a",
+                                       "\x7f",
+                                       "\xc2\x80",
+                                       "\xdf\xbf",
+                                       "\xe0\xa0\x80",
+                                       "\xed\x9f\xbf",
+                                       "\xee\x80\x80",
+                                       "\xef\xbf\xbf",
+                                       "\xf0\x90\x80\x80",
+                                       "\xf4\x8f\xbf\xbf",
+                                       "gr\xc3\xbc\xc3\x9f"};
+    static const char *const bad[] = {"\x80",
+                                      "\xbf",
+                                      "\xc0\x80",
+                                      "\xc1\xbf",
+                                      "\xc2",
+                                      "\xc2\x41",
+                                      "\xc2\xc2",
+                                      "\xe0\x9f\xbf",
+                                      "\xe0\xa0",
+                                      "\xe1\x80\x41",
+                                      "\xed\xa0\x80",
+                                      "\xed\xbf\xbf",
+                                      "\xf0\x8f\xbf\xbf",
+                                      "\xf0\x90\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "\xff",
+                                      "\xfe",
+                                      "ok\xc3"};
     char *text = malloc(4097);
 
     NEED(text);
@@ -56,7 +78,8 @@ TEST("the greeting, an option's head and an answer's have the bytes of the "
     CHECK(nbd_get_option((const uint8_t *)"IHAVEOPS\0\0\0\0\0\0\0\0",
                          &option) == -EPROTO);
     CHECK(nbd_put_option_reply(bytes, 7, NBD_REP_ERR_UNKNOWN, 0x1234) == 20);
-    CHECK(memcmp(bytes, "\0\3\xe8\x89\4\x55\x65\xa9\0\0\0\7\x80\0\0\6\0\0\x12\x34",
+    CHECK(memcmp(bytes,
+                 "\0\3\xe8\x89\4\x55\x65\xa9\0\0\0\7\x80\0\0\6\0\0\x12\x34",
                  20) == 0);
 }
 
@@ -74,8 +97,8 @@ TEST("INFO is read when all its lengths agree, and else is invalid")
     for (size_t len = 0; len < 14; len++)
         CHECK(nbd_get_info_request(good, len, &request) == -EINVAL);
     CHECK(nbd_get_info_request(good, 15, &request) == -EINVAL);
-    CHECK(nbd_get_info_request((const uint8_t *)"\0\0\0\0\0\0", 6,
-                               &request) == 0);
+    CHECK(nbd_get_info_request((const uint8_t *)"\0\0\0\0\0\0", 6, &request) ==
+          0);
     CHECK(request.name.len == 0 && request.count == 0);
     CHECK(!nbd_info_request_has(&request, 0));
 }

@@ -26,7 +26,8 @@ TEST("what was sent is received, in pieces and whole")
 {
     int other;
     struct stream *stream = open_pair(&other);
-    struct iovec pieces[3] = {{(char[]){"ab"}, 2}, {NULL, 0}, {(char[]){"cde"}, 3}};
+    struct iovec pieces[3] = {
+        {(char[]){"ab"}, 2}, {NULL, 0}, {(char[]){"cde"}, 3}};
     char bytes[16] = "";
 
     CHECK(stream_send(stream, pieces, 3, STREAM_FOREVER) == 5);
@@ -49,8 +50,8 @@ TEST("without data, NOW says EAGAIN, and a deadline that is over ETIMEDOUT")
 
     CHECK(stream_receive(stream, &byte, 1, STREAM_NOW) == -EAGAIN);
     CHECK(stream_receive(stream, &byte, 1, 1) == -ETIMEDOUT);
-    CHECK(stream_receive(stream, &byte, 1,
-                         clock_monotonic_ns() + 1000000) == -ETIMEDOUT);
+    CHECK(stream_receive(stream, &byte, 1, clock_monotonic_ns() + 1000000) ==
+          -ETIMEDOUT);
     CHECK(stream_receive_all(stream, &byte, 1, 1) == -ETIMEDOUT);
     CHECK(stream_wait_fd(stream->fd, POLLIN, STREAM_NOW) == -EAGAIN);
     CHECK(stream_wait_fd(stream->fd, POLLOUT, STREAM_NOW) == 0);
