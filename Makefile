@@ -226,8 +226,9 @@ check-tsan: ## race and unit tests with thread sanitizer
 check-system: build-release ## the real programs with real NBD clients
 	$(Q)$(RUN) $(SYSTEM_TESTS)
 
-crash: build-asan ## crash tests in their long form: 10,000 states each
-	$(Q)CRASH_STATES=10000 TEST_TIMEOUT=7200 $(RUN) $(crash_programs)
+crash: build-asan build-release ## crash tests in their long form: 10,000 states, 200 kills
+	$(Q)CRASH_STATES=10000 KILLS=200 TEST_TIMEOUT=7200 $(RUN) \
+	    $(crash_programs) $(wildcard tests/system/*_kill.bats)
 
 # For lint: what the compiler is told, one for all files.
 print-flags:
