@@ -13,6 +13,7 @@
 #include <inttypes.h>
 
 #include "base/log.h"
+#include "base/number.h"
 #include "base/workers.h"
 #include "cache/device.h"
 #include "support/crash_states.h"
@@ -534,13 +535,10 @@ static void tell_story(struct story *story, unsigned states)
 static uint64_t number_of(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
-    uint64_t value = 0;
+    uint64_t value;
 
-    if (!text || !*text)
-        return otherwise;
-    for (; *text >= '0' && *text <= '9'; text++)
-        value = 10 * value + (uint64_t)(*text - '0');
-    return value;
+    return text && number_parse(text, 0, UINT32_MAX, &value) == 0 ? value
+                                                                  : otherwise;
 }
 
 static void begin(void)
