@@ -51,8 +51,9 @@ static void replace_control_bytes(char *text)
     }
 }
 
-__attribute__((format(printf, 2, 0))) static int problems_add(
-    struct config_problems *problems, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static int
+problems_add(struct config_problems *problems, const char *format,
+             va_list arguments)
 {
     char **lines;
     char *text;

@@ -43,16 +43,16 @@ struct journal_item {
     enum journal_kind kind; /* JOURNAL_PAGES or JOURNAL_ZERO */
     bool hole;
     uint64_t page;
-    uint64_t count;              /* PAGES: at most journal_pages_max */
-    struct iovec pieces[3];      /* PAGES: the content, in order */
+    uint64_t count;         /* PAGES: at most journal_pages_max */
+    struct iovec pieces[3]; /* PAGES: the content, in order */
     unsigned pieces_count;
     void *owner; /* of the caller, for the callbacks */
 
     /* Set by the append. */
-    int error;          /* 0: placed and written; -EAGAIN: no space now;
-                           -EIO: the journal is lost; -EROFS: it is opened
-                           read-only; or what admit said */
-    uint64_t position;  /* of the first page's content; ZERO: the record */
+    int error;           /* 0: placed and written; -EAGAIN: no space now;
+                            -EIO: the journal is lost; -EROFS: it is opened
+                            read-only; or what admit said */
+    uint64_t position;   /* of the first page's content; ZERO: the record */
     uint32_t *checksums; /* of each page, during placed */
 };
 
@@ -82,10 +82,10 @@ struct journal_options {
     /* Bytes, a multiple of 4096, at least 32 KiB; a journal that is there
      * keeps its own, and then has fewer or more segments. */
     uint32_t segment_size;
-    unsigned segments_max;   /* at least 4 */
-    uint64_t begin;          /* from the state log; 0: there is no log yet */
-    bool create;             /* make it; -EEXIST if a segment is there */
-    bool read_only;          /* write nothing; after damage, serve the rest */
+    unsigned segments_max; /* at least 4 */
+    uint64_t begin;        /* from the state log; 0: there is no log yet */
+    bool create;           /* make it; -EEXIST if a segment is there */
+    bool read_only;        /* write nothing; after damage, serve the rest */
     /* Asked when a header is written: the state log's last commit. */
     uint64_t (*state_commit)(void *context);
     struct journal_events events;
@@ -170,12 +170,12 @@ void journal_retire(struct journal *journal, uint64_t begin);
 int journal_rotate(struct journal *journal);
 
 struct journal_fill {
-    uint64_t used;     /* bytes that cannot be used again yet */
-    uint64_t capacity; /* bytes of all segments that may be */
-    uint64_t begin;    /* number of the oldest segment in use */
-    uint64_t newest;   /* number of the one appended to; whatever was
-                          written to older ones has been placed */
-    uint64_t written;  /* bytes written since it was opened */
+    uint64_t used;           /* bytes that cannot be used again yet */
+    uint64_t capacity;       /* bytes of all segments that may be */
+    uint64_t begin;          /* number of the oldest segment in use */
+    uint64_t newest;         /* number of the one appended to; whatever was
+                                written to older ones has been placed */
+    uint64_t written;        /* bytes written since it was opened */
     uint64_t last_append_ns; /* by the monotonic clock */
 };
 

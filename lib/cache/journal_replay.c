@@ -82,8 +82,8 @@ static bool is_ours(const struct scan *scan,
 {
     return memcmp(header->journal_id, scan->options->journal_id, UUID_SIZE) ==
                0 &&
-           memcmp(header->cachedir_id, scan->options->cachedir_id,
-                  UUID_SIZE) == 0;
+           memcmp(header->cachedir_id, scan->options->cachedir_id, UUID_SIZE) ==
+               0;
 }
 
 /* ---- headers ------------------------------------------------------------- */
@@ -116,10 +116,9 @@ static int read_slot(struct scan *scan, unsigned slot)
     }
     log_error("%s: journal/segment.%04x: its header %s", device_name(scan),
               slot,
-              error == -EBADMSG ? "is damaged"
-              : error == -EPROTONOSUPPORT
-                  ? "was written by a later version"
-                  : log_errno(error));
+              error == -EBADMSG           ? "is damaged"
+              : error == -EPROTONOSUPPORT ? "was written by a later version"
+                                          : log_errno(error));
     return error == -EBADMSG ? -EUCLEAN : error;
 }
 
@@ -180,8 +179,7 @@ static int read_headers(struct scan *scan)
     bool has_file = false;
 
     for (unsigned slot = 0; slot < scan->count; slot++) {
-        const struct journal_segment_header *header =
-            &scan->slots[slot].header;
+        const struct journal_segment_header *header = &scan->slots[slot].header;
         int error;
 
         if (scan->slots[slot].fd < 0)
@@ -242,8 +240,7 @@ static int link_is_missing(const struct scan *scan, uint64_t reached)
     uint64_t missing = scan->found->begin;
 
     for (unsigned slot = 0; slot < scan->count; slot++) {
-        const struct journal_segment_header *header =
-            &scan->slots[slot].header;
+        const struct journal_segment_header *header = &scan->slots[slot].header;
 
         if (scan->slots[slot].has_header && header->number > reached &&
             header->number >= scan->found->begin && header->number < lowest) {
@@ -288,8 +285,9 @@ static const struct journal_segment_header *log_header(const struct scan *scan,
 /* Returns where the segment of the log must end; 0: at its END. */
 static uint64_t wanted_end(const struct scan *scan, size_t i)
 {
-    return i + 1 < scan->found->log_count ? log_header(scan, i + 1)->previous_end
-                                          : 0;
+    return i + 1 < scan->found->log_count
+               ? log_header(scan, i + 1)->previous_end
+               : 0;
 }
 
 /*
@@ -500,8 +498,8 @@ static bool verify_pages(struct scan *scan,
         scan->damaged++;
         if (log_limit_allows(&limit, &left_out))
             log_error("%s: page %" PRIu64 " is damaged in the journal, "
-                      "segment %" PRIu64 " at %" PRIu32
-                      " (%" PRIu64 " more not told)",
+                      "segment %" PRIu64 " at %" PRIu32 " (%" PRIu64
+                      " more not told)",
                       device_name(scan), record->page + i, header->number, at,
                       left_out);
     }
@@ -549,8 +547,8 @@ static int tell_segment(struct scan *scan, size_t i)
         error = 0;
         if (events->replay &&
             (record.kind == JOURNAL_PAGES || record.kind == JOURNAL_ZERO))
-            error = events->replay(events->context, &record, content,
-                                   checksums);
+            error =
+                events->replay(events->context, &record, content, checksums);
         if (error != 0)
             return error;
         if (record.kind == JOURNAL_END)

@@ -39,8 +39,7 @@ int open_chunks_new(size_t max, struct open_chunks **ret_chunks)
     return 0;
 }
 
-static struct open_chunk **bucket_of(struct open_chunks *chunks,
-                                     uint64_t chunk)
+static struct open_chunk **bucket_of(struct open_chunks *chunks, uint64_t chunk)
 {
     uint64_t hash = chunk * UINT64_C(0x9e3779b97f4a7c15);
 
@@ -187,8 +186,7 @@ struct open_chunk *open_chunks_put(struct open_chunks *chunks, uint64_t number,
 
     mutex_lock(&chunks->lock);
     present = find_locked(chunks, number);
-    if (present == NULL ||
-        present->table->generation <= table->generation) {
+    if (present == NULL || present->table->generation <= table->generation) {
         if (present != NULL) {
             forget_locked(chunks, present);
             replaced = release_locked(present);

@@ -91,8 +91,7 @@ static void *fold_all(void *argument)
 
     (void)argument;
     do {
-        size_t count =
-            page_index_chunks(the_index, UINT64_MAX, 0, chunks, 16);
+        size_t count = page_index_chunks(the_index, UINT64_MAX, 0, chunks, 16);
         struct page_run run;
 
         for (size_t i = 0; i < count; i++) {
@@ -110,8 +109,8 @@ static void *fold_all(void *argument)
                 if (atomic_load(&folded[page]) < run.latest)
                     atomic_store(&folded[page], run.latest);
             }
-            page_index_drop_run(the_index, run.first_chunk, run.count,
-                                run.hole, run.latest);
+            page_index_drop_run(the_index, run.first_chunk, run.count, run.hole,
+                                run.latest);
         }
     } while (!atomic_load(&is_over) || !page_index_is_empty(the_index));
     free(set);

@@ -148,14 +148,14 @@ TEST("parts of a page are read, and a page that is damaged is not")
     step = &story.appended[0];
     CHECK(story_write(&story, 1, 2) == 0);
     story_fill_page(step->value, 1, expected);
-    CHECK(journal_read(story.journal, step->position + 4096,
-                       step->checksums[1], 0, data, 4096, false) == 0);
+    CHECK(journal_read(story.journal, step->position + 4096, step->checksums[1],
+                       0, data, 4096, false) == 0);
     CHECK(memcmp(data, expected, 4096) == 0);
-    CHECK(journal_read(story.journal, step->position + 4096,
-                       step->checksums[1], 1000, data, 700, true) == 0);
+    CHECK(journal_read(story.journal, step->position + 4096, step->checksums[1],
+                       1000, data, 700, true) == 0);
     CHECK(memcmp(data, expected + 1000, 700) == 0);
-    CHECK(journal_read(story.journal, step->position, step->checksums[0] ^ 1,
-                       0, data, 4096, false) == -EBADMSG);
+    CHECK(journal_read(story.journal, step->position, step->checksums[0] ^ 1, 0,
+                       data, 4096, false) == -EBADMSG);
 
     (void)snprintf(path, sizeof(path), "%s/journal/segment.0000", test_dir());
     fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -164,8 +164,8 @@ TEST("parts of a page are read, and a page that is damaged is not")
     (void)close(fd);
     CHECK(journal_read(story.journal, step->position, step->checksums[0], 0,
                        data, 10, false) == -EBADMSG);
-    CHECK(journal_read(story.journal, step->position + 4096,
-                       step->checksums[1], 0, data, 10, false) == 0);
+    CHECK(journal_read(story.journal, step->position + 4096, step->checksums[1],
+                       0, data, 10, false) == 0);
     end();
 }
 
@@ -182,8 +182,8 @@ TEST("a position in a segment that was recycled is stale, never other bytes")
         int error;
 
         CHECK(story_write_patiently(&story, i, 4) == 0);
-        error = journal_read(story.journal, step.position, step.checksums[0],
-                             0, data, 4096, false);
+        error = journal_read(story.journal, step.position, step.checksums[0], 0,
+                             data, 4096, false);
         CHECK(error == 0 || error == -ESTALE);
         stale += error == -ESTALE;
         CHECK(error != 0 || stale == 0);
@@ -600,8 +600,8 @@ TEST("with the disk full the journal goes on with the segments it has")
     CHECK(atomic_load(&story.failures) == 0);
     CHECK(story_close(&story) == 0);
     CHECK(story_open(&story, false) == 0);
-    CHECK(story_replay_is_right(
-        &story, story_first_in(&story, story.options.begin)));
+    CHECK(story_replay_is_right(&story,
+                                story_first_in(&story, story.options.begin)));
     end();
 }
 
@@ -702,8 +702,7 @@ static bool loss_is_noticed(size_t step, const char *name)
         if (fd >= 0 && journal_segment_read_header(fd, &header) == 0 &&
             header.number == story.appended[step].position / STORY_SEGMENT)
             CHECK(pwrite(fd, "lost", 4,
-                         (off_t)(story.appended[step].position %
-                                     STORY_SEGMENT -
+                         (off_t)(story.appended[step].position % STORY_SEGMENT -
                                  60)) == 4);
         if (fd >= 0)
             (void)close(fd);

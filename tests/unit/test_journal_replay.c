@@ -262,9 +262,8 @@ TEST("a byte changed in what was durable is an error, or a damaged page")
         for (uint64_t i = head_of(step); i < at->position; i++)
             CHECK(replay_with_flip(fd_at(i), i % STORY_SEGMENT) == -EUCLEAN);
         for (uint64_t i = 0; i < size; i += 97) {
-            int error =
-                replay_with_flip(fd_at(at->position),
-                                 (at->position + i) % STORY_SEGMENT);
+            int error = replay_with_flip(fd_at(at->position),
+                                         (at->position + i) % STORY_SEGMENT);
 
             /* A page that is damaged is told all the same: it is not old. */
             CHECK(error == (at->kind == JOURNAL_PAGES ? 0 : -EUCLEAN));
@@ -552,8 +551,8 @@ TEST("a record lost in front of a page border is noticed")
     CHECK(head_of(3) % 4096 == 0 && head_of(3) > position_of(2) + 64);
     CHECK(replay() == 0);
     CHECK(story->replayed_count == 4);
-    CHECK(replay_with_flip(fd_at(head_of(2)),
-                           head_of(2) % STORY_SEGMENT + 9) == 0);
+    CHECK(replay_with_flip(fd_at(head_of(2)), head_of(2) % STORY_SEGMENT + 9) ==
+          0);
     CHECK(story->replayed_count == 2);
     CHECK(story_list_is_right(story, 0));
     end();

@@ -86,7 +86,10 @@ TEST("a header is read back; damage and an empty file are told")
     int dirfd = open_test_dir();
     int fd = journal_segment_create(dirfd, 0, 65536);
     struct journal_segment_header header = {
-        .number = 5, .begin = 4, .previous = 4, .segment_size = 65536,
+        .number = 5,
+        .begin = 4,
+        .previous = 4,
+        .segment_size = 65536,
     };
     struct journal_segment_header back;
 
