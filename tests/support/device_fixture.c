@@ -124,8 +124,10 @@ static void copy_tree(int from_dirfd, const char *from, const char *to)
 
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        need(fstatat(from_fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0,
-             entry->d_name);
+        if (fstatat(from_fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+            need(errno == ENOENT, entry->d_name); /* gone meanwhile */
+            continue;
+        }
         join_path(path, to, entry->d_name);
         if (S_ISDIR(status.st_mode))
             copy_tree(from_fd, entry->d_name, path);
