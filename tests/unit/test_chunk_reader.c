@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* links: fault_file */
 #include "cache/chunk_reader.h"
 
 #include "base/bytes.h"
@@ -6,6 +7,7 @@
 #include "cache/device_parts.h"
 #include "cache/geometry.h"
 #include "support/device_fixture.h"
+#include "support/fault_file.h"
 #include "support/fault_store.h"
 #include "support/memory_store.h"
 #include "support/remote_chunk.h"
@@ -32,6 +34,7 @@ static unsigned char got[CHUNK];
 static bool begin(bool is_resident)
 {
     log_set_level(LOG_LEVEL_ERROR);
+    fault_skip_syncs(true);
     fixture_begin(&disk, test_dir(), false);
     fault = fault_store_new(memory_store_new());
     disk.options.store = fault_store_of(fault);
@@ -345,6 +348,79 @@ TEST("a remote chunk that is overwritten in whole, or trimmed, needs the "
     CHECK(gets() == 0);
     CHECK(fixture_status(&disk).chunks_mapped == 1);
     end();
+}
+
+/* A chunk of which parts are everywhere, and a store that comes and goes. */
+static void live_randomly(uint64_t seed, bool is_resident)
+{
+    uint64_t state = seed;
+
+    for (unsigned step = 0; step < 300; step++) {
+        uint64_t dice;
+        uint64_t offset;
+        size_t size;
+        bool store_is_away;
+        bool good = true;
+
+        state = state * UINT64_C(6364136223846793005) + 1442695040888963407;
+        dice = (state >> 33) % 100;
+        offset = (state >> 40) % CHUNK;
+        size = 1 + (state >> 20) % (dice % 9 == 0 ? CHUNK : 3 * PAGE);
+        store_is_away = (state >> 17) % 3 == 0;
+        if (store_is_away) { /* whole pages need it not */
+            offset = round_down(offset, PAGE);
+            size = round_up(size, PAGE);
+            fault_store_plan(fault, STORE_GET, 1, 0, STORE_FAILS, -EIO);
+        }
+        if (size > CHUNK - offset)
+            size = CHUNK - offset;
+        if (dice < 45) {
+            good = put(offset, size, state);
+        } else if (dice < 55) {
+            good = fixture_zero(&disk, AT + offset, size,
+                                dice < 50 ? DEVICE_NO_HOLE : 0) == 0;
+            memset(plain + offset, 0, size);
+        } else if (dice < 65) {
+            good = device_destage(disk.device) == 0;
+        } else if (dice < 68) {
+            good = fixture_reopen(&disk) == 0;
+        } else if (dice < 74) {
+            int flags = fixture_extent_at(&disk, AT + offset / 512 * 512);
+
+            good =
+                flags >= 0 && ((flags & DEVICE_EXTENT_ZERO) == 0 ||
+                               bytes_are_zero(plain + offset / 512 * 512, 512));
+        } else {
+            int error = fixture_read(&disk, AT + offset, got, size);
+
+            good = error == 0 ? memcmp(got, plain + offset, size) == 0
+                              : error == -EIO && store_is_away && !is_resident;
+        }
+        fault_store_clear(fault);
+        if (!CHECK(good)) {
+            printf("# seed %llu, step %u, dice %llu, %zu at %llu\n",
+                   (unsigned long long)seed, step, (unsigned long long)dice,
+                   size, (unsigned long long)offset);
+            return;
+        }
+    }
+    CHECK(reads(0, CHUNK));
+    NEED(fixture_reopen(&disk) == 0);
+    CHECK(reads(0, CHUNK));
+}
+
+TEST("a chunk in the bucket, whatever is written over it, reads as a plain "
+     "image would, or is an error while the store is away")
+{
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        bool is_resident = seed % 3 == 0;
+
+        NEED(begin(is_resident));
+        live_randomly(seed, is_resident);
+        end();
+        test_remove_tree(AT_FDCWD, test_dir());
+        CHECK(mkdir(test_dir(), 0700) == 0);
+    }
 }
 
 /* ---- damage -------------------------------------------------------------- */

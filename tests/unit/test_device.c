@@ -926,6 +926,24 @@ TEST("the incarnation grows when the host was restarted and the device was "
     end();
 }
 
+TEST("opened and closed time and again it does not run out of segments")
+{
+    begin(4 * CHUNK, false);
+    disk.options.journal_size = 256 * KIB;
+    NEED(fixture_open(&disk) == 0);
+    for (unsigned i = 0; i < 40; i++) {
+        if (i % 10 == 0)
+            CHECK(put(i * PAGE, PAGE, i, 0) == 0);
+        if (!CHECK((i % 3 == 0 ? fixture_crash(&disk)
+                               : fixture_reopen(&disk)) == 0))
+            break;
+    }
+    reads_as_image();
+    CHECK(put(0, CHUNK, 99, 0) == 0);
+    reads_as_image();
+    end();
+}
+
 TEST("another journal size, next time, does not matter")
 {
     static const uint64_t sizes[] = {4 * MIB, 256 * KIB, 16 * MIB, MIB};
