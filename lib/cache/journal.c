@@ -1,36 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A slot's way:
- *
- *   free       no record in it is needed.  Its number changes in memory before
- *              anything in it is overwritten, so a reader that comes late
- *              notices
- *   prepared   its header of the next use is durable; no record yet
- *   used       in the log, the last of them is appended to
- *   free       once the state log durably says that it is not needed
- *
- * journal_replay.c says what is where after a power cut.  Kept here for it:
- * a header is durable before the first record of its use, and headers are
- * written in the order of their numbers; segments are synced in order; what
- * a record says was durable, was; a synced page is never written again, as
- * after a sync the next record begins on a page of its own.
+ * journal_slots.c has the segments, journal_replay.c says what is where after
+ * a power cut.  Kept here for it: what a record says was durable, was; and a
+ * synced page is never written again, as after a sync the next record begins
+ * on a page of its own.
  *
  * The turn: one caller at a time appends, for all that wait.  What only the
- * turn touches has no lock.  Two threads of the journal's own: one syncs and
- * answers waiters, one prepares segments and makes new ones.
+ * turn touches has no lock.  A thread of the journal's own syncs, and answers
+ * those who wait for it.
  */
 #include "cache/journal.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-#include "base/auto.h"
 #include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/file.h"
@@ -38,16 +24,12 @@
 #include "base/mutex.h"
 #include "base/workers.h"
 #include "cache/geometry.h"
-#include "cache/journal_replay.h"
 #include "cache/journal_segment.h"
+#include "cache/journal_slots.h"
 
 enum {
     SEGMENT_SIZE_MIN = 1 << 15,
     SEGMENTS_MIN = 4,
-    SEGMENTS_AT_FIRST = 4, /* so that a new journal is there quickly */
-    PREPARED_AHEAD = 2,
-    FREE_AHEAD = 3, /* prepared or free: else a new one is made */
-    HINTS = 1024,
 
     /* What one write takes along at most. */
     BATCH_BYTES = 4 << 20,
@@ -60,23 +42,9 @@ enum {
     TURNS_AT_ONCE = 8, /* then whoever appends hands the turn on */
 };
 
-static const uint64_t MARK_AFTER_NS = 1000000000;  /* 1 s */
-static const uint64_t GROW_AGAIN_NS = 10000000000; /* 10 s */
+static const uint64_t MARK_AFTER_NS = 1000000000; /* 1 s */
 
 static const unsigned char zero_page[CACHE_PAGE];
-
-struct slot {
-    _Atomic uint64_t number; /* of its use; 0: its content may change */
-    _Atomic uint32_t salt;   /* set before number */
-    int fd;                  /* -1: no file yet; set before number */
-    struct slot *next;
-};
-
-struct slot_list {
-    struct slot *first;
-    struct slot **end;
-    size_t count;
-};
 
 enum call_kind { CALL_ITEMS, CALL_MARK, CALL_ROTATE };
 
@@ -97,9 +65,9 @@ struct call {
 struct batch {
     struct iovec pieces[FILE_IOV_MAX];
     int pieces_count;
-    uint64_t start; /* of the first piece: a page border */
-    uint64_t end;   /* of the last record */
-    uint64_t durable; /* what the records vouch for */
+    uint64_t start;    /* of the first piece: a page border */
+    uint64_t end;      /* of the last record */
+    uint64_t durable;  /* what the records vouch for */
     uint64_t data_end; /* of the last record that has data; 0: none has */
     unsigned char heads[BATCH_HEADS];
     size_t heads_used;
@@ -111,30 +79,22 @@ struct batch {
 
 struct journal {
     struct journal_options options;
-    int dirfd;
+    struct journal_slots *slots;
     uint32_t segment_size;
-    unsigned segments_max;
     uint64_t known_commit;
     struct workers *syncer;
     struct workers_task syncer_task;
-    struct workers *preparer;
-    struct workers_task preparer_task;
 
     /* Read by anybody, without a lock; each stands for itself, unless said. */
     _Atomic uint64_t head;    /* released after everything before is placed */
     _Atomic uint64_t durable; /* released after the sync */
-    _Atomic uint64_t oldest;  /* segment in use */
-    _Atomic uint64_t newest;
-    _Atomic uint64_t used_count; /* segments in use */
-    _Atomic uint64_t capacity;   /* bytes */
     _Atomic uint64_t written;
     _Atomic uint64_t last_append_ns;
     _Atomic uint64_t data_end; /* of the last record that has data */
     _Atomic uint64_t vouched;  /* what some record or header says is durable */
-    _Atomic uint32_t hints[HINTS]; /* number to slot, may be wrong */
     _Atomic int failed;
 
-    struct mutex lock; /* a leaf */
+    struct mutex lock;                   /* a leaf */
     struct call *calls GUARDED_BY(lock); /* waiting for the turn */
     struct call **calls_end GUARDED_BY(lock);
     bool turn_is_taken GUARDED_BY(lock);
@@ -144,117 +104,20 @@ struct journal {
     struct condition sync_wanted;
     struct journal_waiter *waiters GUARDED_BY(lock);
     struct journal_waiter **waiters_end GUARDED_BY(lock);
-    struct slot *sync_from GUARDED_BY(lock); /* the oldest not all synced */
-    struct slot *sync_last GUARDED_BY(lock); /* of the sync that began */
-    uint64_t sync_target GUARDED_BY(lock);
+    uint64_t sync_target GUARDED_BY(lock); /* of the sync that began */
+    struct journal_slot *sync_last GUARDED_BY(lock); /* the same */
     bool failure_told GUARDED_BY(lock);
     bool is_stopping GUARDED_BY(lock);
 
-    struct condition segment_wanted;
-    struct condition segment_prepared;
-    struct slot *slots; /* slots_capacity of them */
-    unsigned slots_capacity;
-    unsigned slots_count GUARDED_BY(lock); /* that have a file */
-    struct slot_list free GUARDED_BY(lock);
-    struct slot_list prepared GUARDED_BY(lock);
-    struct slot_list used GUARDED_BY(lock);
-    uint64_t begin GUARDED_BY(lock);        /* as retired */
-    uint64_t last_number GUARDED_BY(lock);  /* of any header written */
-    uint64_t previous GUARDED_BY(lock);     /* for the next header */
-    uint64_t previous_end GUARDED_BY(lock); /* the same */
-    bool space_wanted GUARDED_BY(lock);
-    bool is_preparing GUARDED_BY(lock);
-    uint64_t grow_after_ns GUARDED_BY(lock); /* the disk was full */
-
     /* The turn's. */
-    struct slot *current; /* NULL: none is prepared yet */
-    uint64_t tail;        /* where the last record ends */
-    bool new_page;        /* the next record begins on one */
-    bool no_space;        /* for an earlier item of the same turn */
+    struct journal_slot *current; /* NULL: none is prepared yet */
+    uint64_t tail;                /* where the last record ends */
+    bool new_page;                /* the next record begins on one */
+    bool no_space;                /* for an earlier item of the same turn */
     unsigned char open_pages[2][CACHE_PAGE];
     unsigned open_page; /* of the two: what is on the page of tail */
     struct batch batch;
 };
-
-/* ---- slots --------------------------------------------------------------- */
-
-static void list_init(struct slot_list *list)
-{
-    list->first = NULL;
-    list->end = &list->first;
-    list->count = 0;
-}
-
-static void list_push(struct slot_list *list, struct slot *slot)
-{
-    slot->next = NULL;
-    *list->end = slot;
-    list->end = &slot->next;
-    list->count++;
-}
-
-static struct slot *list_pop(struct slot_list *list)
-{
-    struct slot *slot = list->first;
-
-    if (!slot)
-        return NULL;
-    list->first = slot->next;
-    if (!list->first)
-        list->end = &list->first;
-    slot->next = NULL;
-    list->count--;
-    return slot;
-}
-
-static uint64_t slot_number(const struct slot *slot)
-{
-    return atomic_load_explicit(&slot->number, memory_order_acquire);
-}
-
-/* Let readers find the slot by this number. */
-static void publish_slot(struct journal *journal, struct slot *slot,
-                         uint64_t number, uint32_t salt)
-{
-    atomic_store_explicit(&slot->salt, salt, memory_order_relaxed);
-    atomic_store_explicit(&slot->number, number, memory_order_release);
-    atomic_store_explicit(&journal->hints[number % HINTS],
-                          (uint32_t)(slot - journal->slots),
-                          memory_order_relaxed);
-}
-
-static struct slot *find_slot(struct journal *journal, uint64_t number)
-{
-    uint32_t hint = atomic_load_explicit(&journal->hints[number % HINTS],
-                                         memory_order_relaxed);
-
-    if (slot_number(&journal->slots[hint]) == number)
-        return &journal->slots[hint];
-    for (unsigned i = 0; i < journal->slots_capacity; i++) {
-        if (slot_number(&journal->slots[i]) == number)
-            return &journal->slots[i];
-    }
-    return NULL;
-}
-
-static void count_capacity(struct journal *journal) REQUIRES(journal->lock)
-{
-    unsigned slots = journal->grow_after_ns != 0 ||
-                             journal->slots_count > journal->segments_max
-                         ? journal->slots_count
-                         : journal->segments_max;
-
-    atomic_store(&journal->capacity, (uint64_t)slots * journal->segment_size);
-}
-
-static void count_used(struct journal *journal) REQUIRES(journal->lock)
-{
-    const struct slot *first = journal->used.first;
-
-    atomic_store(&journal->used_count, journal->used.count);
-    atomic_store(&journal->oldest, first ? slot_number(first)
-                                         : atomic_load(&journal->newest));
-}
 
 /* The journal is lost; the syncer tells everybody. */
 static void fail_locked(struct journal *journal, int error, const char *what)
@@ -267,7 +130,6 @@ static void fail_locked(struct journal *journal, int error, const char *what)
                   journal->options.device_name, what, log_errno(error));
     }
     condition_signal(&journal->sync_wanted);
-    condition_broadcast(&journal->segment_prepared);
 }
 
 static void fail(struct journal *journal, int error, const char *what)
@@ -280,159 +142,6 @@ static void fail(struct journal *journal, int error, const char *what)
 static bool has_failed(struct journal *journal)
 {
     return atomic_load_explicit(&journal->failed, memory_order_acquire) != 0;
-}
-
-/* Free the oldest segments that neither the state log nor a sync needs. */
-static void retire_locked(struct journal *journal) REQUIRES(journal->lock)
-{
-    bool has_freed = false;
-
-    while (journal->used.first && journal->used.first != journal->sync_from &&
-           slot_number(journal->used.first) < journal->begin) {
-        list_push(&journal->free, list_pop(&journal->used));
-        has_freed = true;
-    }
-    if (has_freed) {
-        count_used(journal);
-        condition_signal(&journal->segment_wanted);
-    }
-}
-
-/* ---- preparing segments -------------------------------------------------- */
-
-/* Describe the next use of a slot, whose content nobody finds any more. */
-static int describe_use(struct journal *journal, struct slot *slot,
-                        struct journal_segment_header *ret_header)
-    REQUIRES(journal->lock)
-{
-    uint32_t old_salt = atomic_load(&slot->salt);
-    struct journal_segment_header header = {
-        .number = journal->last_number + 1,
-        .begin = journal->begin,
-        .previous = journal->previous,
-        .previous_end = journal->previous_end,
-        .segment_size = journal->segment_size,
-        .slots = journal->slots_count,
-    };
-
-    memcpy(header.journal_id, journal->options.journal_id, UUID_SIZE);
-    memcpy(header.cachedir_id, journal->options.cachedir_id, UUID_SIZE);
-    do {
-        if (getrandom(&header.salt, sizeof(header.salt), 0) !=
-            (ssize_t)sizeof(header.salt))
-            return -EIO;
-    } while (header.salt == old_salt);
-    /* Seen by readers before any byte that comes; journal_read's mate. */
-    atomic_store(&slot->number, 0);
-    atomic_thread_fence(memory_order_seq_cst);
-    *ret_header = header;
-    return 0;
-}
-
-/* Write the header of the next use of a free slot. */
-static int prepare_locked(struct journal *journal) REQUIRES(journal->lock)
-{
-    struct slot *slot = list_pop(&journal->free);
-    struct journal_segment_header header;
-    int error = describe_use(journal, slot, &header);
-
-    journal->is_preparing = true;
-    mutex_unlock(&journal->lock);
-    if (error == 0) {
-        if (journal->options.state_commit)
-            header.state_commit = journal->options.state_commit(
-                journal->options.events.context);
-        error = journal_segment_write_header(slot->fd, &header);
-        atomic_fetch_add(&journal->written, JOURNAL_HEADER_SIZE);
-    }
-    mutex_lock(&journal->lock);
-    journal->is_preparing = false;
-    if (error != 0) {
-        fail_locked(journal, error, "prepared");
-        return error;
-    }
-    publish_slot(journal, slot, header.number, header.salt);
-    journal->last_number = header.number;
-    journal->previous = header.number;
-    journal->previous_end = 0;
-    list_push(&journal->prepared, slot);
-    condition_broadcast(&journal->segment_prepared);
-    return 0;
-}
-
-static bool may_grow(struct journal *journal) REQUIRES(journal->lock)
-{
-    return journal->slots_count < journal->segments_max &&
-           journal->free.count + journal->prepared.count < FREE_AHEAD;
-}
-
-/* Make one more segment.  Not a failure of the journal, if there is none. */
-static void grow_locked(struct journal *journal) REQUIRES(journal->lock)
-{
-    static struct log_limit limit;
-    unsigned slot = journal->slots_count;
-    uint64_t left_out;
-    int fd;
-
-    journal->is_preparing = true;
-    mutex_unlock(&journal->lock);
-    fd = journal_segment_create(journal->dirfd, slot, journal->segment_size);
-    if (fd < 0 && log_limit_allows(&limit, &left_out))
-        log_warning("%s: no further segment of the journal can be made, it "
-                    "goes on with %u: %s",
-                    journal->options.device_name, slot, log_errno(fd));
-    mutex_lock(&journal->lock);
-    journal->is_preparing = false;
-    if (fd < 0) {
-        journal->grow_after_ns = clock_monotonic_ns() + GROW_AGAIN_NS;
-        condition_broadcast(&journal->segment_prepared);
-    } else {
-        atomic_fetch_add(&journal->written, journal->segment_size);
-        journal->slots[slot].fd = fd;
-        journal->slots_count++;
-        journal->grow_after_ns = 0;
-        list_push(&journal->free, &journal->slots[slot]);
-    }
-    count_capacity(journal);
-}
-
-/* Whoever was refused for lack of space may come again. */
-static void tell_space(struct journal *journal) REQUIRES(journal->lock)
-{
-    if (!journal->space_wanted || journal->prepared.count == 0)
-        return;
-    journal->space_wanted = false;
-    mutex_unlock(&journal->lock);
-    if (journal->options.events.space)
-        journal->options.events.space(journal->options.events.context);
-    mutex_lock(&journal->lock);
-}
-
-static void prepare_segments(struct workers_task *task)
-{
-    struct journal *journal =
-        (struct journal *)(void *)((char *)task -
-                                   offsetof(struct journal, preparer_task));
-
-    mutex_lock(&journal->lock);
-    while (!journal->is_stopping) {
-        bool has_failed_now = has_failed(journal);
-
-        if (!has_failed_now && journal->free.count > 0 &&
-            journal->prepared.count < PREPARED_AHEAD) {
-            (void)prepare_locked(journal);
-            tell_space(journal);
-        } else if (!has_failed_now && may_grow(journal) &&
-                   clock_monotonic_ns() >= journal->grow_after_ns) {
-            grow_locked(journal);
-        } else if (!has_failed_now && may_grow(journal)) {
-            (void)condition_wait_until(&journal->segment_wanted,
-                                       &journal->lock, journal->grow_after_ns);
-        } else {
-            condition_wait(&journal->segment_wanted, &journal->lock);
-        }
-    }
-    mutex_unlock(&journal->lock);
 }
 
 /* ---- appending: the turn ------------------------------------------------- */
@@ -496,9 +205,7 @@ static void add_record(struct journal *journal, struct journal_record *record,
     assert(batch->heads_used + size <= BATCH_HEADS);
     record->durable = batch->durable;
     journal_record_encode(record, checksums,
-                          atomic_load_explicit(&journal->current->salt,
-                                               memory_order_relaxed),
-                          head);
+                          journal_slot_salt(journal->current), head);
     batch->heads_used += size;
     add_piece(batch, head, size);
     batch->end += journal_record_size(record);
@@ -534,9 +241,9 @@ static void write_batch(struct journal *journal)
         return;
     keep_open_page(journal);
     add_piece(batch, zero_page, (size_t)(end - batch->end));
-    error = file_writev(journal->current->fd, batch->pieces,
-                        batch->pieces_count,
-                        batch->start % journal->segment_size);
+    error =
+        file_writev(journal_slot_fd(journal->current), batch->pieces,
+                    batch->pieces_count, batch->start % journal->segment_size);
     batch->pieces_count = 0;
     if (error != 0)
         fail(journal, error, "written");
@@ -569,8 +276,7 @@ static void write_batch(struct journal *journal)
 static bool record_fits(const struct journal *journal, uint64_t size)
 {
     return journal->current &&
-           next_position(journal) % journal->segment_size + size +
-                   CACHE_PAGE <=
+           next_position(journal) % journal->segment_size + size + CACHE_PAGE <=
                journal->segment_size;
 }
 
@@ -578,32 +284,20 @@ static bool record_fits(const struct journal *journal, uint64_t size)
 static bool switch_segment(struct journal *journal)
 {
     struct journal_record end = {.kind = JOURNAL_END};
-    struct slot *next;
+    struct journal_slot *next = journal_slots_take(journal->slots);
 
-    mutex_lock(&journal->lock);
-    next = list_pop(&journal->prepared);
-    if (!next)
-        journal->space_wanted = true;
-    condition_signal(&journal->segment_wanted);
-    mutex_unlock(&journal->lock);
     if (!next)
         return false;
     if (journal->current) {
         add_record(journal, &end, NULL);
         write_batch(journal);
     }
-    mutex_lock(&journal->lock);
-    list_push(&journal->used, next);
-    if (!journal->sync_from)
-        journal->sync_from = next;
-    atomic_store(&journal->newest, slot_number(next));
-    count_used(journal);
-    mutex_unlock(&journal->lock);
+    journal_slots_use(journal->slots, next);
     if (has_failed(journal))
         return false;
     journal->current = next;
     journal->tail =
-        slot_number(next) * journal->segment_size + JOURNAL_HEADER_SIZE;
+        journal_slot_number(next) * journal->segment_size + JOURNAL_HEADER_SIZE;
     journal->new_page = false;
     atomic_store_explicit(&journal->head, journal->tail, memory_order_release);
     return true;
@@ -666,10 +360,7 @@ static void add_item(struct journal *journal, struct journal_item *item,
         batch->checksums_used = 0;
     checksums = batch->checksums + batch->checksums_used;
     if (item->kind == JOURNAL_PAGES) {
-        checksum_pages(item,
-                       atomic_load_explicit(&journal->current->salt,
-                                            memory_order_relaxed),
-                       checksums);
+        checksum_pages(item, journal_slot_salt(journal->current), checksums);
     }
     add_record(journal, record, checksums);
     if (item->kind == JOURNAL_PAGES) {
@@ -678,8 +369,8 @@ static void add_item(struct journal *journal, struct journal_item *item,
         batch->checksums_used += (size_t)item->count;
     }
     item->checksums = checksums;
-    item->position = record->position +
-                     (item->kind == JOURNAL_PAGES ? head_size : 0);
+    item->position =
+        record->position + (item->kind == JOURNAL_PAGES ? head_size : 0);
     batch->items[batch->items_count++] = item;
     batch->data_end = batch->end;
 }
@@ -850,42 +541,30 @@ void journal_append(struct journal *journal, struct journal_item *items[],
     *ret_end = call.end;
 }
 
-/* Whether the preparer has, or will have, a segment to go on in. */
-static bool segment_will_come(struct journal *journal) REQUIRES(journal->lock)
-{
-    return journal->is_preparing || journal->free.count > 0 ||
-           (may_grow(journal) && journal->grow_after_ns == 0);
-}
-
 int journal_rotate(struct journal *journal)
 {
-    struct call call = {.kind = CALL_ROTATE};
-
-    bool may_come;
+    struct call call;
+    bool may_work;
 
     if (journal->options.read_only)
         return -EROFS;
     do {
-        mutex_lock(&journal->lock);
-        while (journal->prepared.count == 0 && segment_will_come(journal) &&
-               !has_failed(journal))
-            condition_wait(&journal->segment_prepared, &journal->lock);
-        may_come = segment_will_come(journal);
-        mutex_unlock(&journal->lock);
+        may_work = journal_slots_wait(journal->slots);
         call = (struct call){.kind = CALL_ROTATE};
         run_call(journal, &call);
         /* Another one may have taken the segment that was there. */
-    } while (call.error == -EAGAIN && may_come);
+    } while (call.error == -EAGAIN && may_work);
     return call.error;
 }
 
 /* ---- syncing ------------------------------------------------------------- */
 
-/* Sync all segments up to a boundary between two writes. */
+/* Sync everything up to a boundary between two writes. */
 static void sync_round(struct journal *journal) REQUIRES(journal->lock)
 {
-    struct slot *slot;
-    int error = 0;
+    uint64_t target;
+    const struct journal_slot *last;
+    int error;
 
     if (journal->turn_is_taken) {
         journal->boundary_wanted = true;
@@ -894,27 +573,17 @@ static void sync_round(struct journal *journal) REQUIRES(journal->lock)
     } else {
         begin_sync_locked(journal);
     }
-    slot = journal->sync_from;
-    if (has_failed(journal) ||
-        journal->sync_target == atomic_load(&journal->durable))
+    target = journal->sync_target;
+    last = journal->sync_last;
+    if (has_failed(journal) || target == atomic_load(&journal->durable))
         return;
-    /* In order: of a younger segment nothing counts without the older. */
-    while (slot) {
-        mutex_unlock(&journal->lock);
-        error = file_sync_data(slot->fd);
-        mutex_lock(&journal->lock);
-        if (error != 0 || slot == journal->sync_last)
-            break;
-        slot = slot->next;
-    }
-    if (error != 0) {
+    mutex_unlock(&journal->lock);
+    error = journal_slots_sync(journal->slots, last);
+    mutex_lock(&journal->lock);
+    if (error != 0)
         fail_locked(journal, error, "synced");
-        return;
-    }
-    journal->sync_from = journal->sync_last;
-    atomic_store_explicit(&journal->durable, journal->sync_target,
-                          memory_order_release);
-    retire_locked(journal);
+    else
+        atomic_store_explicit(&journal->durable, target, memory_order_release);
 }
 
 /* Take the waiters that can be answered, in order. */
@@ -952,6 +621,8 @@ static void answer_waiters(struct journal *journal) REQUIRES(journal->lock)
     if (tell_failure)
         journal->failure_told = true;
     mutex_unlock(&journal->lock);
+    if (tell_failure)
+        journal_slots_stop(journal->slots);
     if (tell_failure && journal->options.events.failed)
         journal->options.events.failed(journal->options.events.context,
                                        atomic_load(&journal->failed));
@@ -1095,35 +766,45 @@ int journal_sync(struct journal *journal)
 
 /* ---- reading, retiring, asking ------------------------------------------- */
 
-int journal_read(struct journal *journal, uint64_t position, uint32_t checksum,
-                 size_t offset, void *data, size_t size, bool nowait)
+/* As journal_read, but of a whole page. */
+static int read_page(struct journal *journal, uint64_t position,
+                     uint32_t checksum, void *page, bool nowait)
 {
     uint64_t number = position / journal->segment_size;
-    struct slot *slot = find_slot(journal, number);
-    unsigned char page[CACHE_PAGE];
-    void *to = size == CACHE_PAGE ? data : page;
+    uint64_t offset = position % journal->segment_size;
+    const struct journal_slot *slot =
+        journal_slots_find(journal->slots, number);
     uint32_t salt;
     ssize_t got;
 
-    assert(offset <= CACHE_PAGE && size <= CACHE_PAGE - offset);
     if (!slot)
         return -ESTALE;
-    salt = atomic_load_explicit(&slot->salt, memory_order_relaxed);
-    got = nowait ? file_read_nowait(slot->fd, to, CACHE_PAGE,
-                                    position % journal->segment_size)
-                 : file_read(slot->fd, to, CACHE_PAGE,
-                             position % journal->segment_size);
-    /* If these were bytes of a later use, its number was 0 before them. */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&slot->number) != number)
+    salt = journal_slot_salt(slot);
+    got = nowait ? file_read_nowait(journal_slot_fd(slot), page, CACHE_PAGE,
+                                    offset)
+                 : file_read(journal_slot_fd(slot), page, CACHE_PAGE, offset);
+    if (!journal_slot_is(slot, number))
         return -ESTALE;
     if (got < 0)
         return (int)got;
-    if (got != CACHE_PAGE || journal_page_checksum(salt, to) != checksum)
-        return -EBADMSG;
-    if (to == page)
+    return got == CACHE_PAGE && journal_page_checksum(salt, page) == checksum
+               ? 0
+               : -EBADMSG;
+}
+
+int journal_read(struct journal *journal, uint64_t position, uint32_t checksum,
+                 size_t offset, void *data, size_t size, bool nowait)
+{
+    unsigned char page[CACHE_PAGE];
+    int error;
+
+    assert(offset <= CACHE_PAGE && size <= CACHE_PAGE - offset);
+    if (size == CACHE_PAGE)
+        return read_page(journal, position, checksum, data, nowait);
+    error = read_page(journal, position, checksum, page, nowait);
+    if (error == 0)
         memcpy(data, page + offset, size);
-    return 0;
+    return error;
 }
 
 uint64_t journal_segment_of(const struct journal *journal, uint64_t position)
@@ -1144,395 +825,97 @@ uint64_t journal_known_commit(const struct journal *journal)
 uint64_t journal_pages_max(const struct journal *journal)
 {
     /* Between the header's page and that of the END, after the head. */
-    uint64_t pages = (journal->segment_size - 2 * CACHE_PAGE -
-                      JOURNAL_HEAD_MAX) /
-                     CACHE_PAGE;
+    uint64_t pages =
+        (journal->segment_size - 2 * CACHE_PAGE - JOURNAL_HEAD_MAX) /
+        CACHE_PAGE;
 
     return pages < JOURNAL_RECORD_PAGES_MAX ? pages : JOURNAL_RECORD_PAGES_MAX;
 }
 
 void journal_retire(struct journal *journal, uint64_t begin)
 {
-    mutex_lock(&journal->lock);
-    if (begin > journal->begin)
-        journal->begin = begin;
-    retire_locked(journal);
-    mutex_unlock(&journal->lock);
+    journal_slots_retire(journal->slots, begin);
 }
 
 void journal_get_fill(struct journal *journal, struct journal_fill *ret_fill)
 {
+    struct journal_slots_fill slots;
     uint64_t head = atomic_load(&journal->head);
-    uint64_t used = atomic_load(&journal->used_count) * journal->segment_size;
     uint64_t rest = journal->segment_size - head % journal->segment_size;
+    uint64_t used;
 
+    journal_slots_get_fill(journal->slots, &slots);
+    used = slots.in_use * journal->segment_size;
     *ret_fill = (struct journal_fill){
         .used = used > rest ? used - rest : 0,
-        .capacity = atomic_load(&journal->capacity),
-        .begin = atomic_load(&journal->oldest),
-        .newest = atomic_load(&journal->newest),
-        .written = atomic_load(&journal->written),
+        .capacity = slots.capacity,
+        .begin = slots.oldest,
+        .newest = slots.newest,
+        .written = slots.written + atomic_load(&journal->written),
         .last_append_ns = atomic_load(&journal->last_append_ns),
     };
 }
 
 /* ---- open and close ------------------------------------------------------ */
 
-/* What the directory holds. */
-struct listing {
-    unsigned slots; /* one more than the highest */
-    struct journal *journal;
-};
-
-static int list_name(void *context, const char *name)
-{
-    struct listing *listing = context;
-    unsigned slot;
-    bool is_new;
-
-    if (journal_segment_parse(name, &slot, &is_new) && !is_new &&
-        slot >= listing->slots)
-        listing->slots = slot + 1;
-    return 0;
-}
-
-/* Remove what an unfinished growth left. */
-static int remove_new(void *context, const char *name)
+static void tell_space(void *context)
 {
     const struct journal *journal = context;
-    unsigned slot;
-    bool is_new;
 
-    if (journal_segment_parse(name, &slot, &is_new) && is_new)
-        (void)file_unlink(journal->dirfd, name);
-    return 0;
+    if (journal->options.events.space)
+        journal->options.events.space(journal->options.events.context);
 }
 
-static int open_directory(struct journal *journal)
+static void preparing_failed(void *context, int error)
 {
-    const struct journal_options *options = &journal->options;
-    int error = 0;
-
-    if (options->create) {
-        error = file_make_dir(options->dirfd, "journal", 0700);
-        if (error == -EEXIST)
-            error = 0;
-        if (error == 0)
-            error = file_sync(options->dirfd);
-    }
-    if (error == 0) {
-        journal->dirfd = file_open(options->dirfd, "journal",
-                                   O_RDONLY | O_DIRECTORY, 0);
-        error = journal->dirfd < 0 ? journal->dirfd : 0;
-    }
-    if (error != 0)
-        log_error("%s: journal: %s", options->device_name, log_errno(error));
-    return error == -ENOENT ? -ENXIO : error;
+    fail(context, error, "prepared");
 }
 
-static int allocate_slots(struct journal *journal, unsigned count)
+/* The log ends there; what comes goes into the fresh segment, if it is. */
+static void begin_at(struct journal *journal, const struct journal_log_end *end)
 {
-    journal->slots_capacity = count;
-    journal->slots = calloc(count, sizeof(journal->slots[0]));
-    if (!journal->slots)
-        return -ENOMEM;
-    for (unsigned i = 0; i < count; i++)
-        journal->slots[i].fd = -1;
-    return 0;
-}
-
-static int create_segments(struct journal *journal)
-{
-    unsigned count = SEGMENTS_AT_FIRST;
-    int error = allocate_slots(journal, journal->segments_max);
-
-    for (unsigned i = 0; error == 0 && i < count; i++) {
-        int fd =
-            journal_segment_create(journal->dirfd, i, journal->segment_size);
-
-        if (fd < 0) {
-            error = fd;
-            log_error("%s: journal/segment.%04x cannot be made: %s",
-                      journal->options.device_name, i, log_errno(error));
-            break;
-        }
-        journal->slots[i].fd = fd;
-        journal->slots_count = i + 1;
-        list_push(&journal->free, &journal->slots[i]);
-        atomic_fetch_add(&journal->written, journal->segment_size);
-    }
-    journal->begin = 1;
-    return error;
-}
-
-/* Open the files there are; a missing one is told by the replay. */
-static int open_segments(struct journal *journal, unsigned files)
-{
-    int flags = journal->options.read_only ? O_RDONLY : O_RDWR;
-    unsigned count =
-        files > journal->segments_max ? files : journal->segments_max;
-    int error = allocate_slots(journal, count);
-
-    for (unsigned i = 0; error == 0 && i < files; i++) {
-        char name[JOURNAL_SEGMENT_NAME];
-        int fd;
-
-        journal_segment_name(i, name);
-        fd = file_open(journal->dirfd, name, flags, 0);
-        if (fd < 0 && fd != -ENOENT) {
-            error = fd;
-            log_error("%s: journal/%s: %s", journal->options.device_name, name,
-                      log_errno(error));
-        }
-        journal->slots[i].fd = fd < 0 ? -1 : fd;
-    }
-    journal->slots_count = files;
-    return error;
-}
-
-/* The journal has another segment size than is wanted now: it stays. */
-static int adopt_size(struct journal *journal, uint32_t segment_size)
-{
-    uint64_t bytes = (uint64_t)journal->options.segments_max *
-                     journal->options.segment_size;
-    uint64_t segments = bytes / segment_size;
-    struct slot *slots;
-
-    if (segments < SEGMENTS_MIN)
-        segments = SEGMENTS_MIN;
-    if (segments > JOURNAL_SLOTS_MAX)
-        segments = JOURNAL_SLOTS_MAX;
-    journal->segment_size = segment_size;
-    journal->segments_max = (unsigned)segments;
-    if (segments <= journal->slots_capacity)
-        return 0;
-    slots = reallocarray(journal->slots, segments, sizeof(slots[0]));
-    if (!slots)
-        return -ENOMEM;
-    journal->slots = slots;
-    while (journal->slots_capacity < segments)
-        slots[journal->slots_capacity++] = (struct slot){.fd = -1};
-    return 0;
-}
-
-/* Take over what the replay found. */
-static void adopt(struct journal *journal, const struct journal_found *found,
-                  const struct journal_found_slot slots[])
-{
-    for (size_t i = 0; i < found->log_count; i++) {
-        unsigned at = found->log[i];
-
-        publish_slot(journal, &journal->slots[at], slots[at].header.number,
-                     slots[at].header.salt);
-        list_push(&journal->used, &journal->slots[at]);
-    }
-    for (unsigned i = 0; i < journal->slots_count; i++) {
-        if (journal->slots[i].fd >= 0 && slot_number(&journal->slots[i]) == 0)
-            list_push(&journal->free, &journal->slots[i]);
-        if (slot_number(&journal->slots[i]) == 0)
-            atomic_store(&journal->slots[i].salt, slots[i].header.salt);
-    }
-    journal->known_commit = found->known_commit;
-    journal->last_number = found->highest;
-    journal->previous = found->last != 0 ? found->last : found->highest;
-    journal->previous_end = found->end;
-    /* Without any record the log begins with the segment that comes. */
-    journal->begin = found->last != 0 ? found->begin : found->highest + 1;
-    journal->tail = found->end;
-    atomic_store(&journal->head, found->end);
-    atomic_store(&journal->durable, found->end);
-    atomic_store(&journal->data_end, found->end);
-    atomic_store(&journal->vouched, found->end);
-    atomic_store(&journal->newest, found->last);
-}
-
-static int replay_segments(struct journal *journal, unsigned files)
-{
-    AUTO_FREE struct journal_found_slot *slots =
-        calloc(files + 1, sizeof(slots[0]));
-    struct journal_found found;
-    int error = slots ? 0 : -ENOMEM;
-
-    for (unsigned i = 0; error == 0 && i < files; i++)
-        slots[i].fd = journal->slots[i].fd;
-    if (error == 0)
-        error = journal_replay(&journal->options, slots, files, &found);
-    if (error != 0)
-        return error;
-    if (found.segment_size != 0 && found.segment_size != journal->segment_size)
-        error = adopt_size(journal, found.segment_size);
-    if (error == 0)
-        adopt(journal, &found, slots);
-    journal_replay_done(&found);
-    return error;
-}
-
-/* What an earlier process wrote may still be in the page cache alone. */
-static int sync_all(struct journal *journal)
-{
-    int error = file_sync(journal->dirfd);
-
-    for (unsigned i = 0; error == 0 && i < journal->slots_count; i++) {
-        if (journal->slots[i].fd >= 0)
-            error = file_sync_data(journal->slots[i].fd);
-    }
-    if (error != 0)
-        log_error("%s: journal: cannot be synced: %s",
-                  journal->options.device_name, log_errno(error));
-    return error;
-}
-
-/*
- * Returns how many files, from the top, are to go: free ones, more than there
- * should be, or above a gap that an earlier removal left.
- */
-static unsigned count_surplus(const struct journal *journal)
-{
-    unsigned kept = 0;
-
-    while (kept < journal->slots_count && journal->slots[kept].fd >= 0)
-        kept++;
-    if (kept > journal->segments_max)
-        kept = journal->segments_max;
-    for (unsigned i = kept; i < journal->slots_count; i++) {
-        const struct slot *slot = &journal->slots[i];
-
-        if (slot_number(slot) != 0 || journal->free.first == slot)
-            kept = i + 1;
-    }
-    return journal->slots_count - kept;
-}
-
-static void remove_surplus(struct journal *journal, unsigned surplus)
-{
-    struct slot_list kept;
-    struct slot *slot;
-
-    list_init(&kept);
-    while ((slot = list_pop(&journal->free)) != NULL) {
-        unsigned at = (unsigned)(slot - journal->slots);
-        char name[JOURNAL_SEGMENT_NAME];
-
-        if (at < journal->slots_count) {
-            list_push(&kept, slot);
-            continue;
-        }
-        journal_segment_name(at, name);
-        (void)file_close(slot->fd);
-        slot->fd = -1;
-        (void)file_unlink(journal->dirfd, name);
-    }
-    while ((slot = list_pop(&kept)) != NULL)
-        list_push(&journal->free, slot);
-    if (surplus > 0)
-        log_info("%s: journal: %u segments removed, %u are left",
-                 journal->options.device_name, surplus, journal->slots_count);
-}
-
-/*
- * Begin the fresh segment, durably, before anything else changes.  Without a
- * free slot it begins when one is retired.
- */
-static int begin_fresh(struct journal *journal)
-{
-    unsigned surplus = count_surplus(journal);
-    int error = 0;
-
-    for (unsigned i = 0; i < journal->slots_count - surplus; i++) {
-        if (journal->slots[i].fd >= 0)
-            continue;
-        log_error("%s: journal/segment.%04x is missing",
-                  journal->options.device_name, i);
-        return -ENXIO;
-    }
-    mutex_lock(&journal->lock);
-    if (journal->free.count > 0) {
-        journal->slots_count -= surplus;
-        error = prepare_locked(journal);
-    }
-    mutex_unlock(&journal->lock);
-    if (error != 0 || journal->prepared.count == 0)
-        return error;
-    (void)switch_segment(journal);
-    /* Empty, and nothing in it to be synced. */
+    journal->known_commit = end->known_commit;
+    journal->tail = end->position;
+    atomic_store(&journal->head, end->position);
+    if (!journal->options.read_only)
+        (void)switch_segment(journal);
+    /* All before was synced, and is vouched for by the fresh header. */
     atomic_store(&journal->durable, journal->tail);
+    atomic_store(&journal->data_end, end->position);
     atomic_store(&journal->vouched, journal->tail);
-    remove_surplus(journal, surplus);
-    return 0;
-}
-
-static int open_parts(struct journal *journal)
-{
-    const struct journal_options *options = &journal->options;
-    struct listing listing = {.slots = 0};
-    int error = open_directory(journal);
-
-    if (error == 0)
-        error = file_list(journal->dirfd, ".", list_name, &listing);
-    if (error != 0)
-        return error;
-    if (options->create) {
-        if (listing.slots > 0)
-            return -EEXIST;
-        error = create_segments(journal);
-    } else {
-        error = open_segments(journal, listing.slots);
-        if (error == 0)
-            error = replay_segments(journal, listing.slots);
-    }
-    if (error == 0 && !options->read_only) {
-        (void)file_list(journal->dirfd, ".", remove_new, journal);
-        error = sync_all(journal);
-        if (error == 0)
-            error = begin_fresh(journal);
-    }
-    mutex_lock(&journal->lock);
-    count_used(journal);
-    count_capacity(journal);
-    mutex_unlock(&journal->lock);
-    return error;
 }
 
 static int start_threads(struct journal *journal)
 {
     int error = workers_start("journal-sync", 1, &journal->syncer);
 
-    if (error == 0)
-        error = workers_start("journal-prepare", 1, &journal->preparer);
     if (error != 0)
         return error;
     journal->syncer_task.run = sync_when_wanted;
     workers_submit(journal->syncer, &journal->syncer_task);
-    journal->preparer_task.run = prepare_segments;
-    workers_submit(journal->preparer, &journal->preparer_task);
-    return 0;
+    return journal_slots_start(journal->slots);
 }
 
-static void stop_threads(struct journal *journal)
+/* The syncer last: it tells everybody of a failure. */
+static void end_threads(struct journal *journal)
 {
+    if (journal->slots)
+        journal_slots_end(journal->slots);
     mutex_lock(&journal->lock);
     journal->is_stopping = true;
     condition_signal(&journal->sync_wanted);
-    condition_signal(&journal->segment_wanted);
     mutex_unlock(&journal->lock);
     workers_stop(journal->syncer);
-    workers_stop(journal->preparer);
+    journal->syncer = NULL;
 }
 
 static void free_journal(struct journal *journal)
 {
-    for (unsigned i = 0; i < journal->slots_capacity; i++) {
-        if (journal->slots && journal->slots[i].fd >= 0)
-            (void)file_close(journal->slots[i].fd);
-    }
-    if (journal->dirfd >= 0)
-        (void)file_close(journal->dirfd);
+    end_threads(journal);
+    journal_slots_close(journal->slots);
     condition_done(&journal->boundary);
     condition_done(&journal->sync_wanted);
-    condition_done(&journal->segment_wanted);
-    condition_done(&journal->segment_prepared);
     mutex_done(&journal->lock);
-    free(journal->slots);
     free(journal);
 }
 
@@ -1540,6 +923,12 @@ int journal_open(const struct journal_options *options,
                  struct journal **ret_journal)
 {
     struct journal *journal = calloc(1, sizeof(*journal));
+    struct journal_slots_events events = {
+        .space = tell_space,
+        .failed = preparing_failed,
+        .context = journal,
+    };
+    struct journal_log_end end;
     int error;
 
     assert(options->segment_size >= SEGMENT_SIZE_MIN &&
@@ -1549,25 +938,19 @@ int journal_open(const struct journal_options *options,
     if (!journal)
         return -ENOMEM;
     journal->options = *options;
-    journal->segment_size = options->segment_size;
-    journal->segments_max = options->segments_max;
-    journal->dirfd = -1;
-    atomic_store(&journal->last_append_ns, clock_monotonic_ns());
     journal->calls_end = &journal->calls;
     journal->waiters_end = &journal->waiters;
-    list_init(&journal->free);
-    list_init(&journal->prepared);
-    list_init(&journal->used);
     mutex_init(&journal->lock);
     condition_init(&journal->boundary);
     condition_init(&journal->sync_wanted);
-    condition_init(&journal->segment_wanted);
-    condition_init(&journal->segment_prepared);
-    error = open_parts(journal);
-    if (error == 0 && !options->read_only) {
-        error = start_threads(journal);
-        if (error != 0)
-            stop_threads(journal);
+    atomic_store(&journal->last_append_ns, clock_monotonic_ns());
+    error =
+        journal_slots_open(&journal->options, &events, &journal->slots, &end);
+    if (error == 0) {
+        journal->segment_size = journal_slots_segment_size(journal->slots);
+        begin_at(journal, &end);
+        if (!options->read_only)
+            error = start_threads(journal);
     }
     if (error != 0) {
         free_journal(journal);
@@ -1593,7 +976,7 @@ int journal_close(struct journal *journal)
             if (error == 0)
                 error = journal_sync(journal);
         }
-        stop_threads(journal);
+        end_threads(journal);
         if (has_failed(journal))
             error = -EIO;
     }

@@ -40,8 +40,8 @@ static void try_record(const unsigned char *head, size_t size, uint32_t salt,
     struct journal_record back;
     size_t used;
 
-    if (journal_record_decode(head, size, position, salt, &record,
-                              checksums) != 0)
+    if (journal_record_decode(head, size, position, salt, &record, checksums) !=
+        0)
         return;
     used = journal_record_head_size(&record);
     assert(used <= size && used <= sizeof(again));

@@ -108,8 +108,8 @@ static void put_record(struct input *input, unsigned slot)
     if (record.kind == JOURNAL_MARK || record.kind == JOURNAL_END)
         record.page = record.count = 0;
     for (size_t i = 0; i < record.count; i++)
-        checksums[i] = journal_page_checksum(SALT, page) +
-                       (take(input) == 255 ? 1 : 0);
+        checksums[i] =
+            journal_page_checksum(SALT, page) + (take(input) == 255 ? 1 : 0);
     journal_record_encode(&record, checksums, SALT, head);
     must_write(image.fds[slot], head, journal_record_head_size(&record),
                image.at[slot]);

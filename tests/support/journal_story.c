@@ -257,10 +257,9 @@ static bool pages_are_right(struct story *story, const struct story_step *step)
     unsigned char page[CACHE_PAGE];
 
     for (uint64_t i = 0; i < step->count; i++) {
-        int error = journal_read(story->journal,
-                                 step->position + i * CACHE_PAGE,
-                                 step->checksums[i], 0, page, CACHE_PAGE,
-                                 false);
+        int error =
+            journal_read(story->journal, step->position + i * CACHE_PAGE,
+                         step->checksums[i], 0, page, CACHE_PAGE, false);
 
         story_fill_page(step->value, i, expected);
         if (error != 0 || memcmp(page, expected, CACHE_PAGE) != 0) {
@@ -306,7 +305,8 @@ bool story_replay_is_right(struct story *story, size_t first)
     for (size_t i = 0; i < story->replayed_count; i++) {
         const struct story_step *step = &story->appended[first + i];
 
-        if (first + i < story->appended_count && step->kind == JOURNAL_PAGES && !pages_are_right(story, step))
+        if (first + i < story->appended_count && step->kind == JOURNAL_PAGES &&
+            !pages_are_right(story, step))
             return false;
     }
     return true;
@@ -374,8 +374,8 @@ void story_settle(struct story *story)
 static void copy_file(int from_dir, int to_dir, const char *name)
 {
     int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC);
-    int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                    0600);
+    int to =
+        openat(to_dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     static unsigned char data[1 << 16];
     ssize_t size;
 

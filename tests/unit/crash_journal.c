@@ -21,7 +21,7 @@
 
 enum {
     LIVES = 3,
-    STEPS = 120,          /* of a life */
+    STEPS = 120, /* of a life */
     STATES_PER_STORY = 40,
     BUG_STATES = 2000, /* until a deliberate bug must have been found */
 };
@@ -214,8 +214,8 @@ static bool state_is_right(const struct life *life, const struct moment *was,
 }
 
 /* How a failure is seen again. */
-static bool report(const char *what, uint64_t seed, unsigned number,
-                   size_t cut, const struct life *life)
+static bool report(const char *what, uint64_t seed, unsigned number, size_t cut,
+                   const struct life *life)
 {
     printf("# CRASH_SEED=%" PRIu64 ": %s in life %u at %zu of %zu\n", seed,
            what, number, cut, life->recording->entries_count);
@@ -258,8 +258,7 @@ static bool kill_life(const struct life *life, struct crash_disk *disk,
                       size_t from, uint64_t seed, unsigned number,
                       const char *root, struct moment *ret_was)
 {
-    size_t cut =
-        from + seed % (life->recording->entries_count - from + 1);
+    size_t cut = from + seed % (life->recording->entries_count - from + 1);
     char copy[PATH_MAX];
 
     *ret_was = promised(life, cut);

@@ -682,6 +682,32 @@ TEST("a smaller journal gives files back, and keeps its segments' size")
     end();
 }
 
+TEST("a file above a gap, which an unfinished removal left, is not used")
+{
+    char path[PATH_MAX];
+    int error;
+    int fd;
+
+    begin();
+    do {
+        story_settle(&story);
+        error = story_write(&story, 1, 8);
+    } while (error == 0);
+    CHECK(story_close(&story) == 0);
+    (void)snprintf(path, sizeof(path), "%s/journal/segment.%04x", test_dir(),
+                   STORY_SEGMENTS + 1U);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, STORY_SEGMENT) == 0 && close(fd) == 0);
+    CHECK(story_open(&story, false) == 0);
+    CHECK(access(path, F_OK) != 0);
+    CHECK(story_write(&story, 1, 1) == -EAGAIN);
+    CHECK(story_replay_is_right(&story, 0));
+    CHECK(story_close(&story) == 0);
+    CHECK(story_open(&story, false) == 0);
+    CHECK(story.replayed_count == story.appended_count);
+    end();
+}
+
 /* ---- marks and read-only ------------------------------------------------- */
 
 /* Whether losing the head of that record is noticed, in a copy. */
