@@ -21,7 +21,7 @@
 #include "cache/geometry.h"
 
 static const uint32_t RECORD_MAGIC = 0x72623373; /* "s3br" */
-static const char HEADER_MAGIC[] = "s3bjourn"; /* 8 bytes in the file */
+static const char HEADER_MAGIC[] = "s3bjourn";   /* 8 bytes in the file */
 static const uint32_t HEADER_VERSION = 1;
 
 enum {

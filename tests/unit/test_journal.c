@@ -128,7 +128,7 @@ TEST("a journal is not made over another, and not found where none is")
     CHECK(mkdir(empty, 0700) == 0);
     story_init(&none, empty);
     CHECK(story_open(&none, false) == -ENXIO);
-    (void)strcat(empty, "/journal");
+    (void)snprintf(empty, sizeof(empty), "%s/empty/journal", test_dir());
     CHECK(mkdir(empty, 0700) == 0);
     CHECK(story_open(&none, false) == -ENXIO);
     story_done(&none);

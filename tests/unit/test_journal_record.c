@@ -170,8 +170,8 @@ TEST("what a later version says in reserved bytes is refused, not ignored")
 
         journal_record_encode(&record, page_checksums, SALT, page);
         page[reserved[i]] = 1;
-        put_le32(page + 60, crc32c(crc32c(SALT, page, 60), page + 64,
-                                   size - 64));
+        put_le32(page + 60,
+                 crc32c(crc32c(SALT, page, 60), page + 64, size - 64));
         CHECK(journal_record_decode(page, size, record.position, SALT, &record,
                                     NULL) == -EPROTONOSUPPORT);
     }

@@ -37,7 +37,7 @@ static void take_files(void)
     if (mkdir(to, 0700) != 0)
         abort();
     story_copy_files(&files.story, to);
-    (void)strcat(to, "/journal");
+    (void)snprintf(to, sizeof(to), "%s/copy/journal", test_dir());
     dirfd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (unsigned i = 0; i < SLOTS; i++) {
         char name[JOURNAL_SEGMENT_NAME];
