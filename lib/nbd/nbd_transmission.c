@@ -114,7 +114,8 @@ struct nbd_transmission {
     size_t outstanding;
     bool input_ended; /* no request is parsed any more */
     bool is_blocked;  /* by a limit, in front of the request at start */
-    uint64_t changes_seen;
+    uint64_t changes_collected; /* ->changes when ->returned was emptied */
+    uint64_t changes_seen;      /* the same, when last acted upon */
     struct counts counts; /* of requests finished, to be added up */
 
     /* Any thread.  The order is the default one: none of it is hot. */
@@ -421,6 +422,7 @@ static bool send_replies(struct nbd_transmission *t)
         t->free = request;
         t->outstanding--;
     }
+    t->changes_collected = t->changes;
     is_broken = t->is_broken;
     mutex_unlock(&t->lock);
     return !is_broken;
@@ -739,6 +741,7 @@ static bool parse_one(struct nbd_transmission *t)
 static void parse(struct nbd_transmission *t)
 {
     t->is_blocked = false;
+    t->changes_seen = t->changes_collected;
     while (parse_one(t) && !t->input_ended)
         ;
     submit(t);
@@ -893,9 +896,9 @@ static int wait_for_change(struct nbd_transmission *t, uint64_t deadline_ns)
     int result;
 
     mutex_lock(&t->lock);
+    /* What changed since we last looked may be all that ever changes. */
     if (can_send_locked(t) ||
         ((t->is_blocked || t->input_ended) && t->changes != t->changes_seen)) {
-        t->changes_seen = t->changes;
         mutex_unlock(&t->lock);
         return 0;
     }
@@ -911,7 +914,6 @@ static int wait_for_change(struct nbd_transmission *t, uint64_t deadline_ns)
     t->is_sleeping = false;
     if (result > 0 && (result & (POLLOUT | POLLERR | POLLHUP)) != 0)
         t->socket_is_full = false;
-    t->changes_seen = t->changes;
     mutex_unlock(&t->lock);
     if (result == -ETIMEDOUT && is_stall &&
         !nbd_memory_is_short(t->memory, &t->waiter))
@@ -989,6 +991,7 @@ static int drain(struct nbd_transmission *t)
     for (;;) {
         bool can_send = send_replies(t);
 
+        t->changes_seen = t->changes_collected;
         if (t->outstanding == 0)
             break;
         if (!can_send && !is_expelled) {
