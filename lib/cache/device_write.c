@@ -391,8 +391,9 @@ static bool settle(struct device *device, struct plan *plan)
         return false;
     case -EAGAIN:
         forget_edges(plan);
-        parking_add_for_space(device->parking, request, request->progress);
         destage_kick(device->destage);
+        /* Last: it may be answered by now, and the device be gone. */
+        parking_add_for_space(device->parking, request, request->progress);
         return false;
     case -ESTALE:
         forget_edges(plan);
