@@ -136,7 +136,7 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
 {
     struct catalog_entry entry;
     struct chunk_file *file;
-    struct chunk_table *table;
+    struct chunk_table *table = NULL;
     int error;
 
     *ret_open = NULL;

@@ -56,7 +56,7 @@ static void end(void)
     fixture_end(&disk);
 }
 
-static uint64_t gets(void)
+static uint64_t asked(void)
 {
     return fault_store_count(fault, STORE_GET);
 }
@@ -117,17 +117,17 @@ TEST("a cold page costs one request for the table and one for its block, its "
 {
     NEED(begin(false));
     CHECK(reads(PAGE, PAGE));
-    CHECK(gets() == 2);
+    CHECK(asked() == 2);
     CHECK(reads(0, BLOCK));
-    CHECK(gets() == 2);
+    CHECK(asked() == 2);
     CHECK(reads(7 * BLOCK + 100, 200));
-    CHECK(gets() == 3);
+    CHECK(asked() == 3);
     CHECK(reads(HOLE_BLOCK * BLOCK, BLOCK));
-    CHECK(gets() == 3);
+    CHECK(asked() == 3);
     CHECK(reads(0, CHUNK));
-    CHECK(gets() == 1 + BLOCKS - 1);
+    CHECK(asked() == 1 + BLOCKS - 1);
     CHECK(reads(0, CHUNK));
-    CHECK(gets() == 1 + BLOCKS - 1);
+    CHECK(asked() == 1 + BLOCKS - 1);
     end();
 }
 
@@ -138,7 +138,7 @@ TEST("with no more patience than for the disk, the bucket is not asked")
          patience++)
         CHECK(chunk_reader_read(&disk.device->reader, REMOTE, 0, got, PAGE,
                                 patience) == -EAGAIN);
-    CHECK(gets() == 0);
+    CHECK(asked() == 0);
     CHECK(chunk_reader_read(&disk.device->reader, REMOTE, 0, got, PAGE,
                             PATIENCE_STORE) == 0);
     /* Now it is in memory. */
@@ -154,12 +154,12 @@ TEST("extents of a chunk that was never fetched are data, and cost nothing; "
     NEED(begin(false));
     CHECK(fixture_extent_at(&disk, AT) == 0);
     CHECK(fixture_extent_at(&disk, AT + HOLE_BLOCK * BLOCK) == 0);
-    CHECK(gets() == 0);
+    CHECK(asked() == 0);
     CHECK(reads(0, PAGE));
     CHECK(fixture_extent_at(&disk, AT) == 0);
     CHECK(fixture_extent_at(&disk, AT + HOLE_BLOCK * BLOCK) ==
           (DEVICE_EXTENT_HOLE | DEVICE_EXTENT_ZERO));
-    CHECK(gets() == 2);
+    CHECK(asked() == 2);
     end();
 }
 
@@ -167,9 +167,9 @@ TEST("a prefetch makes the reads after it free; it never fails")
 {
     NEED(begin(false));
     CHECK(fixture_prefetch(&disk, AT, CHUNK) == 0);
-    CHECK(gets() == BLOCKS);
+    CHECK(asked() == BLOCKS);
     CHECK(reads(0, CHUNK));
-    CHECK(gets() == BLOCKS);
+    CHECK(asked() == BLOCKS);
     fault_store_plan(fault, STORE_GET, 1, 0, STORE_FAILS, -EIO);
     CHECK(fixture_prefetch(&disk, AT, CHUNK) == 0);
     end();
@@ -255,7 +255,7 @@ TEST("pages written to a remote chunk are taken, destaged and read while the "
         CHECK(reads(3 * BLOCK + 2 * PAGE, 2 * PAGE));
         CHECK(reads(4 * BLOCK, PAGE));
         CHECK(reads(6 * BLOCK, BLOCK));
-        CHECK(gets() == 0);
+        CHECK(asked() == 0);
         if (i == 0) {
             used_before = fixture_status(&disk).journal_used;
             CHECK(device_destage(disk.device) == 0);
@@ -288,12 +288,12 @@ TEST("of a chunk that was written to before its table was known, the table is "
     NEED(fixture_reopen(&disk) == 0);
     CHECK(fixture_extent_at(&disk, AT + HOLE_BLOCK * BLOCK) == 0);
     CHECK(reads(0, BLOCK));
-    CHECK(gets() == 2);
+    CHECK(asked() == 2);
     CHECK(reads(2 * BLOCK, BLOCK));
-    CHECK(gets() == 3);
+    CHECK(asked() == 3);
     CHECK(reads(HOLE_BLOCK * BLOCK, BLOCK));
     CHECK(reads(0, CHUNK));
-    CHECK(gets() == BLOCKS);
+    CHECK(asked() == BLOCKS);
     CHECK(fixture_extent_at(&disk, AT) == 0);
     CHECK(fixture_extent_at(&disk, AT + HOLE_BLOCK * BLOCK) ==
           (DEVICE_EXTENT_HOLE | DEVICE_EXTENT_ZERO));
@@ -345,7 +345,7 @@ TEST("a remote chunk that is overwritten in whole, or trimmed, needs the "
     CHECK(reads(0, CHUNK));
     CHECK(fixture_read(&disk, AT + CHUNK, got, CHUNK) == 0);
     CHECK(bytes_are_zero(got, CHUNK));
-    CHECK(gets() == 0);
+    CHECK(asked() == 0);
     CHECK(fixture_status(&disk).chunks_mapped == 1);
     end();
 }
@@ -430,11 +430,11 @@ TEST("a bad block that is unchanged since an object is fetched from there")
     NEED(begin(true));
     damage_file(3, false);
     CHECK(reads(0, BLOCK));
-    CHECK(gets() == 1); /* that was to make the chunk's file */
+    CHECK(asked() == 1); /* that was to make the chunk's file */
     CHECK(reads(3 * BLOCK, BLOCK));
-    CHECK(gets() == 2);
+    CHECK(asked() == 2);
     CHECK(reads(0, CHUNK));
-    CHECK(gets() == 2);
+    CHECK(asked() == 2);
     /* A page written over it: the others still come from the object. */
     CHECK(put(3 * BLOCK + PAGE, PAGE, 1));
     CHECK(device_destage(disk.device) == 0);
