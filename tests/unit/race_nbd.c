@@ -153,7 +153,8 @@ static void *run_device(void *argument)
     struct device *device = traffic->fixture->device;
 
     while (!atomic_load(traffic->stopping)) {
-        memory_device_hold(device, 1U << DEVICE_FLUSH | 1U << DEVICE_WRITE);
+        memory_device_hold(device, 1U << DEVICE_FLUSH | 1U << DEVICE_WRITE |
+                                       1U << DEVICE_READ);
         (void)sched_yield();
         memory_device_release(device);
         (void)sched_yield();
@@ -219,6 +220,60 @@ TEST("clients that leave in the middle of it harm no other")
     static struct race race;
 
     race_start(&race, true);
+    race_join(&race);
+    nbd_fixture_done(&race.fixture);
+}
+
+enum { FLOOD = 600, FLOOD_LEN = 300000 };
+
+static void *send_flood(void *argument)
+{
+    struct nbd_client *client = argument;
+    static char payload[FLOOD_LEN];
+
+    for (uint64_t i = 0; i < FLOOD; i++) {
+        bool is_write = i % 5 == 0;
+
+        if (!nbd_client_request(client, 0,
+                                is_write ? NBD_CMD_WRITE : NBD_CMD_READ, i, 0,
+                                FLOOD_LEN) ||
+            (is_write && !nbd_client_send(client, payload, FLOOD_LEN)))
+            return NULL;
+    }
+    return client;
+}
+
+static bool receive_flood(struct nbd_client *client)
+{
+    static uint8_t data[FLOOD_LEN];
+    uint8_t head[16];
+
+    for (int i = 0; i < FLOOD; i++) {
+        if (!nbd_client_receive(client, head, sizeof(head)) ||
+            get_be32(head + 4) != 0 || get_be64(head + 8) >= FLOOD)
+            return false;
+        if (get_be64(head + 8) % 5 != 0 &&
+            !nbd_client_receive(client, data, sizeof(data)))
+            return false;
+    }
+    return true;
+}
+
+TEST("a client that always asks for more than its limits allow is served to "
+     "the end, while others are, too")
+{
+    static struct race race;
+    struct nbd_client client;
+    pthread_t sender;
+    void *sent;
+
+    race_start(&race, false);
+    CHECK(nbd_client_enter(&client, &race.fixture, NBD_CLIENT_SIMPLE, "main"));
+    NEED(pthread_create(&sender, NULL, send_flood, &client) == 0);
+    CHECK(receive_flood(&client));
+    (void)pthread_join(sender, &sent);
+    CHECK(sent == &client);
+    nbd_client_close(&client);
     race_join(&race);
     nbd_fixture_done(&race.fixture);
 }
