@@ -620,6 +620,7 @@ int journal_replay(const struct journal_options *options,
             error = check_end(&scan);
         if (error == 0)
             error = tell_log(&scan);
+        found.durable = scan.durable;
         free(scan.buffer);
     }
     if (error != 0) {

@@ -33,6 +33,7 @@ struct journal_found {
     uint64_t known_commit; /* highest state commit in a header */
     uint64_t last;         /* the last segment with records; 0: none has */
     uint64_t end;          /* position after the last valid record; or 0 */
+    uint64_t durable;      /* somebody vouches for all before that position */
     unsigned *log;         /* slots of the segments begin .. last, in order */
     size_t log_count;      /* freed by journal_replay_done */
 };

@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/workers.h"
+#include "cache/geometry.h"
 #include "cache/journal_replay.h"
 #include "cache/journal_segment.h"
 
@@ -36,6 +37,7 @@ enum {
     PREPARED_AHEAD = 2,
     FREE_AHEAD = 3, /* prepared or free: else a new one is made */
     HINTS = 1024,
+    REWRITE_SIZE = 1 << 20, /* bytes at a time */
 };
 
 static const uint64_t GROW_AGAIN_NS = 10000000000; /* 10 s */
@@ -637,6 +639,55 @@ static void adopt(struct journal_slots *slots,
     atomic_store(&slots->newest, found->last);
 }
 
+/* Write the pages from .. end - 1 of a segment again, as they are. */
+static int rewrite(int fd, uint64_t from, uint64_t end)
+{
+    AUTO_FREE unsigned char *data = malloc(REWRITE_SIZE);
+    int error = data ? 0 : -ENOMEM;
+
+    while (error == 0 && from < end) {
+        size_t part = end - from < REWRITE_SIZE ? (size_t)(end - from)
+                                                : (size_t)REWRITE_SIZE;
+        ssize_t size = file_read(fd, data, part, from);
+
+        if (size < 0)
+            return (int)size;
+        error = size == (ssize_t)part ? file_write(fd, data, part, from) : -EIO;
+        from += part;
+    }
+    return error;
+}
+
+/*
+ * After a write-back that failed, an earlier process may have left pages that
+ * look well in the page cache, are not on the disk, and that no sync tries
+ * again.  So what nobody vouches for is written once more.
+ */
+static int rewrite_tail(struct journal_slots *slots,
+                        const struct journal_found *found)
+{
+    int error = 0;
+
+    for (size_t i = 0; error == 0 && i < found->log_count; i++) {
+        const struct journal_slot *slot = &slots->array[found->log[i]];
+        uint64_t start = journal_slot_number(slot) * slots->segment_size;
+        uint64_t from = start + JOURNAL_HEADER_SIZE;
+        uint64_t end = start + slots->segment_size;
+
+        if (from < found->durable)
+            from = found->durable;
+        if (end > found->end)
+            end = found->end;
+        if (from < end)
+            error = rewrite(slot->fd, round_down(from - start, CACHE_PAGE),
+                            round_up(end - start, CACHE_PAGE));
+    }
+    if (error != 0)
+        log_error("%s: journal: its end cannot be written again: %s",
+                  slots->options->device_name, log_errno(error));
+    return error;
+}
+
 static int replay_segments(struct journal_slots *slots,
                            struct journal_log_end *ret_end)
 {
@@ -656,6 +707,8 @@ static int replay_segments(struct journal_slots *slots,
         error = adopt_size(slots, found.segment_size);
     if (error == 0)
         adopt(slots, &found, files);
+    if (error == 0 && !slots->options->read_only)
+        error = rewrite_tail(slots, &found);
     *ret_end = (struct journal_log_end){
         .position = found.end,
         .segment = found.last,

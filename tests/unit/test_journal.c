@@ -582,6 +582,50 @@ TEST("a start that fails at any step loses nothing, and the next one works")
     end();
 }
 
+TEST("a start writes again what nobody vouches for, and nothing else")
+{
+    struct fault_calls writes = {FAULT_WRITE, "segment", 1};
+    static struct story copy;
+    uint64_t written = 0;
+
+    begin();
+    for (unsigned i = 0; i < 3; i++)
+        CHECK(story_write(&story, i, 2) == 0);
+    CHECK(story_sync(&story) == 0);
+    CHECK(story_write(&story, 3, 1) == 0); /* vouches for those before */
+    CHECK(story_write(&story, 4, 1) == 0);
+    fork_story(&copy, "killed");
+    fault_fail(&writes, -EIO, true, 0);
+    CHECK(story_open(&copy, false) == -EIO);
+    writes.nth = 2; /* the header of the fresh segment */
+    fault_fail(&writes, -EIO, true, 0);
+    CHECK(story_open(&copy, false) == -EIO);
+    fault_reset();
+    fault_skip_syncs(true);
+    fault_record_begin(test_dir());
+    CHECK(story_open(&copy, false) == 0);
+    {
+        struct recording *recording = fault_record_end();
+
+        for (size_t i = 0; i < recording->entries_count; i++) {
+            const struct record_entry *entry = &recording->entries[i];
+            uint64_t durable = copy.appended[3].position - 72;
+
+            /* Neither headers nor a new file. */
+            if (entry->kind != RECORD_WRITE || entry->offset == 0 ||
+                !recording->nodes[entry->node].path)
+                continue;
+            CHECK(entry->offset >= durable % STORY_SEGMENT);
+            written += entry->size;
+        }
+        recording_free(recording);
+    }
+    CHECK(written == 3 * 4096);
+    CHECK(story_replay_is_right(&copy, 0) && copy.replayed_count == 5);
+    story_done(&copy);
+    end();
+}
+
 /* ---- space --------------------------------------------------------------- */
 
 TEST("with the disk full the journal goes on with the segments it has")
