@@ -21,6 +21,9 @@
 /* Connections that wait to be accepted; the kernel may allow fewer. */
 enum { BACKLOG = 128 };
 
+/* To take a reply of 256 KiB at once; the kernel may allow less. */
+enum { UNIX_SEND_BUFFER = 1 << 20 };
+
 /*
  * Probes of an idle connection: a peer that vanished without a word is found
  * after 60 + 4 * 15 seconds.
@@ -183,12 +186,15 @@ int net_accept(int fd)
 
 void net_prepare(int fd)
 {
-    const int yes = 1, idle = KEEPALIVE_IDLE_S;
+    const int yes = 1, idle = KEEPALIVE_IDLE_S, buffer = UNIX_SEND_BUFFER;
     const int interval = KEEPALIVE_INTERVAL_S, count = KEEPALIVE_COUNT;
 
-    /* On a Unix socket the first fails, and nothing of it is needed. */
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) < 0)
+    /* What is no TCP socket fails at once, and needs none of it. */
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) < 0) {
+        /* TCP's buffers grow by themselves, these do not. */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
         return;
+    }
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval,
