@@ -674,12 +674,13 @@ static int rewrite_tail(struct journal_slots *slots,
         uint64_t from = start + JOURNAL_HEADER_SIZE;
         uint64_t end = start + slots->segment_size;
 
+        /* After a sync the next record began on a page of its own. */
         if (from < found->durable)
-            from = found->durable;
+            from = round_up(found->durable, CACHE_PAGE);
         if (end > found->end)
             end = found->end;
         if (from < end)
-            error = rewrite(slot->fd, round_down(from - start, CACHE_PAGE),
+            error = rewrite(slot->fd, from - start,
                             round_up(end - start, CACHE_PAGE));
     }
     if (error != 0)
