@@ -436,8 +436,12 @@ static int run_pass(struct destage *destage, uint64_t number)
     uint64_t before = journal_segment_start(fold->journal, number);
     int error = fold_chunks(destage, before);
 
-    if (error == 0)
+    if (error == 0) {
         error = fold_runs(destage, before);
+    } else {
+        /* If it was for want of room: chunks that are void by now make it. */
+        (void)fold_runs(destage, UINT64_MAX);
+    }
     if (error != 0)
         return error;
     number = oldest_needed(destage);

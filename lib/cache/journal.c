@@ -40,6 +40,9 @@ enum {
     SPARE_PIECES = 3,
 
     TURNS_AT_ONCE = 8, /* then whoever appends hands the turn on */
+
+    /* After a flush a record has a page of its own: room for 32 trims. */
+    ZEROS_ROOM_MAX = 32 * CACHE_PAGE,
 };
 
 static const uint64_t MARK_AFTER_NS = 1000000000; /* 1 s */
@@ -272,9 +275,23 @@ static void write_batch(struct journal *journal)
     atomic_store_explicit(&journal->head, batch->end, memory_order_release);
 }
 
-/* Whether a record of this size leaves a page for the END of the segment. */
-static bool record_fits(const struct journal *journal, uint64_t size)
+/*
+ * Bytes at the end of each segment that pages leave to zeros: on a device
+ * that has filled its disk, trims make room, so they must find some.
+ */
+static uint64_t room_for_zeros(const struct journal *journal)
 {
+    uint64_t room = round_down(journal->segment_size / 16, CACHE_PAGE);
+
+    return room < ZEROS_ROOM_MAX ? room : ZEROS_ROOM_MAX;
+}
+
+/* Whether such a record leaves a page for the END of the segment. */
+static bool record_fits(const struct journal *journal, enum journal_kind kind,
+                        uint64_t size)
+{
+    if (kind == JOURNAL_PAGES)
+        size += room_for_zeros(journal);
     return journal->current &&
            next_position(journal) % journal->segment_size + size + CACHE_PAGE <=
                journal->segment_size;
@@ -398,7 +415,7 @@ static void append_item(struct journal *journal, struct call *call,
         return;
     }
     if (journal->no_space ||
-        (!record_fits(journal, size) && !switch_segment(journal))) {
+        (!record_fits(journal, item->kind, size) && !switch_segment(journal))) {
         item->error = has_failed(journal) ? -EIO : -EAGAIN;
         journal->no_space = true;
         return;
@@ -415,7 +432,8 @@ static int append_mark(struct journal *journal, struct call *call)
     struct journal_record mark = {.kind = JOURNAL_MARK};
 
     write_batch(journal);
-    if (!has_failed(journal) && !record_fits(journal, JOURNAL_RECORD_HEADER))
+    if (!has_failed(journal) &&
+        !record_fits(journal, JOURNAL_MARK, JOURNAL_RECORD_HEADER))
         return -EAGAIN;
     if (!has_failed(journal)) {
         add_record(journal, &mark, NULL);
@@ -824,10 +842,10 @@ uint64_t journal_known_commit(const struct journal *journal)
 
 uint64_t journal_pages_max(const struct journal *journal)
 {
-    /* Between the header's page and that of the END, after the head. */
-    uint64_t pages =
-        (journal->segment_size - 2 * CACHE_PAGE - JOURNAL_HEAD_MAX) /
-        CACHE_PAGE;
+    /* Between the header's page and what is left to zeros and the END. */
+    uint64_t pages = (journal->segment_size - room_for_zeros(journal) -
+                      2 * CACHE_PAGE - JOURNAL_HEAD_MAX) /
+                     CACHE_PAGE;
 
     return pages < JOURNAL_RECORD_PAGES_MAX ? pages : JOURNAL_RECORD_PAGES_MAX;
 }
