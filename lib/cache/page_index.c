@@ -5,7 +5,7 @@
  *   entries   a page in the journal: hashed by page, and in a list per chunk
  *   nodes     a chunk with entries, or with zeros that are no long run: two
  *             bitmaps, holes and other zeros
- *   runs      RUN_CHUNKS or more whole chunks of zeros: a sorted array
+ *   runs      RUN_CHUNKS or more whole chunks of zeros: see page_runs.h
  *
  * A page has an entry or a bit or neither, never both.  What a node says is
  * newer than the run below it, as putting a run removes the nodes under it.
@@ -23,6 +23,7 @@
 
 #include "base/mutex.h"
 #include "cache/geometry.h"
+#include "cache/page_runs.h"
 
 enum {
     RUN_CHUNKS = 64, /* shorter zeros go to the nodes' bitmaps */
@@ -82,9 +83,7 @@ struct page_index {
     struct node *nodes GUARDED_BY(lock);
     uint32_t *node_buckets GUARDED_BY(lock);
 
-    struct page_run *runs GUARDED_BY(lock);
-    size_t runs_count GUARDED_BY(lock);
-    size_t runs_capacity GUARDED_BY(lock);
+    struct page_runs runs GUARDED_BY(lock);
 
     /* Relaxed order: they change under the lock that page_index_find takes,
      * so who read a stamp and then the page, sees it change with the page. */
@@ -102,7 +101,7 @@ static void free_parts(struct page_index *index)
     free(index->entry_buckets);
     free(index->nodes);
     free(index->node_buckets);
-    free(index->runs);
+    page_runs_done(&index->runs);
 }
 
 int page_index_new(uint32_t pages_per_chunk, size_t pages_max,
@@ -189,23 +188,6 @@ static int reserve_nodes(struct page_index *index, uint64_t count)
 
     index->nodes = array;
     return error;
-}
-
-static int reserve_runs(struct page_index *index, size_t count)
-{
-    size_t wanted = index->runs_capacity ? index->runs_capacity : 16;
-    struct page_run *larger;
-
-    while (wanted - index->runs_count < count)
-        wanted *= 2;
-    if (wanted == index->runs_capacity)
-        return 0;
-    larger = reallocarray(index->runs, wanted, sizeof(*larger));
-    if (!larger)
-        return -ENOMEM;
-    index->runs = larger;
-    index->runs_capacity = wanted;
-    return 0;
 }
 
 /* ---- entries and nodes --------------------------------------------------- */
@@ -419,118 +401,14 @@ static void set_range(struct page_index *index, struct node *node,
 
 /* ---- runs ---------------------------------------------------------------- */
 
-static uint64_t run_end(const struct page_run *run)
-{
-    return run->first_chunk + run->count;
-}
-
-/* Returns the index of the first run that ends after chunk. */
-static size_t run_after(const struct page_index *index, uint64_t chunk)
-{
-    size_t low = 0;
-    size_t high = index->runs_count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (run_end(&index->runs[middle]) <= chunk)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static struct page_run *find_run(const struct page_index *index, uint64_t chunk)
-{
-    size_t at;
-
-    if (index->runs_count == 0)
-        return NULL;
-    at = run_after(index, chunk);
-    return at < index->runs_count && index->runs[at].first_chunk <= chunk
-               ? &index->runs[at]
-               : NULL;
-}
-
 static enum page_kind run_kind(const struct page_run *run)
 {
     return run ? zero_kind(run->hole) : PAGE_ABSENT;
 }
 
-static void insert_run(struct page_index *index, size_t at,
-                       const struct page_run *run)
+/* What the nodes of chunks first .. end - 1 say is older than a run over it. */
+static void remove_nodes(struct page_index *index, uint64_t first, uint64_t end)
 {
-    memmove(&index->runs[at + 1], &index->runs[at],
-            (index->runs_count - at) * sizeof(*run));
-    index->runs[at] = *run;
-    index->runs_count++;
-}
-
-static void remove_runs(struct page_index *index, size_t at, size_t count)
-{
-    memmove(&index->runs[at], &index->runs[at + count],
-            (index->runs_count - at - count) * sizeof(index->runs[0]));
-    index->runs_count -= count;
-}
-
-/*
- * Cut first .. end - 1 out of the run; room for one more was reserved.
- * Returns how many pieces are left of it.
- */
-static size_t cut_run(struct page_index *index, size_t at, uint64_t first,
-                      uint64_t end)
-{
-    struct page_run *run = &index->runs[at];
-    struct page_run right = *run;
-    bool has_left = run->first_chunk < first;
-    bool has_right = run_end(run) > end;
-
-    if (has_right) {
-        right.count = run_end(run) - end;
-        right.first_chunk = end;
-    }
-    if (has_left)
-        run->count = first - run->first_chunk;
-    if (has_left && has_right)
-        insert_run(index, at + 1, &right);
-    else if (has_right)
-        *run = right;
-    else if (!has_left)
-        remove_runs(index, at, 1);
-    return (size_t)has_left + (size_t)has_right;
-}
-
-/* Whether the runs at and at + 1 touch and say the same: make them one. */
-static void join_runs(struct page_index *index, size_t at)
-{
-    struct page_run *run = &index->runs[at];
-    struct page_run *next = run + 1;
-
-    if (at + 1 >= index->runs_count || run_end(run) != next->first_chunk ||
-        run->hole != next->hole)
-        return;
-    run->count += next->count;
-    if (next->position < run->position)
-        run->position = next->position;
-    if (next->latest > run->latest)
-        run->latest = next->latest;
-    remove_runs(index, at + 1, 1);
-}
-
-/* Chunks first .. end - 1 are zeros; room for two runs was reserved. */
-static void put_run(struct page_index *index, uint64_t first, uint64_t end,
-                    bool hole, uint64_t position)
-{
-    struct page_run run = {
-        .first_chunk = first,
-        .count = end - first,
-        .position = position,
-        .latest = position,
-        .hole = hole,
-    };
-    size_t at = run_after(index, first);
-
     if (end - first < index->node_pool.used) {
         for (uint64_t chunk = first; chunk < end; chunk++) {
             struct node *node = find_node(index, chunk);
@@ -546,24 +424,6 @@ static void put_run(struct page_index *index, uint64_t first, uint64_t end,
                 remove_node(index, node);
         }
     }
-    while (at < index->runs_count && index->runs[at].first_chunk < end) {
-        size_t covered = at;
-
-        /* Those covered in full go in one move: there may be many. */
-        while (covered < index->runs_count &&
-               index->runs[covered].first_chunk >= first &&
-               run_end(&index->runs[covered]) <= end)
-            covered++;
-        if (covered > at)
-            remove_runs(index, at, covered - at);
-        else
-            at += cut_run(index, at, first, end);
-    }
-    at = run_after(index, first);
-    insert_run(index, at, &run);
-    join_runs(index, at);
-    if (at > 0)
-        join_runs(index, at - 1);
 }
 
 /* ---- put ----------------------------------------------------------------- */
@@ -579,7 +439,7 @@ bool page_index_has_room(struct page_index *index, uint64_t count)
     has_room =
         (count == 0 || index->entry_pool.used + count <= index->pages_max) &&
         index->node_pool.used + nodes <= NODES_MAX &&
-        index->runs_count + 2 <= RUNS_MAX;
+        index->runs.count + 2 <= RUNS_MAX;
     mutex_unlock(&index->lock);
     return has_room;
 }
@@ -751,7 +611,7 @@ int page_index_put_zero(struct page_index *index, uint64_t first,
     if (count == 0)
         return 0;
     mutex_lock(&index->lock);
-    error = reserve_runs(index, 2);
+    error = page_runs_reserve(&index->runs, 2);
     if (error == 0)
         error = reserve_zeros(index, first, left_end);
     if (error == 0)
@@ -760,8 +620,10 @@ int page_index_put_zero(struct page_index *index, uint64_t first,
         index->latest = position;
         put_zeros(index, first, left_end, hole, position);
         put_zeros(index, right_first, end, hole, position);
-        if (has_run)
-            put_run(index, run_first, run_last, hole, position);
+        if (has_run) {
+            remove_nodes(index, run_first, run_last);
+            page_runs_put(&index->runs, run_first, run_last, hole, position);
+        }
         page_index_touch(index, first, count);
     } else {
         remove_empty(index, first, left_end);
@@ -807,7 +669,7 @@ void page_index_find(struct page_index *index, uint64_t first, uint64_t count,
         uint32_t part = count_in_chunk(index, first + done, count - done);
         uint64_t chunk = (first + done) / index->pages_per_chunk;
         const struct node *node = find_node(index, chunk);
-        enum page_kind below = run_kind(find_run(index, chunk));
+        enum page_kind below = run_kind(page_runs_find(&index->runs, chunk));
 
         for (uint32_t i = 0; i < part; i++, done++)
             ret_locations[done] = locate(index, node, below, first + done);
@@ -836,7 +698,7 @@ void page_index_collect(struct page_index *index, uint64_t chunk,
     mutex_lock(&index->lock);
     node = find_node(index, chunk);
     set->latest = index->latest;
-    set->run = run_kind(find_run(index, chunk));
+    set->run = run_kind(page_runs_find(&index->runs, chunk));
     for (uint32_t i = 0; i < pages; i++) {
         enum page_kind kind = node ? bit_kind(index, node, i) : PAGE_ABSENT;
 
@@ -900,47 +762,35 @@ static void drop_bits(struct page_index *index, struct node *node,
 void page_index_drop(struct page_index *index, uint64_t chunk,
                      const struct page_set *set)
 {
+    const struct page_run *run;
     struct node *node;
-    struct page_run *run;
 
     mutex_lock(&index->lock);
-    node = find_node(index, chunk);
-    run = find_run(index, chunk);
-    if (run && (run_kind(run) != set->run || run->latest > set->latest ||
-                reserve_runs(index, 1) != 0)) {
-        /* Entries that went would let the run, newer or not, show. */
-        mutex_unlock(&index->lock);
-        return;
+    run = page_runs_find(&index->runs, chunk);
+    /* Entries that went would let the run, newer or not, show. */
+    if (!run || (run_kind(run) == set->run && run->latest <= set->latest &&
+                 page_runs_reserve(&index->runs, 1) == 0)) {
+        node = find_node(index, chunk);
+        if (node) {
+            drop_entries(index, node, set);
+            drop_bits(index, node, set);
+            remove_node_if_empty(index, node);
+        }
+        if (run)
+            page_runs_drop(&index->runs, chunk, chunk + 1,
+                           set->run == PAGE_HOLE, set->latest);
     }
-    if (node) {
-        drop_entries(index, node, set);
-        drop_bits(index, node, set);
-        remove_node_if_empty(index, node);
-    }
-    if (run)
-        (void)cut_run(index, run_after(index, chunk), chunk, chunk + 1);
     mutex_unlock(&index->lock);
 }
 
 void page_index_drop_run(struct page_index *index, uint64_t first_chunk,
                          uint64_t count, bool hole, uint64_t latest)
 {
-    uint64_t end = first_chunk + count;
-    size_t at;
-
     mutex_lock(&index->lock);
     /* Without the memory for one more they stay, and are told again. */
-    if (reserve_runs(index, 1) == 0) {
-        at = run_after(index, first_chunk);
-        while (at < index->runs_count && index->runs[at].first_chunk < end) {
-            const struct page_run *run = &index->runs[at];
-
-            if (run->hole == hole && run->latest <= latest)
-                at += cut_run(index, at, first_chunk, end);
-            else
-                at++;
-        }
-    }
+    if (page_runs_reserve(&index->runs, 1) == 0)
+        page_runs_drop(&index->runs, first_chunk, first_chunk + count, hole,
+                       latest);
     mutex_unlock(&index->lock);
 }
 
@@ -1010,21 +860,10 @@ size_t page_index_chunks(struct page_index *index, uint64_t before,
 size_t page_index_runs(struct page_index *index, uint64_t before, uint64_t from,
                        struct page_run ret_runs[], size_t max)
 {
-    size_t count = 0;
+    size_t count;
 
     mutex_lock(&index->lock);
-    for (size_t i = run_after(index, from);
-         i < index->runs_count && count < max; i++) {
-        struct page_run run = index->runs[i];
-
-        if (run.position >= before)
-            continue;
-        if (run.first_chunk < from) {
-            run.count = run_end(&run) - from;
-            run.first_chunk = from;
-        }
-        ret_runs[count++] = run;
-    }
+    count = page_runs_list(&index->runs, before, from, ret_runs, max);
     mutex_unlock(&index->lock);
     return count;
 }
@@ -1034,7 +873,7 @@ bool page_index_is_empty(struct page_index *index)
     bool is_empty;
 
     mutex_lock(&index->lock);
-    is_empty = index->node_pool.used == 0 && index->runs_count == 0;
+    is_empty = index->node_pool.used == 0 && index->runs.count == 0;
     mutex_unlock(&index->lock);
     return is_empty;
 }
