@@ -2,12 +2,12 @@
 /*
  * A request is in one of these places, and goes down the list:
  *
- *   free        in transmission->free, or in ->returned on the way there
+ *   free        in transmission->free
  *   unfinished  transmission->receiving or ->discarding: its payload comes
  *   batch       to be submitted
  *   in flight   the device has it
- *   finished    answered by the connection's own thread, not yet in the queue
- *   queue       its reply is to be sent, or being sent
+ *   finished    answered by the connection's own thread
+ *   outbox      its reply is to be sent, is being sent, or was
  *
  * All that are not free are counted in ->outstanding, and their number is
  * bounded: a client that does not read its replies, or sends more than the
@@ -21,13 +21,11 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/clock.h"
@@ -36,47 +34,28 @@
 #include "base/stream.h"
 #include "cache/device.h"
 #include "nbd/nbd_command.h"
-#include "nbd/nbd_memory.h"
+#include "nbd/nbd_inbox.h"
+#include "nbd/nbd_outbox.h"
 #include "nbd/nbd_reply.h"
 #include "nbd/nbd_server.h"
+#include "nbd/nbd_share.h"
 #include "nbd/nbd_wire.h"
 
 enum {
     BATCH_MAX = 64,             /* requests submitted together */
-    ROUND_MAX = 64,             /* replies sent with one call */
-    RECEIVE_SIZE = 256 << 10,   /* one receive brings at most this */
-    IN_PLACE_MAX = 64 << 10,    /* longer payloads get a buffer of their own */
-    ROOM_MIN = 64 << 10,        /* to receive into, else begin a new buffer */
     RECEIVE_AFTER_LARGE = 4096, /* so that little of the next is copied */
     PAGE = 4096,                /* data that a request holds in itself */
-};
-static_assert(IN_PLACE_MAX + NBD_EXTENDED_REQUEST_SIZE + ROOM_MIN <=
-                  RECEIVE_SIZE,
-              "a request that is used in place fits, with room");
-static_assert(ROUND_MAX * 2 <= STREAM_IOV_MAX, "one send takes a round");
-
-/* Memory that counts for the connection's own share or for the budget. */
-struct buffer {
-    void *bytes;
-    size_t size;
-    bool is_shared;
-};
-
-/* Received bytes; payloads are used in place, so requests hold them too. */
-struct input {
-    atomic_size_t holders;
-    struct buffer buffer;
 };
 
 struct request {
     struct device_request device; /* first: done() gets a pointer to it */
     struct nbd_transmission *transmission;
-    struct request *next;
+    struct request *next; /* that is free */
     struct nbd_request wire;
     struct nbd_command command;
-    struct input *input;  /* that holds the payload, or NULL */
-    struct buffer buffer; /* data of its own, more than a page */
-    struct nbd_reply reply;
+    struct nbd_input *input;  /* that holds the payload, or NULL */
+    struct nbd_buffer buffer; /* data of its own, more than a page */
+    struct nbd_outgoing outgoing;
     _Alignas(64) uint8_t page[PAGE];
 };
 
@@ -92,15 +71,13 @@ struct nbd_transmission {
     struct device *device;
     uint64_t size;
     bool read_only;
-    struct nbd_memory *memory;
     struct nbd_counters *counters;
     unsigned drain_ms, stall_ms;
-    int wake_fd;
+    struct nbd_outbox *outbox;
 
     /* The connection's own thread alone. */
     pthread_t thread;
-    struct input *input;
-    size_t start, end; /* of what is received in it and not yet parsed */
+    struct nbd_inbox inbox;
     size_t receive_max;
     struct request *receiving; /* a WRITE whose own buffer is being filled */
     size_t received;
@@ -108,117 +85,42 @@ struct nbd_transmission {
     uint64_t discard_left;
     struct device_request *batch[BATCH_MAX];
     size_t batch_count, batch_writes;
-    struct request *finished, **finished_end;
+    struct nbd_outgoing *finished, **finished_end;
     size_t finished_writes;
     struct request *free;
     size_t outstanding;
-    bool input_ended; /* no request is parsed any more */
-    bool is_blocked;  /* by a limit, in front of the request at start */
-    uint64_t changes_collected; /* ->changes when ->returned was emptied */
-    uint64_t changes_seen;      /* the same, when last acted upon */
+    bool input_ended;     /* no request is parsed any more */
+    bool is_blocked;      /* by a limit, in front of the next request */
     struct counts counts; /* of requests finished, to be added up */
 
     /* Any thread.  The order is the default one: none of it is hot. */
+    struct nbd_share share;
     atomic_bool is_gone; /* the device's client_is_gone */
     atomic_bool is_stopping;
     atomic_bool is_leaving;
     _Atomic uint64_t stop_deadline_ns; /* stored before is_stopping */
     atomic_size_t writes;              /* in flight, that change the device */
-    atomic_size_t own_used, shared_used;
-    struct nbd_memory_waiter waiter;
-
-    struct mutex lock;
+    struct mutex lock;                 /* of the condition alone */
     struct condition writes_ended;
-    struct request *queue GUARDED_BY(lock);
-    struct request **queue_end GUARDED_BY(lock);
-    size_t queue_sent GUARDED_BY(lock); /* of the first reply's bytes */
-    struct request *returned GUARDED_BY(lock);
-    uint64_t changes GUARDED_BY(lock); /* counts what may end being blocked */
-    bool is_sending GUARDED_BY(lock);  /* somebody is, without the lock */
-    bool socket_is_full GUARDED_BY(lock); /* only the own thread finds out */
-    bool is_broken GUARDED_BY(lock);      /* nothing can be sent any more */
-    bool is_sleeping GUARDED_BY(lock);    /* the own thread polls */
-    bool wants_changes GUARDED_BY(lock);  /* and not only what to send */
 };
 
-static void wake(const struct nbd_transmission *t)
+static struct request *request_of(struct nbd_outgoing *outgoing)
 {
-    const uint64_t one = 1;
+    void *request = (char *)outgoing - offsetof(struct request, outgoing);
 
-    /* It can only fail by being full, and then it wakes all the same. */
-    if (write(t->wake_fd, &one, sizeof(one)) < 0)
-        return;
+    return request;
 }
 
+/* A share of the memory may be had now. */
 static void wake_waiter(struct nbd_memory_waiter *waiter)
 {
     const void *t =
-        (const char *)waiter - offsetof(struct nbd_transmission, waiter);
+        (const char *)waiter - offsetof(struct nbd_transmission, share.waiter);
 
-    wake(t);
+    nbd_outbox_wake(((const struct nbd_transmission *)t)->outbox);
 }
 
-/* ---- memory ------------------------------------------------------------- */
-
-static void give_back(struct nbd_transmission *t, struct buffer *buffer)
-{
-    if (buffer->size == 0)
-        return;
-    nbd_memory_return(t->memory, buffer->bytes, buffer->size);
-    (void)atomic_fetch_sub(buffer->is_shared ? &t->shared_used : &t->own_used,
-                           buffer->size);
-    if (buffer->is_shared)
-        nbd_memory_give(t->memory, buffer->size);
-    *buffer = (struct buffer){0};
-}
-
-/*
- * Borrow a buffer for len bytes.  -EAGAIN: the limits do not allow it now,
- * which ends with a change or a wake.  The limits are minded by the own
- * thread alone; others only give back.
- */
-static int borrow(struct nbd_transmission *t, size_t len, struct buffer *ret)
-{
-    struct buffer buffer = {.size = nbd_memory_buffer_size(len)};
-
-    buffer.is_shared = atomic_load(&t->own_used) + buffer.size > NBD_OWN_MEMORY;
-    if (buffer.is_shared &&
-        (atomic_load(&t->shared_used) + buffer.size > NBD_SHARED_MEMORY_MAX ||
-         !nbd_memory_take(t->memory, &t->waiter, buffer.size)))
-        return -EAGAIN;
-    (void)atomic_fetch_add(buffer.is_shared ? &t->shared_used : &t->own_used,
-                           buffer.size);
-    buffer.bytes = nbd_memory_borrow(t->memory, buffer.size);
-    if (!buffer.bytes) {
-        give_back(t, &buffer);
-        return -ENOMEM;
-    }
-    *ret = buffer;
-    return 0;
-}
-
-static int input_new(struct nbd_transmission *t, struct input **ret_input)
-{
-    AUTO_FREE struct input *input = calloc(1, sizeof(*input));
-    int error;
-
-    if (!input)
-        return -ENOMEM;
-    error = borrow(t, RECEIVE_SIZE, &input->buffer);
-    if (error < 0)
-        return error;
-    atomic_init(&input->holders, 1);
-    *ret_input = take_pointer(&input);
-    return 0;
-}
-
-static void release_input(struct nbd_transmission *t, struct input *input)
-{
-    if (!input || atomic_fetch_sub(&input->holders, 1) > 1)
-        return;
-    give_back(t, &input->buffer);
-    free(input);
-}
+/* ---- requests ----------------------------------------------------------- */
 
 /* Returns a request of which only the transmission is set, or NULL. */
 static struct request *take_request(struct nbd_transmission *t)
@@ -237,7 +139,7 @@ static struct request *take_request(struct nbd_transmission *t)
     }
     request->next = NULL;
     request->input = NULL;
-    request->buffer = (struct buffer){0};
+    request->buffer = (struct nbd_buffer){0};
     t->outstanding++;
     return request;
 }
@@ -247,13 +149,14 @@ static void abandon(struct nbd_transmission *t, struct request *request)
 {
     if (!request)
         return;
-    give_back(t, &request->buffer);
+    nbd_share_return(&t->share, &request->buffer);
     request->next = t->free;
     t->free = request;
     t->outstanding--;
 }
 
-/* ---- sending ------------------------------------------------------------ */
+/* ---- counting and sending
+ * ------------------------------------------------------------ */
 
 static void count_request(struct counts *counts, const struct request *request,
                           uint32_t error)
@@ -282,105 +185,6 @@ static void add_up(struct nbd_counters *counters, struct counts *counts)
     *counts = (struct counts){0};
 }
 
-/* Take the first reply off the queue: it was sent, or never will be. */
-static void drop_first_locked(struct nbd_transmission *t) REQUIRES(t->lock)
-{
-    struct request *request = t->queue;
-
-    t->queue = request->next;
-    if (!t->queue)
-        t->queue_end = &t->queue;
-    t->queue_sent = 0;
-    give_back(t, &request->buffer);
-    request->next = t->returned;
-    t->returned = request;
-    t->changes++;
-}
-
-/* Once nothing can be sent any more, nothing stays in the queue. */
-static void settle_locked(struct nbd_transmission *t) REQUIRES(t->lock)
-{
-    while (t->is_broken && !t->is_sending && t->queue)
-        drop_first_locked(t);
-}
-
-static void take_sent_locked(struct nbd_transmission *t, size_t sent)
-    REQUIRES(t->lock)
-{
-    t->queue_sent += sent;
-    while (t->queue) {
-        const struct nbd_reply *reply = &t->queue->reply;
-        size_t len = reply->head_len + reply->data_len;
-        size_t rest;
-
-        if (t->queue_sent < len)
-            return;
-        rest = t->queue_sent - len;
-        drop_first_locked(t);
-        t->queue_sent = rest;
-    }
-}
-
-/* Add what is left of len bytes behind the first skip to the pieces. */
-static size_t add_piece(struct iovec *piece, const void *bytes, size_t len,
-                        size_t *skip)
-{
-    size_t skipped = *skip < len ? *skip : len;
-
-    *skip -= skipped;
-    if (len == skipped)
-        return 0;
-    /* The type lacks a const; sending only reads. */
-    piece->iov_base = (uint8_t *)(uintptr_t)bytes + skipped;
-    piece->iov_len = len - skipped;
-    return 1;
-}
-
-static bool can_send_locked(const struct nbd_transmission *t) REQUIRES(t->lock)
-{
-    return t->queue && !t->is_sending && !t->socket_is_full && !t->is_broken;
-}
-
-/*
- * Send, once and without waiting, from the front of the queue.  The lock is
- * not held meanwhile: others may only append to the queue.
- */
-static void send_round_locked(struct nbd_transmission *t) REQUIRES(t->lock)
-{
-    struct iovec pieces[2 * ROUND_MAX];
-    size_t pieces_count = 0, skip = t->queue_sent;
-    struct request *request = t->queue;
-    ssize_t sent;
-
-    for (int i = 0; i < ROUND_MAX && request; i++, request = request->next) {
-        const struct nbd_reply *reply = &request->reply;
-
-        pieces_count += add_piece(&pieces[pieces_count], reply->head,
-                                  reply->head_len, &skip);
-        pieces_count += add_piece(&pieces[pieces_count], reply->data,
-                                  reply->data_len, &skip);
-    }
-    t->is_sending = true;
-    mutex_unlock(&t->lock);
-    sent = stream_send(t->stream, pieces, pieces_count, STREAM_NOW);
-    mutex_lock(&t->lock);
-    t->is_sending = false;
-    if (sent == -EAGAIN)
-        t->socket_is_full = true;
-    else if (sent < 0)
-        t->is_broken = true;
-    else
-        take_sent_locked(t, (size_t)sent);
-    settle_locked(t);
-}
-
-static void append_locked(struct nbd_transmission *t, struct request *first,
-                          struct request **end) REQUIRES(t->lock)
-{
-    *t->queue_end = first;
-    t->queue_end = end;
-}
-
 /* As many requests that change the device are not in flight any more. */
 static void writes_end(struct nbd_transmission *t, size_t number)
 {
@@ -393,61 +197,41 @@ static void writes_end(struct nbd_transmission *t, size_t number)
     }
 }
 
-/*
- * The own thread's part of sending: everything, until the socket is full.
- * Returns false when nothing can be sent any more.
- */
-static bool send_replies(struct nbd_transmission *t)
+/* A reply was sent, or never will be: its data are not needed any more. */
+static void release_data(struct nbd_outgoing *outgoing)
 {
-    bool is_broken;
+    struct request *request = request_of(outgoing);
+
+    nbd_share_return(&request->transmission->share, &request->buffer);
+}
+
+/* Put requests back whose replies have left the outbox. */
+static void collect(struct nbd_transmission *t, struct nbd_outgoing *released)
+{
+    while (released) {
+        struct request *request = request_of(released);
+
+        released = released->next;
+        request->next = t->free;
+        t->free = request;
+        t->outstanding--;
+    }
+}
+
+/* Send what is finished, and what others left in the outbox. */
+static struct nbd_outbox_news send_replies(struct nbd_transmission *t)
+{
+    struct nbd_outbox_news news;
 
     add_up(t->counters, &t->counts);
     if (t->finished_writes > 0)
         writes_end(t, t->finished_writes);
     t->finished_writes = 0;
-    mutex_lock(&t->lock);
-    if (t->finished) {
-        append_locked(t, t->finished, t->finished_end);
-        t->finished = NULL;
-        t->finished_end = &t->finished;
-    }
-    while (can_send_locked(t))
-        send_round_locked(t);
-    settle_locked(t);
-    while (t->returned) {
-        struct request *request = t->returned;
-
-        t->returned = request->next;
-        request->next = t->free;
-        t->free = request;
-        t->outstanding--;
-    }
-    t->changes_collected = t->changes;
-    is_broken = t->is_broken;
-    mutex_unlock(&t->lock);
-    return !is_broken;
-}
-
-/*
- * The part of any other thread, which must not be kept: one round.  What is
- * left then is the own thread's, which is woken if it sleeps; if it does not,
- * it looks into the queue before it does.  After the unlock the transmission
- * may be gone.
- */
-static void send_elsewhere(struct nbd_transmission *t, struct request *request)
-{
-    mutex_lock(&t->lock);
-    append_locked(t, request, &request->next);
-    t->changes++;
-    settle_locked(t);
-    if (can_send_locked(t) && !t->stream->one_thread)
-        send_round_locked(t);
-    if (t->is_sleeping &&
-        (t->wants_changes || t->is_broken || (t->queue && !t->is_sending))) {
-        t->is_sleeping = false;
-        wake(t);
-    }
-    mutex_unlock(&t->lock);
+    news = nbd_outbox_send(t->outbox, t->finished, t->finished_end);
+    t->finished = NULL;
+    t->finished_end = &t->finished;
+    collect(t, news.released);
+    return news;
 }
 
 /* ---- finishing ---------------------------------------------------------- */
@@ -475,19 +259,20 @@ static void build_reply(struct request *request, uint32_t error,
 {
     const struct nbd_session *session = &request->transmission->session;
     const struct device_request *device = &request->device;
+    struct nbd_reply *reply = &request->outgoing.reply;
 
     if (error != NBD_OK)
-        nbd_reply_error(&request->reply, session, &request->wire, error, text);
+        nbd_reply_error(reply, session, &request->wire, error, text);
     else if (request->command.verdict == NBD_VERDICT_RUN &&
              request->command.operation == DEVICE_READ)
-        nbd_reply_data(&request->reply, session, &request->wire, device->data,
+        nbd_reply_data(reply, session, &request->wire, device->data,
                        (size_t)device->length);
     else if (request->command.verdict == NBD_VERDICT_RUN &&
              request->command.operation == DEVICE_EXTENTS)
-        nbd_reply_extents(&request->reply, session, &request->wire,
-                          device->extents, device->extents_count);
+        nbd_reply_extents(reply, session, &request->wire, device->extents,
+                          device->extents_count);
     else
-        nbd_reply_ok(&request->reply, session, &request->wire);
+        nbd_reply_ok(reply, session, &request->wire);
 }
 
 /* The own thread has the answer. */
@@ -496,9 +281,8 @@ static void finish(struct nbd_transmission *t, struct request *request,
 {
     build_reply(request, error, text);
     count_request(&t->counts, request, error);
-    request->next = NULL;
-    *t->finished_end = request;
-    t->finished_end = &request->next;
+    *t->finished_end = &request->outgoing;
+    t->finished_end = &request->outgoing.next;
 }
 
 /* The device has the answer: in the own thread, or in any other. */
@@ -513,10 +297,10 @@ static void request_done(struct device_request *device, int device_error)
         device->extents_count == 0)
         error = NBD_EIO;
     /* What was written is not needed for the reply. */
-    release_input(t, request->input);
+    nbd_input_release(&t->share, request->input);
     request->input = NULL;
     if (device->operation == DEVICE_WRITE)
-        give_back(t, &request->buffer);
+        nbd_share_return(&t->share, &request->buffer);
     if (pthread_equal(pthread_self(), t->thread)) {
         t->finished_writes += request->command.writes;
         finish(t, request, error, text_of(error));
@@ -525,10 +309,9 @@ static void request_done(struct device_request *device, int device_error)
     build_reply(request, error, text_of(error));
     count_request(&counts, request, error);
     add_up(t->counters, &counts);
-    request->next = NULL;
     if (request->command.writes)
         writes_end(t, 1);
-    send_elsewhere(t, request);
+    nbd_outbox_post(t->outbox, &request->outgoing);
 }
 
 /* ---- parsing ------------------------------------------------------------ */
@@ -557,7 +340,7 @@ static void add_to_batch(struct nbd_transmission *t, struct request *request)
 
 /*
  * Fill in what the device is asked, but a WRITE's data.  -EAGAIN and -ENOMEM
- * as borrow.
+ * as nbd_share_borrow.
  */
 static int prepare(struct nbd_transmission *t, struct request *request)
 {
@@ -580,7 +363,8 @@ static int prepare(struct nbd_transmission *t, struct request *request)
     } else if (command->operation == DEVICE_READ) {
         device->data = request->page;
         if (command->length > PAGE) {
-            int error = borrow(t, (size_t)command->length, &request->buffer);
+            int error = nbd_share_borrow(&t->share, (size_t)command->length,
+                                         &request->buffer);
 
             if (error < 0)
                 return error;
@@ -602,11 +386,10 @@ static int attach_payload(struct nbd_transmission *t, struct request *request,
 
     if (available >= len) {
         request->device.data = from;
-        request->input = t->input;
-        (void)atomic_fetch_add(&t->input->holders, 1);
+        request->input = nbd_inbox_hold(&t->inbox);
         return 0;
     }
-    error = borrow(t, len, &request->buffer);
+    error = nbd_share_borrow(&t->share, len, &request->buffer);
     if (error < 0)
         return error;
     request->device.data = request->buffer.bytes;
@@ -632,8 +415,9 @@ static void hang_up(struct nbd_transmission *t, const char *why)
 static bool start_request(struct nbd_transmission *t, struct request *request,
                           size_t head_len, size_t payload_len)
 {
-    uint8_t *payload = (uint8_t *)t->input->buffer.bytes + t->start + head_len;
-    size_t available = t->end - t->start - head_len;
+    size_t len;
+    uint8_t *payload = nbd_inbox_bytes(&t->inbox, &len) + head_len;
+    size_t available = len - head_len;
     size_t part = available < payload_len ? available : payload_len;
     int error = 0;
 
@@ -651,7 +435,7 @@ static bool start_request(struct nbd_transmission *t, struct request *request,
             request->command.text = text_of(NBD_ENOMEM);
         }
     }
-    t->start += head_len + part;
+    nbd_inbox_take(&t->inbox, head_len + part);
     if (request->command.verdict == NBD_VERDICT_RUN) {
         if (!t->receiving)
             add_to_batch(t, request);
@@ -668,11 +452,12 @@ static bool start_request(struct nbd_transmission *t, struct request *request,
 static bool discard(struct nbd_transmission *t)
 {
     struct request *request = t->discarding;
-    size_t part = t->end - t->start;
+    size_t part;
 
+    (void)nbd_inbox_bytes(&t->inbox, &part);
     if (part > t->discard_left)
         part = (size_t)t->discard_left;
-    t->start += part;
+    nbd_inbox_take(&t->inbox, part);
     t->discard_left -= part;
     if (t->discard_left > 0)
         return false;
@@ -684,7 +469,7 @@ static bool discard(struct nbd_transmission *t)
 /* Whether a payload is used only once all of it was received. */
 static bool is_used_in_place(const struct nbd_request *wire, uint64_t len)
 {
-    return len <= IN_PLACE_MAX &&
+    return len <= NBD_INBOX_IN_PLACE_MAX &&
            (wire->type == NBD_CMD_WRITE || wire->type == NBD_CMD_BLOCK_STATUS);
 }
 
@@ -692,8 +477,8 @@ static bool is_used_in_place(const struct nbd_request *wire, uint64_t len)
 static bool parse_one(struct nbd_transmission *t)
 {
     size_t head_len = nbd_request_size(t->session.extended);
-    const uint8_t *at = (const uint8_t *)t->input->buffer.bytes + t->start;
-    size_t available = t->end - t->start;
+    size_t available;
+    const uint8_t *at = nbd_inbox_bytes(&t->inbox, &available);
     struct nbd_request wire;
     struct nbd_command command;
     struct request *request;
@@ -728,7 +513,7 @@ static bool parse_one(struct nbd_transmission *t)
         hang_up(t, "there is no memory for a request");
         return false;
     }
-    t->receive_max = RECEIVE_SIZE;
+    t->receive_max = NBD_INBOX_SIZE;
     if (request) {
         request->wire = wire;
         request->command = command;
@@ -741,7 +526,6 @@ static bool parse_one(struct nbd_transmission *t)
 static void parse(struct nbd_transmission *t)
 {
     t->is_blocked = false;
-    t->changes_seen = t->changes_collected;
     while (parse_one(t) && !t->input_ended)
         ;
     submit(t);
@@ -749,47 +533,11 @@ static void parse(struct nbd_transmission *t)
 
 /* ---- receiving and waiting ---------------------------------------------- */
 
-/*
- * Have room to receive into, and so much behind start that every request
- * that is used in place can be completed there.  -EAGAIN as borrow.
- */
-static int make_room(struct nbd_transmission *t)
-{
-    size_t left = t->end - t->start;
-    bool is_held = atomic_load(&t->input->holders) > 1;
-    struct input *fresh;
-    int error;
-
-    if (left == 0 && !is_held)
-        t->start = t->end = 0;
-    if (RECEIVE_SIZE - t->end >= ROOM_MIN &&
-        RECEIVE_SIZE - t->start >= IN_PLACE_MAX + NBD_EXTENDED_REQUEST_SIZE)
-        return 0;
-    if (is_held) {
-        error = input_new(t, &fresh);
-        if (error < 0)
-            return error;
-        memcpy(fresh->buffer.bytes,
-               (uint8_t *)t->input->buffer.bytes + t->start, left);
-        release_input(t, t->input);
-        t->input = fresh;
-    } else {
-        memmove(t->input->buffer.bytes,
-                (uint8_t *)t->input->buffer.bytes + t->start, left);
-    }
-    t->start = 0;
-    t->end = left;
-    return 0;
-}
-
 /* The peer cannot be reached any more, or is not worth it. */
 static void break_off(struct nbd_transmission *t)
 {
     atomic_store(&t->is_gone, true);
-    mutex_lock(&t->lock);
-    t->is_broken = true;
-    settle_locked(t);
-    mutex_unlock(&t->lock);
+    nbd_outbox_break(t->outbox);
 }
 
 static void take_received(struct nbd_transmission *t, size_t got)
@@ -797,7 +545,7 @@ static void take_received(struct nbd_transmission *t, size_t got)
     struct request *request = t->receiving;
 
     if (!request) {
-        t->end += got;
+        nbd_inbox_received(&t->inbox, got);
         return;
     }
     t->received += got;
@@ -819,7 +567,7 @@ static bool receive(struct nbd_transmission *t, uint64_t deadline_ns)
         to = (uint8_t *)t->receiving->device.data + t->received;
         len = (size_t)t->receiving->device.length - t->received;
     } else {
-        int error = make_room(t);
+        int error = nbd_inbox_room(&t->inbox, &to, &len);
 
         if (error == -EAGAIN) {
             t->is_blocked = true;
@@ -829,8 +577,6 @@ static bool receive(struct nbd_transmission *t, uint64_t deadline_ns)
             hang_up(t, "there is no memory to receive into");
             return true;
         }
-        to = (uint8_t *)t->input->buffer.bytes + t->end;
-        len = RECEIVE_SIZE - t->end;
         if (len > t->receive_max)
             len = t->receive_max;
     }
@@ -848,77 +594,32 @@ static bool receive(struct nbd_transmission *t, uint64_t deadline_ns)
     return true;
 }
 
-/* Returns until when wait() may poll; *ret_stall: whether that is a stall. */
-static uint64_t poll_deadline(const struct nbd_transmission *t, bool is_full,
-                              uint64_t deadline_ns, bool *ret_stall)
-{
-    uint64_t stall_ns;
-
-    *ret_stall = false;
-    if (atomic_load(&t->shared_used) == 0 || (!is_full && !t->receiving))
-        return deadline_ns;
-    stall_ns = clock_monotonic_ns() + (uint64_t)t->stall_ms * 1000000U;
-    if (stall_ns >= deadline_ns)
-        return deadline_ns;
-    *ret_stall = true;
-    return stall_ns;
-}
-
-/* Poll; returns what the socket is ready for, or -ETIMEDOUT. */
-static int poll_both(struct nbd_transmission *t, bool is_full,
-                     uint64_t deadline_ns)
-{
-    short events = (short)((is_full ? POLLOUT : 0) |
-                           (t->input_ended || t->is_blocked ? 0 : POLLIN));
-    /* A socket that is asked nothing would still tell of its end. */
-    struct pollfd polled[2] = {
-        {.fd = events != 0 ? t->stream->fd : -1, .events = events},
-        {.fd = t->wake_fd, .events = POLLIN},
-    };
-    uint64_t woken;
-    int error = stream_wait_fds(polled, 2, deadline_ns);
-
-    if (error < 0)
-        return error;
-    if (polled[1].revents != 0 && read(t->wake_fd, &woken, sizeof(woken)) < 0 &&
-        errno != EAGAIN)
-        return -errno;
-    return polled[0].revents;
-}
-
 /*
  * Sleep until something can be received or sent, or what blocks has changed.
- * -ETIMEDOUT past the deadline, also that of a stall which others suffer.
+ * -ETIMEDOUT past the deadline; also after a while without progress, if
+ * others stand in line for the memory that this connection has.
  */
 static int wait_for_change(struct nbd_transmission *t, uint64_t deadline_ns)
 {
-    bool is_full, is_stall;
-    int result;
+    struct nbd_outbox_sleep sleep = {
+        .for_input = !t->input_ended && !t->is_blocked,
+        .for_change = t->input_ended || t->is_blocked,
+        .deadline_ns = deadline_ns,
+        .full_deadline_ns = STREAM_FOREVER,
+    };
+    int error;
 
-    mutex_lock(&t->lock);
-    /* What changed since we last looked may be all that ever changes. */
-    if (can_send_locked(t) ||
-        ((t->is_blocked || t->input_ended) && t->changes != t->changes_seen)) {
-        mutex_unlock(&t->lock);
-        return 0;
+    if (nbd_share_is_used(&t->share)) {
+        sleep.full_deadline_ns =
+            clock_monotonic_ns() + (uint64_t)t->stall_ms * 1000000U;
+        if (t->receiving && sleep.full_deadline_ns < deadline_ns)
+            sleep.deadline_ns = sleep.full_deadline_ns;
     }
-    is_full = t->socket_is_full;
-    t->is_sleeping = true;
-    t->wants_changes = t->is_blocked || t->input_ended;
-    mutex_unlock(&t->lock);
-
-    deadline_ns = poll_deadline(t, is_full, deadline_ns, &is_stall);
-    result = poll_both(t, is_full, deadline_ns);
-
-    mutex_lock(&t->lock);
-    t->is_sleeping = false;
-    if (result > 0 && (result & (POLLOUT | POLLERR | POLLHUP)) != 0)
-        t->socket_is_full = false;
-    mutex_unlock(&t->lock);
-    if (result == -ETIMEDOUT && is_stall &&
-        !nbd_memory_is_short(t->memory, &t->waiter))
+    error = nbd_outbox_sleep(t->outbox, &sleep);
+    if (error == -ETIMEDOUT && clock_monotonic_ns() < deadline_ns &&
+        !nbd_share_is_missed(&t->share))
         return 0;
-    return result < 0 ? result : 0;
+    return error;
 }
 
 /* ---- the whole ---------------------------------------------------------- */
@@ -937,18 +638,17 @@ int nbd_transmission_new(const struct nbd_transmission_options *options,
     t->device = export->device;
     t->size = device_size(export->device);
     t->read_only = export->read_only || device_is_read_only(export->device);
-    t->memory = options->memory;
     t->counters = options->counters;
     t->drain_ms = options->drain_ms;
     t->stall_ms = options->stall_ms;
-    t->receive_max = RECEIVE_SIZE;
+    t->receive_max = NBD_INBOX_SIZE;
     t->finished_end = &t->finished;
-    t->queue_end = &t->queue;
-    t->waiter.wake = wake_waiter;
+    nbd_share_init(&t->share, options->memory, wake_waiter);
     mutex_init(&t->lock);
     condition_init(&t->writes_ended);
-    t->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    error = t->wake_fd < 0 ? -errno : input_new(t, &t->input);
+    error = nbd_outbox_new(t->stream, release_data, &t->outbox);
+    if (error == 0)
+        error = nbd_inbox_init(&t->inbox, &t->share);
     if (error < 0) {
         nbd_transmission_free(t);
         return error;
@@ -968,9 +668,8 @@ void nbd_transmission_free(struct nbd_transmission *t)
         t->free = request->next;
         free(request);
     }
-    release_input(t, t->input);
-    if (t->wake_fd >= 0)
-        (void)close(t->wake_fd);
+    nbd_inbox_done(&t->inbox);
+    nbd_outbox_free(t->outbox);
     condition_done(&t->writes_ended);
     mutex_done(&t->lock);
     free(t);
@@ -985,13 +684,12 @@ static int drain(struct nbd_transmission *t)
     int result = 0;
 
     t->input_ended = true;
-    nbd_memory_leave(t->memory, &t->waiter);
+    nbd_share_leave(&t->share);
     abandon(t, take_pointer(&t->receiving));
     abandon(t, take_pointer(&t->discarding));
     for (;;) {
-        bool can_send = send_replies(t);
+        bool can_send = !send_replies(t).is_broken;
 
-        t->changes_seen = t->changes_collected;
         if (t->outstanding == 0)
             break;
         if (!can_send && !is_expelled) {
@@ -1008,7 +706,7 @@ static int drain(struct nbd_transmission *t)
             result = -ETIMEDOUT;
         }
     }
-    if (send_replies(t))
+    if (!send_replies(t).is_broken)
         (void)stream_finish(t->stream, deadline_ns);
     return result;
 }
@@ -1018,15 +716,23 @@ int nbd_transmission_run(struct nbd_transmission *t)
     t->thread = pthread_self();
     while (!t->input_ended && !atomic_load(&t->is_stopping) &&
            !atomic_load(&t->is_gone)) {
+        struct nbd_outbox_news news;
+
         parse(t);
-        if (!send_replies(t) || t->input_ended)
+        news = send_replies(t);
+        if (news.is_broken || t->input_ended)
             break;
+        /* What blocked the parser may just have ended. */
+        if (t->is_blocked && news.has_changed)
+            continue;
         /* With nothing outstanding nobody else has a reason to wake us. */
         if (t->outstanding == 0 && !t->is_blocked)
             (void)receive(t, STREAM_FOREVER);
         else if (t->is_blocked || !receive(t, STREAM_NOW)) {
-            if (wait_for_change(t, STREAM_FOREVER) < 0)
+            if (wait_for_change(t, STREAM_FOREVER) < 0) {
+                hang_up(t, "no progress, and others need its memory");
                 break_off(t);
+            }
         }
     }
     return drain(t);
@@ -1037,14 +743,13 @@ void nbd_transmission_stop(struct nbd_transmission *t, uint64_t deadline_ns)
     atomic_store(&t->stop_deadline_ns, deadline_ns);
     atomic_store(&t->is_stopping, true);
     (void)shutdown(t->stream->fd, SHUT_RD);
-    wake(t);
+    nbd_outbox_wake(t->outbox);
 }
 
 void nbd_transmission_drop(struct nbd_transmission *t)
 {
     break_off(t);
     stream_shutdown(t->stream);
-    wake(t);
 }
 
 bool nbd_transmission_is_leaving(const struct nbd_transmission *t)

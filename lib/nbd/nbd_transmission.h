@@ -13,7 +13,7 @@
  *
  * Threads: nbd_transmission_run is the connection's thread; the other
  * functions may be called by any, while it runs too.
- * Locks: its own; taken before that of nbd_memory, after none.
+ * Locks: one of its own, taken after none, under which nothing else is.
  */
 #ifndef NBD_TRANSMISSION_H
 #define NBD_TRANSMISSION_H
@@ -28,11 +28,7 @@ struct nbd_memory;
 struct nbd_transmission;
 struct stream;
 
-enum {
-    NBD_IN_FLIGHT_MAX = 256,          /* requests of one connection */
-    NBD_OWN_MEMORY = 1 << 20,         /* bytes that need no budget */
-    NBD_SHARED_MEMORY_MAX = 64 << 20, /* bytes of it for one connection */
-};
+enum { NBD_IN_FLIGHT_MAX = 256 }; /* requests of one connection */
 
 /* What connections did, added up.  Relaxed: the numbers stand alone. */
 struct nbd_counters {

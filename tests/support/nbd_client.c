@@ -161,13 +161,17 @@ bool nbd_client_greet(struct nbd_client *client,
 bool nbd_client_send_option(struct nbd_client *client, uint32_t option,
                             const void *data, size_t len)
 {
-    uint8_t bytes[NBD_OPTION_SIZE];
+    uint8_t bytes[NBD_OPTION_SIZE + 8192];
+    size_t part = len < 8192 ? len : 8192;
 
     memcpy(bytes, "IHAVEOPT", 8);
     put_be32(bytes + 8, option);
     put_be32(bytes + 12, (uint32_t)len);
-    return nbd_client_send(client, bytes, sizeof(bytes)) &&
-           nbd_client_send(client, data, len);
+    /* Together: a server that hangs up at the head has received the data. */
+    if (part > 0)
+        memcpy(bytes + NBD_OPTION_SIZE, data, part);
+    return nbd_client_send(client, bytes, NBD_OPTION_SIZE + part) &&
+           nbd_client_send(client, (const uint8_t *)data + part, len - part);
 }
 
 bool nbd_client_receive_answer(struct nbd_client *client,

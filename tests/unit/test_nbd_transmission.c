@@ -11,6 +11,7 @@
 #include "base/stream.h"
 #include "base/tls.h"
 #include "nbd/nbd_memory.h"
+#include "nbd/nbd_share.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
 #include "support/tls_client.h"
