@@ -135,7 +135,7 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
                       unsigned *ret_flags)
 {
     struct catalog_entry entry;
-    struct chunk_file *file;
+    struct chunk_file *file = NULL;
     struct chunk_table *table = NULL;
     int error;
 

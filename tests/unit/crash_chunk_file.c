@@ -15,6 +15,7 @@
 #include <inttypes.h>
 
 #include "base/file.h"
+#include "base/number.h"
 #include "cache/block_codec.h"
 #include "cache/chunk_file.h"
 #include "cache/geometry.h"
@@ -379,8 +380,11 @@ static void tell_story(struct story *story)
 static uint64_t number_of(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
+    uint64_t value = otherwise;
 
-    return text ? strtoull(text, NULL, 10) : otherwise;
+    if (text)
+        (void)number_parse(text, 0, UINT64_MAX, &value);
+    return value;
 }
 
 TEST("a chunk survives power cuts and kills in folds, rewrites and removals")
