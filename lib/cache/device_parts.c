@@ -365,16 +365,7 @@ static int open_journal(struct device *device, bool create,
                   device->options.name);
         return -ENXIO;
     }
-    if (error != 0)
-        return error;
-    if (journal_known_commit(device->journal) <=
-        state_log_last_commit(device->state_log))
-        return 0;
-    log_error("%s: the state log ends at commit %" PRIu64 ", but the journal"
-              " knows of %" PRIu64 ": the state log is damaged",
-              device->options.name, state_log_last_commit(device->state_log),
-              journal_known_commit(device->journal));
-    return device->options.read_only ? 0 : -EUCLEAN;
+    return error;
 }
 
 static int open_chunks(struct device *device, bool create)

@@ -84,7 +84,6 @@ struct journal {
     struct journal_options options;
     struct journal_slots *slots;
     uint32_t segment_size;
-    uint64_t known_commit;
     struct workers *syncer;
     struct workers_task syncer_task;
 
@@ -835,11 +834,6 @@ uint64_t journal_segment_start(const struct journal *journal, uint64_t number)
     return number * journal->segment_size;
 }
 
-uint64_t journal_known_commit(const struct journal *journal)
-{
-    return journal->known_commit;
-}
-
 uint64_t journal_pages_max(const struct journal *journal)
 {
     /* Between the header's page and what is left to zeros and the END. */
@@ -892,7 +886,6 @@ static void preparing_failed(void *context, int error)
 /* The log ends there; what comes goes into the fresh segment, if it is. */
 static void begin_at(struct journal *journal, const struct journal_log_end *end)
 {
-    journal->known_commit = end->known_commit;
     journal->tail = end->position;
     atomic_store(&journal->head, end->position);
     if (!journal->options.read_only)

@@ -86,7 +86,8 @@ struct journal_options {
     uint64_t begin;        /* from the state log; 0: there is no log yet */
     bool create;           /* make it; -EEXIST if a segment is there */
     bool read_only;        /* write nothing; after damage, serve the rest */
-    /* Asked when a header is written: the state log's last commit. */
+    /* Asked when a header is written, and at the start, when an earlier one
+     * than a header knows of is damage: the state log's last commit. */
     uint64_t (*state_commit)(void *context);
     struct journal_events events;
 };
@@ -105,9 +106,6 @@ int journal_open(const struct journal_options *options,
  * have been answered.  Returns the error of the sync.
  */
 int journal_close(struct journal *journal);
-
-/* Returns the highest state commit that a header of the log vouches for. */
-uint64_t journal_known_commit(const struct journal *journal);
 
 /* Returns how many pages one item may have. */
 uint64_t journal_pages_max(const struct journal *journal);

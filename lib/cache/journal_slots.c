@@ -689,6 +689,25 @@ static int rewrite_tail(struct journal_slots *slots,
     return error;
 }
 
+/*
+ * The journal knows up to where the state log was durable.  Looked at before
+ * anything is written: a fresh header would say that all is well.
+ */
+static int check_state(const struct journal_slots *slots, uint64_t known_commit)
+{
+    const struct journal_options *options = slots->options;
+    uint64_t last = UINT64_MAX;
+
+    if (options->state_commit)
+        last = options->state_commit(options->events.context);
+    if (known_commit <= last)
+        return 0;
+    log_error("%s: the state log ends at commit %" PRIu64 ", but the journal "
+              "knows of %" PRIu64 ": the state log is damaged",
+              options->device_name, last, known_commit);
+    return options->read_only ? 0 : -EUCLEAN;
+}
+
 static int replay_segments(struct journal_slots *slots,
                            struct journal_log_end *ret_end)
 {
@@ -704,7 +723,9 @@ static int replay_segments(struct journal_slots *slots,
     error = journal_replay(slots->options, files, slots->count, &found);
     if (error != 0)
         return error;
-    if (found.segment_size != 0 && found.segment_size != slots->segment_size)
+    error = check_state(slots, found.known_commit);
+    if (error == 0 && found.segment_size != 0 &&
+        found.segment_size != slots->segment_size)
         error = adopt_size(slots, found.segment_size);
     if (error == 0)
         adopt(slots, &found, files);
@@ -713,7 +734,6 @@ static int replay_segments(struct journal_slots *slots,
     *ret_end = (struct journal_log_end){
         .position = found.end,
         .segment = found.last,
-        .known_commit = found.known_commit,
     };
     journal_replay_done(&found);
     return error;

@@ -33,9 +33,8 @@ struct journal_slots_events {
 
 /* Where the log that was found ends. */
 struct journal_log_end {
-    uint64_t position;     /* 0: there are no records */
-    uint64_t segment;      /* number of the last one with records; or 0 */
-    uint64_t known_commit; /* of the state log, see journal_known_commit */
+    uint64_t position; /* 0: there are no records */
+    uint64_t segment;  /* number of the last one with records; or 0 */
 };
 
 /*

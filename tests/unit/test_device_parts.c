@@ -166,6 +166,50 @@ TEST("a state log older than what the journal knows of is refused; read-only "
     end();
 }
 
+/*
+ * A device whose state is that of one destage ago.  Returns what is said of it
+ * the first time that it is opened; *ret_later: a few starts later.
+ */
+static int open_with_older_state(uint64_t rounds, int *ret_later)
+{
+    char copy[PATH_SIZE];
+    int first;
+
+    if (!begin(false))
+        return -EIO;
+    for (uint64_t i = 0; i < rounds; i++)
+        CHECK(put(i * CHUNK, CHUNK, i) && device_destage(disk.device) == 0);
+    CHECK(fixture_crash(&disk) == 0);
+    (void)snprintf(copy, sizeof(copy), "%s/cache/state", disk.dir);
+    /* Whose commits only the newest header knows of. */
+    for (uint64_t i = 0; i < 2; i++)
+        CHECK(put(0, PAGE, i) && device_destage(disk.device) == 0);
+    CHECK(fixture_close(&disk) == 0);
+    CHECK(move("state", "state.newer"));
+    CHECK(rename(copy, path_of("state")) == 0);
+    first = fixture_open(&disk);
+    *ret_later = first;
+    for (unsigned i = 0; i < 4 && *ret_later == first && first != 0; i++)
+        *ret_later = fixture_open(&disk);
+    end();
+    return first;
+}
+
+TEST("a state log that is refused once is refused at every start")
+{
+    unsigned refused = 0;
+
+    for (uint64_t rounds = 0; rounds < 12; rounds++) {
+        int later = 0;
+        int first = open_with_older_state(rounds, &later);
+
+        CHECK(later == first);
+        refused += first == -EUCLEAN;
+        test_dir_remove();
+    }
+    CHECK(refused > 0);
+}
+
 TEST("a new device does not take the journal of another for its own, nor harm "
      "it")
 {
