@@ -236,9 +236,12 @@ static int commit_begin(struct destage *destage, uint64_t number)
     return commit(destage, &change, 1);
 }
 
-/* Fold these chunks.  Those that fail are left out; one error is returned. */
+/*
+ * Fold these chunks, zeros_only: those that need no room.  Those that fail are
+ * left out; one error is returned.
+ */
 static int fold_batch(struct destage *destage, const uint64_t chunks[],
-                      size_t count)
+                      size_t count, bool zeros_only)
 {
     const struct destage_options *options = &destage->options;
     AUTO_FREE struct fold *folds = calloc(count, sizeof(folds[0]));
@@ -251,7 +254,9 @@ static int fold_batch(struct destage *destage, const uint64_t chunks[],
         return -ENOMEM;
     for (size_t i = 0; i < count; i++) {
         folds[i].chunk = chunks[i];
-        folds[i].failed_before = take_suspect(destage, chunks[i]);
+        folds[i].zeros_only = zeros_only;
+        folds[i].failed_before =
+            !zeros_only && take_suspect(destage, chunks[i]);
     }
     for_all(destage, folds, count, fold_prepare);
     error = journal_sync(options->fold->journal);
@@ -285,7 +290,8 @@ static bool must_stop(struct destage *destage)
 }
 
 /* Chunks with pages or short zeros older than the position. */
-static int fold_chunks(struct destage *destage, uint64_t before)
+static int fold_chunks(struct destage *destage, uint64_t before,
+                       bool zeros_only)
 {
     uint64_t chunks[BATCH_CHUNKS];
     uint64_t from = 0;
@@ -300,7 +306,7 @@ static int fold_chunks(struct destage *destage, uint64_t before)
             return failed;
         if (must_stop(destage))
             return -ECANCELED;
-        error = fold_batch(destage, chunks, count);
+        error = fold_batch(destage, chunks, count, zeros_only);
         if (error != 0)
             failed = error;
         from = chunks[count - 1] + 1;
@@ -361,7 +367,7 @@ static int fold_run(struct destage *destage, const struct page_run *run)
         if (count == BATCH_CHUNKS)
             part_end = chunks[count - 1] + 1;
         if (count > 0)
-            error = fold_batch(destage, chunks, count);
+            error = fold_batch(destage, chunks, count, false);
         if (error == 0 && !run->hole)
             error = keep_zeros(destage, from, part_end);
         if (error == 0)
@@ -434,12 +440,13 @@ static int run_pass(struct destage *destage, uint64_t number)
 {
     struct fold_device *fold = destage->options.fold;
     uint64_t before = journal_segment_start(fold->journal, number);
-    int error = fold_chunks(destage, before);
+    int error = fold_chunks(destage, before, false);
 
     if (error == 0) {
         error = fold_runs(destage, before);
     } else {
         /* If it was for want of room: chunks that are void by now make it. */
+        (void)fold_chunks(destage, UINT64_MAX, true);
         (void)fold_runs(destage, UINT64_MAX);
     }
     if (error != 0)

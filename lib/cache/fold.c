@@ -381,6 +381,15 @@ out:
     return error;
 }
 
+static bool has_records(const struct page_set *set)
+{
+    for (uint32_t page = 0; page < set->pages_per_chunk; page++) {
+        if (set->pages[page].kind == PAGE_RECORD)
+            return true;
+    }
+    return false;
+}
+
 void fold_prepare(struct fold_device *device, struct fold *fold)
 {
     fold->outcome = FOLD_NOTHING;
@@ -390,7 +399,9 @@ void fold_prepare(struct fold_device *device, struct fold *fold)
         return;
     }
     page_index_collect(device->index, fold->chunk, fold->set);
-    fold->error = fold->set->known == 0 ? 0 : prepare(device, fold);
+    if (fold->set->known == 0 || (fold->zeros_only && has_records(fold->set)))
+        return;
+    fold->error = prepare(device, fold);
 }
 
 void fold_write_table(struct fold_device *device, struct fold *fold)

@@ -48,6 +48,7 @@ struct fold {
     uint64_t chunk;
     bool failed_before; /* so leave the old file behind, and what cannot be
                            read of it counts as lost */
+    bool zeros_only;    /* there is no room for more: else leave it alone */
     int error;          /* of the step that went wrong; else 0 */
 
     enum fold_outcome outcome;

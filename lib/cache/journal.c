@@ -115,7 +115,7 @@ struct journal {
     struct journal_slot *current; /* NULL: none is prepared yet */
     uint64_t tail;                /* where the last record ends */
     bool new_page;                /* the next record begins on one */
-    bool no_space;                /* for an earlier item of the same turn */
+    bool no_space;                /* in this turn, for pages */
     unsigned char open_pages[2][CACHE_PAGE];
     unsigned open_page; /* of the two: what is on the page of tail */
     struct batch batch;
@@ -413,7 +413,7 @@ static void append_item(struct journal *journal, struct call *call,
         item->error = -EIO;
         return;
     }
-    if (journal->no_space ||
+    if ((journal->no_space && item->kind == JOURNAL_PAGES) ||
         (!record_fits(journal, item->kind, size) && !switch_segment(journal))) {
         item->error = has_failed(journal) ? -EIO : -EAGAIN;
         journal->no_space = true;

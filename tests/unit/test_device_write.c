@@ -416,6 +416,39 @@ TEST("on a full disk writes wait, and go on when there is space")
     end();
 }
 
+TEST("on a full disk a trim behind writes that wait is done, and makes room")
+{
+    struct fault_calls writes = {FAULT_WRITE, "/chunk/", 1};
+    const uint64_t mapped = 40 * CHUNK;
+
+    NEED(begin());
+    CHECK(fixture_close(&disk) == 0);
+    disk.options.journal_size = 256 * KIB;
+    NEED(fixture_open(&disk) == 0);
+    fixture_fill(data, MANY * 2 * PAGE, 7);
+    CHECK(fixture_write(&disk, mapped, data, PAGE, 0) == 0);
+    CHECK(device_destage(disk.device) == 0);
+    CHECK(fixture_status(&disk).chunks_mapped == 1);
+    fault_fail(&writes, -ENOSPC, true, 0);
+    for (uint64_t i = 0; i < 100; i++)
+        crowd_add(i * 2 * PAGE, 2 * PAGE, 0);
+    crowd_add(mapped, CHUNK, 0);
+    crowd.requests[100].operation = DEVICE_TRIM;
+    crowd_submit();
+    wait_until_parked(50);
+    while (fixture_status(&disk).chunks_mapped > 0)
+        (void)sched_yield();
+    CHECK(crowd.errors[100] == 0);
+    fault_reset();
+    fault_skip_syncs(true);
+    crowd_wait();
+    for (uint64_t i = 0; i < 100; i++)
+        CHECK(crowd.errors[i] == 0);
+    CHECK(fixture_read(&disk, 0, got, 100 * 2 * PAGE) == 0);
+    CHECK(memcmp(got, data, 100 * 2 * PAGE) == 0);
+    end();
+}
+
 TEST("a client that is gone takes its waiting writes with it, no others")
 {
     struct fault_calls writes = {FAULT_WRITE, "/chunk/", 1};
