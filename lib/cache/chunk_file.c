@@ -36,12 +36,13 @@
 
 static const char DIRECTORY[] = "chunk";
 static const char UNFINISHED[] = ".new";
+static const char SET_ASIDE[] = ".lost";
 
 enum {
     DIRECTORY_MODE = 0700,
     FILE_MODE = 0600,
     SHARD_CHUNKS = 4096, /* files in a directory: any file system likes that */
-    NAME_MAX_SIZE = 8 + 1 + 16 + 1,
+    NAME_MAX_SIZE = 8 + 1 + 16 + sizeof(SET_ASIDE),
     COPY_BUFFER = 1 << 20, /* gathers blocks in a rewrite */
 };
 
@@ -68,6 +69,7 @@ enum action {
     SYNC_DIRECTORY,
     CREATE,
     REMOVE,
+    KEEP,
     WRITE_BLOCKS,
     WRITE_TABLE,
     SYNC,
@@ -81,6 +83,7 @@ static const char *const action_words[] = {
     [SYNC_DIRECTORY] = "sync its directory",
     [CREATE] = "create its file",
     [REMOVE] = "remove its file",
+    [KEEP] = "set its damaged file aside",
     [WRITE_BLOCKS] = "write blocks to its file",
     [WRITE_TABLE] = "write the table of its file",
     [SYNC] = "sync its file",
@@ -126,6 +129,12 @@ static void format_name(uint64_t chunk, char name[NAME_MAX_SIZE])
 static void format_unfinished(uint64_t chunk, char name[NAME_MAX_SIZE])
 {
     (void)snprintf(name, NAME_MAX_SIZE, "%016" PRIx64 "%s", chunk, UNFINISHED);
+}
+
+static void format_set_aside(uint64_t chunk, char name[NAME_MAX_SIZE])
+{
+    (void)snprintf(name, NAME_MAX_SIZE, "%08" PRIx32 "/%016" PRIx64 "%s",
+                   shard_of(chunk), chunk, SET_ASIDE);
 }
 
 /* ---- the directory ------------------------------------------------------- */
@@ -378,6 +387,27 @@ int chunk_file_create(struct chunk_dir *dir, uint64_t chunk,
     return create_file(dir, chunk, name, ret_file);
 }
 
+int chunk_file_set_aside(struct chunk_dir *dir, uint64_t chunk)
+{
+    char name[NAME_MAX_SIZE], aside[NAME_MAX_SIZE];
+    int error;
+
+    format_name(chunk, name);
+    format_set_aside(chunk, aside);
+    error = file_link(dir->fd, name, dir->fd, aside);
+    if (error == 0) {
+        log_warning("%s: chunk %016" PRIx64
+                    ": its damaged file is kept as chunk/%s",
+                    dir->device_name, chunk, aside);
+        return 0;
+    }
+    if (error == -EEXIST || error == -ENOENT)
+        return 0;
+    error = failed(dir, chunk, KEEP, error);
+    /* Where there are no second names, the chunk matters more. */
+    return error == -EPERM || error == -EOPNOTSUPP ? 0 : error;
+}
+
 int chunk_file_remove(struct chunk_dir *dir, uint64_t chunk)
 {
     char name[NAME_MAX_SIZE];
@@ -560,6 +590,7 @@ struct copy {
     struct chunk_table *table; /* the new one */
     unsigned char *buffer;     /* of COPY_BUFFER */
     size_t used;
+    bool has_lost; /* pages, which the old file may still have in some form */
 };
 
 static int copy_flush(struct copy *copy)
@@ -584,13 +615,14 @@ static bool is_in_object(const struct chunk_block *block)
 }
 
 /* The local bytes of this block are bad. */
-static void give_up_local(const struct copy *copy, uint32_t block)
+static void give_up_local(struct copy *copy, uint32_t block)
 {
     struct chunk_block *b = &copy->table->blocks[block];
     bool is_lost = !is_in_object(b);
 
     if (is_lost)
         b->damaged_pages |= b->local_pages;
+    copy->has_lost |= is_lost;
     b->local_pages = 0;
     log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
               ": is damaged in its file; %s",
@@ -684,6 +716,8 @@ int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
     if (error)
         goto out;
     error = copy_all(&copy);
+    if (!error && copy.has_lost)
+        error = chunk_file_set_aside(dir, file->chunk);
     if (!error)
         error = take_place(dir, file->chunk);
     if (error) {

@@ -4,6 +4,7 @@
  *
  *   chunk/<chunk / 4096, 8 hex>/<chunk, 16 hex>    the file
  *   chunk/<chunk, 16 hex>.new                      one that is being rewritten
+ *   chunk/<chunk / 4096, 8 hex>/<chunk, 16 hex>.lost   see chunk_file_set_aside
  *
  *   0                      slot 0
  *   slot_size              slot 1
@@ -67,6 +68,14 @@ int chunk_file_open(struct chunk_dir *dir, uint64_t chunk,
 int chunk_file_create(struct chunk_dir *dir, uint64_t chunk,
                       struct chunk_file **ret_file);
 
+/*
+ * Give the chunk's file, if there is one, a second name, under which it stays
+ * when another one takes its place: something of it is lost to this program,
+ * but perhaps not to the user.  An earlier one that was set aside is kept in
+ * its place.  The name is durable after chunk_dir_sync.
+ */
+int chunk_file_set_aside(struct chunk_dir *dir, uint64_t chunk);
+
 /* Remove the file's name, if it exists; who has it open can still read. */
 int chunk_file_remove(struct chunk_dir *dir, uint64_t chunk);
 
@@ -118,8 +127,8 @@ int chunk_file_sync(struct chunk_file *file);
  * Write a new file with the blocks of this table and no dead space, under
  * the same generation, sync it, and put it in place of the old one (name
  * durable on return).  Stored bytes are copied and checked; pages of a bad
- * block become damaged, unless it is unchanged since an object: then they are
- * there.  The old file and table stay as they are for those who hold them.
+ * block become damaged, and the old file is set aside, unless the block is
+ * unchanged since an object: then they are there.  The old file and table stay as they are for those who hold them.
  * After an error they rule as before; if it came so late that nobody knows
  * which of the two files has the name after a power cut, nothing is written
  * to any file of this directory any more: -EIO until it is opened again.

@@ -344,6 +344,29 @@ static int build(struct fold_device *device, struct fold *fold,
     return 0;
 }
 
+static bool has_damage(const struct chunk_table *table)
+{
+    for (uint32_t block = 0; block < table->blocks_count; block++) {
+        if (table->blocks[block].damaged_pages != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Make a file for the next state; the old one, if any, cannot be read. */
+static int make_file(const struct fold_device *device, struct fold *fold)
+{
+    struct chunk_dir *dir = device->reader->dir;
+    int error = 0;
+
+    if ((fold->before.flags & CATALOG_FILE) != 0 && has_damage(fold->table))
+        error = chunk_file_set_aside(dir, fold->chunk);
+    if (error == 0)
+        error = chunk_file_create(dir, fold->chunk, &fold->file);
+    fold->name_changed = true;
+    return error;
+}
+
 static int prepare(struct fold_device *device, struct fold *fold)
 {
     struct chunk_reader *reader = device->reader;
@@ -365,10 +388,8 @@ static int prepare(struct fold_device *device, struct fold *fold)
         fold->outcome = FOLD_ZERO;
     } else {
         fold->outcome = FOLD_FILE;
-        if (fold->file == NULL) {
-            error = chunk_file_create(reader->dir, fold->chunk, &fold->file);
-            fold->name_changed = true;
-        }
+        if (fold->file == NULL)
+            error = make_file(device, fold);
         if (error == 0 && appended.size > 0)
             error = chunk_file_write(fold->file, appended.data, appended.size,
                                      fold->table->data_end -

@@ -17,6 +17,7 @@ enum {
     CHUNK = 0x5003,       /* 00000005/0000000000005003 */
 };
 static const char NAME[] = "chunk/00000005/0000000000005003";
+static const char LOST[] = "chunk/00000005/0000000000005003.lost";
 static const char UNFINISHED[] = "chunk/0000000000005003.new";
 
 static int cache_fd = -1;
@@ -288,6 +289,44 @@ TEST("a file that is created takes the place of one left over")
     chunk_file_release(new);
     chunk_file_release(old);
     chunk_table_release(table);
+    close_dir();
+}
+
+TEST("a file that is set aside outlives its successor, the first one of all")
+{
+    struct chunk_file *file;
+    struct stat first, kept;
+
+    NEED(open_dir(true));
+    CHECK(chunk_file_set_aside(dir, CHUNK) == 0); /* there is none */
+    CHECK(!exists(LOST));
+    for (unsigned i = 0; i < 3; i++) {
+        NEED(chunk_file_create(dir, CHUNK, &file) == 0);
+        chunk_file_release(file);
+        if (i == 0)
+            CHECK(fstatat(cache_fd, NAME, &first, 0) == 0);
+        CHECK(chunk_file_set_aside(dir, CHUNK) == 0);
+    }
+    CHECK(fstatat(cache_fd, LOST, &kept, 0) == 0);
+    CHECK(kept.st_ino == first.st_ino);
+    CHECK(chunk_file_remove(dir, CHUNK) == 0);
+    CHECK(!exists(NAME) && exists(LOST));
+    close_dir();
+}
+
+TEST("setting a file aside tells what failed, unless the file system cannot")
+{
+    struct fault_calls calls = {FAULT_LINK, NULL, 1};
+    struct chunk_file *file;
+
+    NEED(open_dir(true));
+    NEED(chunk_file_create(dir, CHUNK, &file) == 0);
+    chunk_file_release(file);
+    fault_fail(&calls, -ENOSPC, false, 0);
+    CHECK(chunk_file_set_aside(dir, CHUNK) == -ENOSPC);
+    fault_fail(&calls, -EPERM, false, 0);
+    CHECK(chunk_file_set_aside(dir, CHUNK) == 0);
+    CHECK(!exists(LOST));
     close_dir();
 }
 

@@ -337,6 +337,38 @@ TEST("a disk that cannot read for a moment loses nothing; one that never can "
     end();
 }
 
+TEST("a file without a table that can be read is set aside, not thrown away")
+{
+    unsigned char slots[64] = "overwritten";
+    char path[PATH_MAX];
+    char aside[PATH_MAX + 8];
+    struct stat damaged;
+    struct stat kept;
+    int fd;
+
+    NEED(begin());
+    CHECK(put(0, CHUNK, 1));
+    CHECK(destage());
+    NEED(fixture_close(&disk) == 0);
+    fixture_chunk_path(&disk, HERE, path);
+    (void)snprintf(aside, sizeof(aside), "%s.lost", path);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    NEED(fd >= 0);
+    CHECK(pwrite(fd, slots, sizeof(slots), 0) == sizeof(slots));
+    CHECK(fstat(fd, &damaged) == 0);
+    (void)close(fd);
+    NEED(fixture_open(&disk) == 0);
+    CHECK(fixture_read(&disk, AT, got, PAGE) == -EIO);
+    CHECK(put(BLOCK, PAGE, 2));
+    CHECK(destage());
+    CHECK(fixture_read(&disk, AT, got, PAGE) == -EIO);
+    CHECK(fixture_read(&disk, AT + BLOCK, got, PAGE) == 0);
+    CHECK(memcmp(got, plain + BLOCK, PAGE) == 0);
+    CHECK(stat(aside, &kept) == 0 && kept.st_ino == damaged.st_ino);
+    CHECK(file_of(HERE).st_ino != damaged.st_ino);
+    end();
+}
+
 /* Change a byte of a page that is in the journal. */
 static bool damage_journal(const unsigned char *page)
 {
