@@ -80,14 +80,15 @@ static int write_holder(int lock_fd)
     return error < 0 ? error : file_truncate(lock_fd, (uint64_t)len);
 }
 
-static int take_lock(struct cache_dir *dir)
+static int take_lock(struct cache_dir *dir, bool read_only)
 {
     int error;
 
-    dir->lock_fd = file_open(dir->fd, LOCK, O_RDWR | O_CREAT, 0600);
+    dir->lock_fd =
+        file_open(dir->fd, LOCK, read_only ? O_RDONLY : O_RDWR | O_CREAT, 0600);
     if (dir->lock_fd < 0) {
         log_error("%s/%s: %s", dir->path, LOCK, log_errno(dir->lock_fd));
-        return dir->lock_fd;
+        return read_only && dir->lock_fd == -ENOENT ? -ENXIO : dir->lock_fd;
     }
     error = file_lock(dir->lock_fd);
     if (error == -EWOULDBLOCK) {
@@ -98,6 +99,8 @@ static int take_lock(struct cache_dir *dir)
         log_error("%s/%s: cannot lock: %s", dir->path, LOCK, log_errno(error));
         return error;
     }
+    if (read_only)
+        return 0;
     /* The lock holds without the text; a full disk must not stop a start. */
     error = write_holder(dir->lock_fd);
     if (error < 0)
@@ -106,7 +109,7 @@ static int take_lock(struct cache_dir *dir)
     return 0;
 }
 
-int cache_dir_open(const char *path, struct cache_dir **ret_dir)
+int cache_dir_open(const char *path, bool read_only, struct cache_dir **ret_dir)
 {
     struct cache_dir *dir = calloc(1, sizeof(*dir));
     int error = -ENOMEM;
@@ -123,10 +126,11 @@ int cache_dir_open(const char *path, struct cache_dir **ret_dir)
         log_error("%s: %s", path, log_errno(error));
         goto out;
     }
-    error = take_lock(dir);
+    error = take_lock(dir, read_only);
     if (error < 0)
         goto out;
-    error = file_unlink(dir->fd, SUPERBLOCK_NEW);
+    if (!read_only)
+        error = file_unlink(dir->fd, SUPERBLOCK_NEW);
     if (error < 0 && error != -ENOENT) {
         log_error("%s/%s: cannot remove: %s", path, SUPERBLOCK_NEW,
                   log_errno(error));

@@ -37,8 +37,10 @@ struct cache_dir;
 /*
  * Open an existing directory and take its lock.  -EWOULDBLOCK: another
  * process has it (logged, with its pid where the lock file tells it).
+ * read_only: nothing is written, so its lock must be there: else -ENXIO.
  */
-int cache_dir_open(const char *path, struct cache_dir **ret_dir);
+int cache_dir_open(const char *path, bool read_only,
+                   struct cache_dir **ret_dir);
 
 /* Give up the lock and free.  NULL does nothing. */
 void cache_dir_close(struct cache_dir *dir);

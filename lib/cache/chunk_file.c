@@ -50,6 +50,7 @@ struct chunk_dir {
     int fd;
     const char *device_name;
     uint32_t chunk_size;
+    int file_flags;             /* to open a file with */
     atomic_bool names_in_doubt; /* a rewrite's new name may not be durable */
     struct mutex mutex;
     uint64_t shards_made GUARDED_BY(mutex);   /* by this process */
@@ -168,18 +169,19 @@ static int settle_entry(void *context, const char *name)
 }
 
 /* Open or make the directory, clean it, and make all of it durable. */
-static int open_settled(struct chunk_dir *dir, int cache_dirfd, bool create)
+static int open_settled(struct chunk_dir *dir, int cache_dirfd,
+                        enum chunk_dir_access access)
 {
     int error;
 
-    if (create) {
+    if (access == CHUNK_DIR_CREATE) {
         error = file_make_dir(cache_dirfd, DIRECTORY, DIRECTORY_MODE);
         if (error && error != -EEXIST)
             return error;
     }
     dir->fd = file_open(cache_dirfd, DIRECTORY, O_RDONLY | O_DIRECTORY, 0);
-    if (dir->fd < 0)
-        return dir->fd;
+    if (dir->fd < 0 || access == CHUNK_DIR_READ)
+        return dir->fd < 0 ? dir->fd : 0;
     error = file_list(dir->fd, ".", settle_entry, dir);
     if (error)
         return error;
@@ -190,7 +192,8 @@ static int open_settled(struct chunk_dir *dir, int cache_dirfd, bool create)
 }
 
 int chunk_dir_open(int cache_dirfd, const char *device_name,
-                   uint32_t chunk_size, bool create, struct chunk_dir **ret_dir)
+                   uint32_t chunk_size, enum chunk_dir_access access,
+                   struct chunk_dir **ret_dir)
 {
     struct chunk_dir *dir = calloc(1, sizeof(*dir));
     int error;
@@ -200,8 +203,9 @@ int chunk_dir_open(int cache_dirfd, const char *device_name,
     dir->fd = -1;
     dir->device_name = device_name;
     dir->chunk_size = chunk_size;
+    dir->file_flags = access == CHUNK_DIR_READ ? O_RDONLY : O_RDWR;
     mutex_init(&dir->mutex);
-    error = open_settled(dir, cache_dirfd, create);
+    error = open_settled(dir, cache_dirfd, access);
     if (error) {
         log_error("%s: cannot open the directory '%s': %s", device_name,
                   DIRECTORY, log_errno(error));
@@ -344,7 +348,7 @@ int chunk_file_open(struct chunk_dir *dir, uint64_t chunk,
     int fd;
 
     format_name(chunk, name);
-    fd = file_open(dir->fd, name, O_RDWR, 0);
+    fd = file_open(dir->fd, name, dir->file_flags, 0);
     if (fd < 0)
         return fd;
     *ret_file = file_new(dir, chunk, fd);

@@ -34,15 +34,21 @@
 /* The directory of all chunk files of a device. */
 struct chunk_dir;
 
+enum chunk_dir_access {
+    CHUNK_DIR_READ, /* nothing is written, nor may be */
+    CHUNK_DIR_WRITE,
+    CHUNK_DIR_CREATE, /* the same, and it is made if it is not there */
+};
+
 /*
- * Open `chunk` below the cache directory, making it if create, and remove
- * what unfinished rewrites left over.  All names in it are durable on return,
- * also those that an earlier process did not live to sync.
+ * Open `chunk` below the cache directory and, unless it is only to be read,
+ * remove what unfinished rewrites left over.  Then all names in it are durable
+ * on return, also those that an earlier process did not live to sync.
  * device_name is for messages; it must outlive the directory, and that its
  * files.
  */
 int chunk_dir_open(int cache_dirfd, const char *device_name,
-                   uint32_t chunk_size, bool create,
+                   uint32_t chunk_size, enum chunk_dir_access access,
                    struct chunk_dir **ret_dir);
 
 /* Close the directory; NULL does nothing. */
@@ -128,10 +134,11 @@ int chunk_file_sync(struct chunk_file *file);
  * the same generation, sync it, and put it in place of the old one (name
  * durable on return).  Stored bytes are copied and checked; pages of a bad
  * block become damaged, and the old file is set aside, unless the block is
- * unchanged since an object: then they are there.  The old file and table stay as they are for those who hold them.
- * After an error they rule as before; if it came so late that nobody knows
- * which of the two files has the name after a power cut, nothing is written
- * to any file of this directory any more: -EIO until it is opened again.
+ * unchanged since an object: then they are there.  The old file and table
+ * stay as they are for those who hold them.  After an error they rule as
+ * before; if it came so late that nobody knows which of the two files has the
+ * name after a power cut, nothing is written to any file of this directory
+ * any more: -EIO until it is opened again.
  */
 int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
                        const struct chunk_table *table,

@@ -371,8 +371,11 @@ static int open_journal(struct device *device, bool create,
 static int open_chunks(struct device *device, bool create)
 {
     const struct device_options *options = &device->options;
+    enum chunk_dir_access access = options->read_only ? CHUNK_DIR_READ
+                                   : create           ? CHUNK_DIR_CREATE
+                                                      : CHUNK_DIR_WRITE;
     int error = chunk_dir_open(cache_dir_fd(device->cache_dir), options->name,
-                               options->chunk_size, create, &device->chunk_dir);
+                               options->chunk_size, access, &device->chunk_dir);
 
     if (error == 0)
         error = open_chunks_new(OPEN_CHUNKS_MAX, &device->open_chunks);
@@ -456,7 +459,8 @@ static int open_to_read(struct device *device,
     const struct device_options *options = &device->options;
     uint64_t pages = options->journal_size / CACHE_PAGE;
     bool create;
-    int error = cache_dir_open(options->cachedir, &device->cache_dir);
+    int error = cache_dir_open(options->cachedir, options->read_only,
+                               &device->cache_dir);
 
     if (error == 0)
         error = read_superblock(device);

@@ -110,7 +110,7 @@ static void make_root(void)
     root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     require(root_fd >= 0 && mkdirat(root_fd, "state", 0700) == 0);
     memcpy(superblock.cachedir_id, header.cachedir_id, UUID_SIZE);
-    require(cache_dir_open(root, &dir) == 0);
+    require(cache_dir_open(root, false, &dir) == 0);
     require(cache_dir_write_superblock(dir, &superblock) == 0);
     cache_dir_close(dir);
     (void)atexit(remove_root);
@@ -197,7 +197,7 @@ struct state {
 
 static int open_state(struct state *state, bool read_only)
 {
-    require(cache_dir_open(root, &state->dir) == 0);
+    require(cache_dir_open(root, false, &state->dir) == 0);
     require(catalog_new(CHUNKS, &state->catalog) == 0);
     state->log = NULL;
     return state_log_open(state->dir, state->catalog, false, read_only,

@@ -181,8 +181,9 @@ static bool open_life(struct life *life, const char *root,
     life->commits_count = 1;
     life->generation = ruling->generation;
     life->cache_fd = file_open(AT_FDCWD, root, O_RDONLY | O_DIRECTORY, 0);
-    if (life->cache_fd < 0 || chunk_dir_open(life->cache_fd, "crash",
-                                             CHUNK_SIZE, true, &life->dir) != 0)
+    if (life->cache_fd < 0 ||
+        chunk_dir_open(life->cache_fd, "crash", CHUNK_SIZE, CHUNK_DIR_CREATE,
+                       &life->dir) != 0)
         return false;
     if (ruling->generation == 0)
         return true;

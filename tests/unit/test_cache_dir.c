@@ -18,7 +18,7 @@ static struct cache_dir *open_dir(void)
 {
     struct cache_dir *dir = NULL;
 
-    return cache_dir_open(test_dir(), &dir) == 0 ? dir : NULL;
+    return cache_dir_open(test_dir(), false, &dir) == 0 ? dir : NULL;
 }
 
 static struct superblock make_superblock(uint8_t seed)
@@ -86,7 +86,7 @@ TEST("a directory that is open cannot be opened again, closed it can")
     struct cache_dir *dir = open_dir(), *other = NULL;
 
     NEED(dir);
-    CHECK(cache_dir_open(test_dir(), &other) == -EWOULDBLOCK);
+    CHECK(cache_dir_open(test_dir(), false, &other) == -EWOULDBLOCK);
     CHECK(!other);
     cache_dir_close(dir);
     dir = open_dir();
@@ -128,7 +128,7 @@ TEST("a lock whose owner was killed is free")
         _exit(dir && write(pipe_fds[1], "x", 1) == 1 ? pause() : 1);
     }
     CHECK(child > 0 && read(pipe_fds[0], &byte, 1) == 1);
-    CHECK(cache_dir_open(test_dir(), &dir) == -EWOULDBLOCK);
+    CHECK(cache_dir_open(test_dir(), false, &dir) == -EWOULDBLOCK);
     CHECK(kill(child, SIGKILL) == 0);
     CHECK(waitpid(child, &status, 0) == child);
     dir = open_dir();
@@ -150,15 +150,34 @@ TEST("a full disk is no reason not to take the lock, an error of it is")
     cache_dir_close(dir);
     calls.kinds = FAULT_CREATE;
     fault_fail(&calls, -EROFS, true, 0);
-    CHECK(cache_dir_open(test_dir(), &dir) == -EROFS);
+    CHECK(cache_dir_open(test_dir(), false, &dir) == -EROFS);
     calls.kinds = FAULT_UNLINK;
     calls.path_part = "superblock.new";
     fault_fail(&calls, -EIO, true, 0);
-    CHECK(cache_dir_open(test_dir(), &dir) == -EIO);
+    CHECK(cache_dir_open(test_dir(), false, &dir) == -EIO);
     fault_reset();
     dir = open_dir(); /* none of them has kept it */
     CHECK(dir);
     cache_dir_close(dir);
+}
+
+TEST("to be read only, a directory is locked too, and nothing is written")
+{
+    struct fault_calls calls = {FAULT_ANY_CHANGE, NULL, 1};
+    struct cache_dir *dir = NULL, *other = NULL;
+
+    CHECK(cache_dir_open(test_dir(), true, &dir) == -ENXIO);
+    dir = open_dir();
+    NEED(dir);
+    store(dir, "superblock.new", (const uint8_t *)"x", 1);
+    CHECK(cache_dir_open(test_dir(), true, &other) == -EWOULDBLOCK);
+    cache_dir_close(dir);
+    fault_fail(&calls, -EROFS, true, 0);
+    NEED(cache_dir_open(test_dir(), true, &dir) == 0);
+    CHECK(cache_dir_open(test_dir(), true, &other) == -EWOULDBLOCK);
+    cache_dir_close(dir);
+    CHECK(fault_count() == 0);
+    fault_reset();
 }
 
 TEST("a path that is no directory is refused and nothing is created")
@@ -167,9 +186,9 @@ TEST("a path that is no directory is refused and nothing is created")
     struct cache_dir *dir = NULL;
 
     (void)snprintf(path, sizeof(path), "%s/absent", test_dir());
-    CHECK(cache_dir_open(path, &dir) == -ENOENT);
+    CHECK(cache_dir_open(path, false, &dir) == -ENOENT);
     CHECK(access(path, F_OK) < 0);
-    CHECK(cache_dir_open("/dev/null", &dir) == -ENOTDIR);
+    CHECK(cache_dir_open("/dev/null", false, &dir) == -ENOTDIR);
     CHECK(!dir);
 }
 
@@ -358,7 +377,7 @@ TEST("a power cut leaves the old superblock or the new one, whole")
     NEED(mkdir(root, 0700) == 0);
     fault_skip_syncs(true);
     fault_record_begin(root);
-    NEED(cache_dir_open(root, &dir) == 0);
+    NEED(cache_dir_open(root, false, &dir) == 0);
     for (uint8_t i = 0; i < 4; i++) {
         blocks[i] = make_superblock(i);
         CHECK(cache_dir_write_superblock(dir, &blocks[i]) == 0);
@@ -376,7 +395,7 @@ TEST("a power cut leaves the old superblock or the new one, whole")
         crash_disk_advance(disk, cut);
         NEED(mkdir(after, 0700) == 0);
         crash_disk_power_cut(disk, i, after, NULL);
-        CHECK(cache_dir_open(after, &dir) == 0);
+        CHECK(cache_dir_open(after, false, &dir) == 0);
         CHECK(cache_dir_read_superblock(dir, &found) == 0);
         CHECK(superblocks_are_equal(&found, &blocks[last]) ||
               (last < 3 && superblocks_are_equal(&found, &blocks[last + 1])));

@@ -30,8 +30,9 @@ static bool open_dir(bool create)
 {
     if (cache_fd < 0)
         cache_fd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return CHECK(chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, create, &dir) ==
-                 0);
+    return CHECK(chunk_dir_open(cache_fd, "disk", CHUNK_SIZE,
+                                create ? CHUNK_DIR_CREATE : CHUNK_DIR_WRITE,
+                                &dir) == 0);
 }
 
 static void close_dir(void)
@@ -161,7 +162,8 @@ static size_t slot_size(void)
 TEST("the directory is made when that is asked for, and only then")
 {
     cache_fd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CHECK(chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, false, &dir) == -ENOENT);
+    CHECK(chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, CHUNK_DIR_WRITE, &dir) ==
+          -ENOENT);
     CHECK(!exists("chunk"));
     NEED(open_dir(true));
     CHECK(exists("chunk"));
@@ -188,7 +190,8 @@ TEST("opening the directory fails when any of its steps does, and then works")
         all.nth = ++steps;
         fault_fail(&all, -EIO, false, 0);
         dir = NULL;
-    } while (chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, true, &dir) == -EIO);
+    } while (chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, CHUNK_DIR_CREATE,
+                            &dir) == -EIO);
     /* mkdir, unlink of the one left over, sync of shard, chunk, cachedir */
     CHECK(steps == 6 && dir != NULL);
     CHECK(!exists(UNFINISHED) && exists(NAME));

@@ -878,7 +878,7 @@ static struct superblock superblock_of(void)
     struct superblock superblock = {.size = 0};
     struct cache_dir *dir;
 
-    if (CHECK(cache_dir_open(disk.cachedir, &dir) == 0)) {
+    if (CHECK(cache_dir_open(disk.cachedir, false, &dir) == 0)) {
         CHECK(cache_dir_read_superblock(dir, &superblock) == 0);
         cache_dir_close(dir);
     }
@@ -889,7 +889,7 @@ static void change_superblock(const struct superblock *superblock)
 {
     struct cache_dir *dir;
 
-    if (CHECK(cache_dir_open(disk.cachedir, &dir) == 0)) {
+    if (CHECK(cache_dir_open(disk.cachedir, false, &dir) == 0)) {
         CHECK(cache_dir_write_superblock(dir, superblock) == 0);
         cache_dir_close(dir);
     }

@@ -210,6 +210,35 @@ TEST("a state log that is refused once is refused at every start")
     CHECK(refused > 0);
 }
 
+/* Make an empty file in the cache directory. */
+static bool touch(const char *name)
+{
+    int fd = open(path_of(name), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    return fd >= 0 && close(fd) == 0;
+}
+
+TEST("read-only, nothing is changed, though there is much to recover")
+{
+    struct fault_calls changes = {FAULT_ANY_CHANGE, NULL, 1};
+
+    NEED(begin(false));
+    CHECK(put(0, CHUNK, 1));
+    CHECK(device_destage(disk.device) == 0);
+    CHECK(put(CHUNK, CHUNK, 2));
+    disk.options.read_only = true;
+    NEED(fixture_crash(&disk) == 0);
+    NEED(fixture_close(&disk) == 0);
+    CHECK(touch("superblock.new") && touch("chunk/0000000000000007.new"));
+    CHECK(touch("state/log.new") && touch("journal/segment.0050.new"));
+    fault_fail(&changes, -EROFS, true, 0);
+    NEED(fixture_open(&disk) == 0);
+    CHECK(reads(0, CHUNK, 1) && reads(CHUNK, CHUNK, 2));
+    CHECK(fixture_close(&disk) == 0);
+    CHECK(fault_count() == 0);
+    end();
+}
+
 TEST("a new device does not take the journal of another for its own, nor harm "
      "it")
 {

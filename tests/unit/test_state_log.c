@@ -54,7 +54,7 @@ static int open_state_at(const char *path, struct state *state, bool create,
     int error;
 
     memset(state, 0, sizeof(*state));
-    error = cache_dir_open(path, &state->dir);
+    error = cache_dir_open(path, false, &state->dir);
     if (error == 0)
         error = catalog_new(CHUNKS, &state->catalog);
     if (error == 0)
@@ -74,7 +74,7 @@ static int write_superblock(const char *path, uint8_t id)
 {
     struct superblock superblock = {.chunk_size = 8 << 20, .size = 1 << 30};
     struct cache_dir *dir = NULL;
-    int error = cache_dir_open(path, &dir);
+    int error = cache_dir_open(path, false, &dir);
 
     memset(superblock.cachedir_id, id, UUID_SIZE);
     if (error == 0)
@@ -488,7 +488,7 @@ TEST("a device that grew keeps its state, one that shrank is damaged")
         if (with_snapshot)
             CHECK(state_log_snapshot(state.log) == 0);
         close_state(&state);
-        NEED(cache_dir_open(test_dir(), &state.dir) == 0);
+        NEED(cache_dir_open(test_dir(), false, &state.dir) == 0);
         CHECK(catalog_new(CHUNKS - 1, &catalog) == 0);
         CHECK(state_log_open(state.dir, catalog, false, false, &state.log) ==
               -EUCLEAN);
@@ -1444,7 +1444,7 @@ static void measure(size_t chunks)
     NEED(changes && write_superblock(test_dir(), 1) == 0);
     for (unsigned opens = 0; opens < 3; opens++) {
         start = clock_monotonic_ns();
-        CHECK(cache_dir_open(test_dir(), &state.dir) == 0);
+        CHECK(cache_dir_open(test_dir(), false, &state.dir) == 0);
         CHECK(catalog_new(chunks, &state.catalog) == 0);
         NEED(state_log_open(state.dir, state.catalog, opens == 0, false,
                             &state.log) == 0);
