@@ -44,6 +44,12 @@ enum {
     SHARD_CHUNKS = 4096, /* files in a directory: any file system likes that */
     NAME_MAX_SIZE = 8 + 1 + 16 + sizeof(SET_ASIDE),
     COPY_BUFFER = 1 << 20, /* gathers blocks in a rewrite */
+    /*
+     * A file this many times as large as its chunk was to be rewritten often,
+     * and a block of it could never be read: so it is lost, as it must not
+     * grow until it has no places left, or the disk no room.
+     */
+    GIVE_UP_CHUNKS = 8,
 };
 
 struct chunk_dir {
@@ -594,6 +600,7 @@ struct copy {
     struct chunk_table *table; /* the new one */
     unsigned char *buffer;     /* of COPY_BUFFER */
     size_t used;
+    bool gives_up; /* what cannot be read */
     bool has_lost; /* pages, which the old file may still have in some form */
 };
 
@@ -649,7 +656,7 @@ static int copy_block(struct copy *copy, uint32_t block)
     stored = copy->buffer + copy->used;
     error = read_stored(copy->from, b, stored, false);
     /* The disk may give tomorrow what it does not give today: keep that. */
-    if (error && error != -EBADMSG && !is_in_object(b))
+    if (error && error != -EBADMSG && !is_in_object(b) && !copy->gives_up)
         return failed(copy->from->dir, copy->from->chunk, COPY_BLOCK, error);
     if (error || crc32c(0, stored, b->stored_size) != b->checksum) {
         give_up_local(copy, block);
@@ -708,7 +715,11 @@ int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
                        struct chunk_table **ret_table)
 {
     AUTO_FREE unsigned char *buffer = malloc(COPY_BUFFER);
-    struct copy copy = {.from = file, .buffer = buffer};
+    struct copy copy = {
+        .from = file,
+        .buffer = buffer,
+        .gives_up = table->data_end / GIVE_UP_CHUNKS >= table->chunk_size,
+    };
     char unfinished[NAME_MAX_SIZE];
     int error = -ENOMEM;
 

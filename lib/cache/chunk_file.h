@@ -135,7 +135,9 @@ int chunk_file_sync(struct chunk_file *file);
  * durable on return).  Stored bytes are copied and checked; pages of a bad
  * block become damaged, and the old file is set aside, unless the block is
  * unchanged since an object: then they are there.  The old file and table
- * stay as they are for those who hold them.  After an error they rule as
+ * stay as they are for those who hold them.  A block that cannot be read, and
+ * may be readable later, is an error; in a file that has grown to many times
+ * the size of its chunk it counts as bad.  After an error they rule as
  * before; if it came so late that nobody knows which of the two files has the
  * name after a power cut, nothing is written to any file of this directory
  * any more: -EIO until it is opened again.

@@ -321,9 +321,13 @@ static bool block_is_known(const struct page_set *set, uint32_t block)
 static int build(struct fold_device *device, struct fold *fold,
                  const struct chunk_table *old, struct appended *appended)
 {
-    uint32_t place = (uint32_t)round_up(old->data_end, CACHE_PAGE);
-    struct chunk_table *table = chunk_table_copy(old);
+    uint64_t place = round_up(old->data_end, CACHE_PAGE);
+    struct chunk_table *table;
 
+    /* Places have 32 bits: see GIVE_UP_CHUNKS for why this is never met. */
+    if (place > UINT32_MAX - old->chunk_size)
+        return -EFBIG;
+    table = chunk_table_copy(old);
     if (table == NULL)
         return -ENOMEM;
     fold->table = table;
@@ -334,13 +338,13 @@ static int build(struct fold_device *device, struct fold *fold,
 
         if (!block_is_known(fold->set, block))
             continue;
-        error = fold_block(device, fold, old, block, place,
+        error = fold_block(device, fold, old, block, (uint32_t)place,
                            &table->blocks[block], appended);
         if (error != 0)
             return error;
     }
     if (appended->size > 0)
-        table->data_end = place + (uint32_t)appended->size;
+        table->data_end = (uint32_t)(place + appended->size);
     return 0;
 }
 

@@ -254,6 +254,34 @@ TEST("when a rewrite fails the chunk stays where it is, and is whole")
     end();
 }
 
+TEST("a block that can never be read does not have its file grow without end")
+{
+    /* Of a destage: the table, then what the rewrite copies. */
+    struct fault_calls calls = {FAULT_READ, "/chunk/", 2};
+    char aside[PATH_MAX];
+    bool is_lost = false;
+
+    NEED(begin());
+    CHECK(put(0, 2 * BLOCK, 0));
+    CHECK(destage());
+    fixture_chunk_path(&disk, HERE, aside);
+    (void)strncat(aside, ".lost", sizeof(aside) - strlen(aside) - 1);
+    for (uint64_t i = 1; i < 600 && !is_lost; i++) {
+        CHECK(put(BLOCK, BLOCK, i));
+        fault_fail(&calls, -EIO, true, 0);
+        CHECK(destage());
+        fault_reset();
+        is_lost = access(aside, F_OK) == 0;
+        CHECK(is_lost || block_of(0).damaged_pages == 0);
+    }
+    CHECK(is_lost);
+    CHECK(file_of(HERE).st_size < 2 * CHUNK);
+    CHECK(fixture_read(&disk, AT, got, PAGE) == -EIO);
+    CHECK(fixture_read(&disk, AT + BLOCK, got, BLOCK) == 0);
+    CHECK(memcmp(got, plain + BLOCK, BLOCK) == 0);
+    end();
+}
+
 TEST("when its file cannot be synced, a chunk moves to a new one; nothing is "
      "lost")
 {
