@@ -112,10 +112,10 @@ uint64_t journal_pages_max(const struct journal *journal);
 
 /*
  * Append items, each in one record, in the order given but for those that are
- * refused (see error; zeros may find space where pages do not).  Returns when all are decided, and with them those
- * whose appends were under way: also with count 0.  *ret_end is the position
- * up to which the log must be durable for all of them to be; 0: none was
- * placed.
+ * refused (see error; zeros may find space where pages do not).  Returns when
+ * all are decided, and with them those whose appends were under way: also with
+ * count 0.  *ret_end is the position up to which the log must be durable for
+ * all of them to be; 0: none was placed.
  */
 void journal_append(struct journal *journal, struct journal_item *items[],
                     size_t count, uint64_t *ret_end);
