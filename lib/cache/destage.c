@@ -505,6 +505,9 @@ static enum need look(struct destage *destage)
     struct journal_fill fill;
 
     journal_get_fill(fold->journal, &fill);
+    /* Nothing can be committed any more: do not wear out the disk for it. */
+    if (fill.is_lost || destage->lost != 0)
+        return NEEDS_NOTHING;
     /* The index may be full though the journal is not: by many zeros. */
     if (!page_index_has_room(fold->index, JOURNAL_RECORD_PAGES_MAX) ||
         !page_index_has_room(fold->index, 0))

@@ -275,7 +275,7 @@ static bool edge_is_stale(struct device *device, const struct edge *edge,
  */
 static bool has_space_for_data(struct device *device)
 {
-    uint64_t kept = device->options.segment_size;
+    uint64_t kept = journal_segment_start(device->journal, 1);
     struct journal_fill fill;
 
     journal_get_fill(device->journal, &fill);

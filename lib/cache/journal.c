@@ -865,6 +865,7 @@ void journal_get_fill(struct journal *journal, struct journal_fill *ret_fill)
         .newest = slots.newest,
         .written = slots.written + atomic_load(&journal->written),
         .last_append_ns = atomic_load(&journal->last_append_ns),
+        .is_lost = has_failed(journal),
     };
 }
 

@@ -175,6 +175,7 @@ struct journal_fill {
                                 written to older ones has been placed */
     uint64_t written;        /* bytes written since it was opened */
     uint64_t last_append_ns; /* by the monotonic clock */
+    bool is_lost;            /* nothing more is written or synced */
 };
 
 /* Tell how full the journal is: cheap, for every write. */

@@ -463,16 +463,21 @@ TEST("a journal that cannot be synced fails the device, and nothing of it is "
      "committed")
 {
     struct fault_calls calls = {FAULT_SYNC_DATA, "/journal/", 1};
+    struct journal_fill fill;
     uint64_t commits;
 
     NEED(begin());
     CHECK(put(0, BLOCK, 1));
+    journal_get_fill(disk.device->journal, &fill);
+    CHECK(!fill.is_lost);
     commits = state_log_last_commit(disk.device->state_log);
     fault_fail(&calls, -EIO, true, 0);
     CHECK(device_destage(disk.device) == -EIO);
     CHECK(state_log_last_commit(disk.device->state_log) == commits);
     CHECK(reads(0, BLOCK, 1));
     CHECK(fixture_flush(&disk) == -EIO);
+    journal_get_fill(disk.device->journal, &fill);
+    CHECK(fill.is_lost);
     CHECK(fixture_close(&disk) == -EIO);
     fault_reset();
     fault_skip_syncs(true);
