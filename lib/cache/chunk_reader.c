@@ -52,6 +52,12 @@ static int unreadable_file(struct chunk_reader *reader, uint64_t chunk,
     return is_damage ? -EBADMSG : error;
 }
 
+bool chunk_reader_may_try_again(struct chunk_reader *reader, int error)
+{
+    return (error == -EMFILE || error == -ENFILE) &&
+           open_chunks_make_room(reader->open_chunks);
+}
+
 int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
                            struct chunk_file **ret_file,
                            struct chunk_table **ret_table)
@@ -69,7 +75,8 @@ int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
         if (error == 0)
             error = chunk_file_read_table(file, generation, ret_table);
     } while (error != 0 &&
-             generation != catalog_generation(reader->catalog, chunk, NULL));
+             (generation != catalog_generation(reader->catalog, chunk, NULL) ||
+              chunk_reader_may_try_again(reader, error)));
 
     if (error == 0) {
         *ret_file = file;

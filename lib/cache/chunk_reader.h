@@ -67,6 +67,12 @@ int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
                            struct chunk_file **ret_file,
                            struct chunk_table **ret_table);
 
+/*
+ * Returns whether what failed with this error may work now: there were no
+ * descriptors, and some were given back.
+ */
+bool chunk_reader_may_try_again(struct chunk_reader *reader, int error);
+
 /* Returns whether the bucket has all that the file of such a chunk has. */
 bool chunk_reader_is_clean(const struct chunk_reader *reader,
                            const struct catalog_entry *entry);

@@ -363,11 +363,14 @@ static int make_file(const struct fold_device *device, struct fold *fold)
     struct chunk_dir *dir = device->reader->dir;
     int error = 0;
 
+    fold->name_changed = true;
     if ((fold->before.flags & CATALOG_FILE) != 0 && has_damage(fold->table))
         error = chunk_file_set_aside(dir, fold->chunk);
-    if (error == 0)
+    if (error != 0)
+        return error;
+    do {
         error = chunk_file_create(dir, fold->chunk, &fold->file);
-    fold->name_changed = true;
+    } while (chunk_reader_may_try_again(device->reader, error));
     return error;
 }
 

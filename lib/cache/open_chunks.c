@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/mutex.h"
@@ -214,6 +213,38 @@ void open_chunks_drop(struct open_chunks *chunks, uint64_t number)
     }
     mutex_unlock(&chunks->lock);
     free_chunk(dropped);
+}
+
+/* Take the oldest out.  Returns it if it has to be freed. */
+static struct open_chunk *take_oldest(struct open_chunks *chunks)
+{
+    struct open_chunk *oldest;
+
+    mutex_lock(&chunks->lock);
+    oldest = chunks->oldest;
+    if (oldest != NULL) {
+        forget_locked(chunks, oldest);
+        oldest = release_locked(oldest);
+    }
+    mutex_unlock(&chunks->lock);
+    return oldest;
+}
+
+bool open_chunks_make_room(struct open_chunks *chunks)
+{
+    bool has_closed = false;
+    size_t left;
+
+    mutex_lock(&chunks->lock);
+    left = (chunks->count + 1) / 2;
+    mutex_unlock(&chunks->lock);
+    for (; left > 0; left--) {
+        struct open_chunk *chunk = take_oldest(chunks);
+
+        has_closed = has_closed || (chunk != NULL && chunk->file != NULL);
+        free_chunk(chunk);
+    }
+    return has_closed;
 }
 
 void open_chunk_release(struct open_chunks *chunks, struct open_chunk *chunk)

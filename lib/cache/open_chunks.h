@@ -10,6 +10,7 @@
 #ifndef CACHE_OPEN_CHUNKS_H
 #define CACHE_OPEN_CHUNKS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,12 @@ struct open_chunk *open_chunks_put(struct open_chunks *chunks, uint64_t chunk,
 
 /* The chunk has no table any more. */
 void open_chunks_drop(struct open_chunks *chunks, uint64_t chunk);
+
+/*
+ * The process has no descriptors left: close half of what is open, the least
+ * recently used first.  Returns whether that gave any back.
+ */
+bool open_chunks_make_room(struct open_chunks *chunks);
 
 /* Give back what get or put returned; NULL does nothing. */
 void open_chunk_release(struct open_chunks *chunks, struct open_chunk *chunk);

@@ -594,3 +594,32 @@ TEST("a block enters memory only if its chunk is still what it was read from")
     CHECK(reads(0, CHUNK));
     end();
 }
+
+/* ---- descriptors --------------------------------------------------------- */
+
+TEST("without descriptors other chunks are closed; read and destage go on")
+{
+    struct fault_calls opens = {FAULT_OPEN, "/chunk/", 1};
+    struct fault_calls creates = {FAULT_CREATE, "/chunk/", 1};
+
+    NEED(begin(true));
+    CHECK(fixture_write(&disk, 0, plain, PAGE, 0) == 0);
+    CHECK(device_destage(disk.device) == 0);
+    fault_fail(&opens, -EMFILE, false, 0);
+    CHECK(reads(0, BLOCK)); /* chunk 0 is closed for it */
+    CHECK(fault_count() > 1);
+    fault_fail(&creates, -ENFILE, false, 0);
+    CHECK(fixture_write(&disk, 5 * CHUNK, plain, PAGE, 0) == 0);
+    CHECK(device_destage(disk.device) == 0);
+    CHECK(fault_count() > 1);
+    CHECK(fixture_read(&disk, 5 * CHUNK, got, PAGE) == 0);
+    CHECK(memcmp(got, plain, PAGE) == 0);
+    /* There is nothing to be closed: an error, and no loop. */
+    while (open_chunks_make_room(disk.device->open_chunks))
+        continue;
+    fault_fail(&opens, -EMFILE, true, 0);
+    CHECK(read_error(2 * BLOCK, BLOCK) == -EMFILE);
+    fault_reset();
+    CHECK(reads(2 * BLOCK, BLOCK));
+    end();
+}

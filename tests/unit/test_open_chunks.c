@@ -119,3 +119,34 @@ TEST("thousands of chunks, one after the other, stay within the bound")
     CHECK(found == 16);
     open_chunks_free(chunks);
 }
+
+TEST("making room closes the oldest half, and no file that somebody holds")
+{
+    struct chunk_dir *dir;
+    struct open_chunks *chunks;
+    struct open_chunk *held;
+    int cache_fd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    NEED(chunk_dir_open(cache_fd, "disk", CHUNK_SIZE, CHUNK_DIR_CREATE, &dir) ==
+         0);
+    NEED(open_chunks_new(8, &chunks) == 0);
+    CHECK(!open_chunks_make_room(chunks));
+    for (uint64_t chunk = 0; chunk < 4; chunk++) {
+        struct chunk_file *file;
+
+        NEED(chunk_file_create(dir, chunk, &file) == 0);
+        open_chunk_release(
+            chunks, open_chunks_put(chunks, chunk, file, table_of(chunk, 1)));
+    }
+    CHECK(open_chunks_make_room(chunks));
+    CHECK(open_chunks_get(chunks, 1, 1) == NULL);
+    held = open_chunks_get(chunks, 2, 1);
+    CHECK(held != NULL);
+    CHECK(open_chunks_make_room(chunks)); /* 3 */
+    CHECK(!open_chunks_make_room(chunks));
+    CHECK(held->file != NULL && open_chunks_get(chunks, 2, 1) == NULL);
+    open_chunk_release(chunks, held);
+    open_chunks_free(chunks);
+    chunk_dir_close(dir);
+    (void)close(cache_fd);
+}
