@@ -209,8 +209,8 @@ static void make_dir(char *path, size_t size, const char *name)
 struct life {
     struct recording *recording;
     struct device_model *model;
-    size_t opened;  /* the moment when device_open returned */
-    size_t created; /* a first life: the same, else 0 */
+    unsigned groups; /* of requests */
+    size_t opened;   /* the moment when device_open returned */
 };
 
 struct story {
@@ -218,7 +218,6 @@ struct story {
     struct object_store *store;
     struct life first, second;
     size_t kill_cut; /* the moment of the first that the second follows */
-    uint64_t kill_seed;
     unsigned char *content;
     unsigned violations;
     bool expects_violations; /* a deliberate bug: say nothing */
@@ -283,15 +282,16 @@ static bool live(struct story *story, struct life *life, const char *root,
     }
     work.device = device;
     work.model = life->model;
-    workload_run(&work, GROUPS / 2);
+    workload_run(&work, life->groups / 2);
     /* A restart in order, once in four. */
-    if (work.seed % 4 == 0 && device_close(device) == 0) {
-        good = open_device(&story->setup, root, story->store, &device) == 0 &&
-               good;
+    if (work.seed % 4 == 0 &&
+        (device_close(device) != 0 ||
+         open_device(&story->setup, root, story->store, &device) != 0)) {
+        life->recording = fault_record_end();
+        return false;
     }
     work.device = device;
-    if (good)
-        workload_run(&work, GROUPS - GROUPS / 2);
+    workload_run(&work, life->groups - life->groups / 2);
     life->recording = fault_record_end();
     if (work.failed > 0)
         good = false;
@@ -417,6 +417,27 @@ static void cut_power(struct story *story, struct crash_disk *disk,
     }
 }
 
+/*
+ * Choose a moment from first on: anywhere, or, as often, just before or after
+ * something that orders others, where the mistakes are.
+ */
+static size_t choose_moment(const struct recording *recording, size_t first,
+                            uint64_t dice)
+{
+    size_t count = recording->entries_count, borders = 0, wanted;
+
+    for (size_t i = first; i < count; i++)
+        borders += recording->entries[i].kind != RECORD_WRITE;
+    if (dice % 2 == 0 || borders == 0)
+        return first + dice / 4 % (count - first + 1);
+    wanted = dice / 4 % borders;
+    for (size_t i = first; i < count; i++) {
+        if (recording->entries[i].kind != RECORD_WRITE && wanted-- == 0)
+            return i + dice / 2 % 2;
+    }
+    return count;
+}
+
 static int compare_sizes(const void *a, const void *b)
 {
     const size_t *left = a, *right = b;
@@ -428,13 +449,14 @@ static int compare_sizes(const void *a, const void *b)
 static void cut_life(struct story *story, struct crash_disk *disk,
                      const struct life *life, unsigned count, uint64_t seed)
 {
-    size_t from = life->created, range = life->recording->entries_count - from;
     size_t *cuts = calloc(count, sizeof(*cuts));
 
     if (!cuts)
         abort();
     for (unsigned i = 0; i < count; i++)
-        cuts[i] = from + crash_random(seed, i) % (range + 1);
+        cuts[i] = life->groups > 0
+                      ? choose_moment(life->recording, 0, crash_random(seed, i))
+                      : life->recording->entries_count;
     qsort(cuts, count, sizeof(*cuts), compare_sizes);
     for (unsigned i = 0; i < count && story->violations < 3; i++)
         cut_power(story, disk, life, cuts[i], crash_random(seed, ~i));
@@ -444,12 +466,11 @@ static void cut_life(struct story *story, struct crash_disk *disk,
 /* Kill the first life somewhere and see what is left. */
 static void kill_once(struct story *story, uint64_t seed)
 {
-    size_t count = story->first.recording->entries_count;
     struct state state = {&story->first, MODEL_KILL, 0, seed};
     struct crash_disk *disk = crash_disk_new(story->first.recording);
     char root[PATH_MAX];
 
-    state.cut = crash_random(seed, 1) % (count + 1);
+    state.cut = choose_moment(story->first.recording, 0, crash_random(seed, 1));
     make_dir(root, sizeof(root), "state");
     crash_disk_advance(disk, state.cut);
     crash_disk_kill(disk, seed, root);
@@ -491,14 +512,42 @@ static void end_story(struct story *story)
     free(story->content);
 }
 
+/*
+ * Kill the first life somewhere, live on for so many groups, and cut the
+ * power.
+ */
+static void live_again(struct story *story, uint64_t seed, unsigned groups,
+                       unsigned states)
+{
+    struct crash_disk *disk = crash_disk_new(story->first.recording);
+    char root[PATH_MAX];
+
+    recording_free(story->second.recording);
+    model_free(story->second.model);
+    story->second = (struct life){.groups = groups};
+    story->kill_cut =
+        choose_moment(story->first.recording, story->first.opened, seed);
+    crash_disk_advance(disk, story->kill_cut);
+    make_dir(root, sizeof(root), "second");
+    crash_disk_kill(disk, seed, root);
+    if (live(story, &story->second, root,
+             model_next_number(story->first.model))) {
+        crash_disk_continue(disk, story->second.recording);
+        cut_life(story, disk, &story->second, states, seed + 1);
+    } else {
+        story->violations++;
+    }
+    crash_disk_free(disk);
+}
+
 /* Live, cut, kill, live again, cut. */
 static void tell_story(struct story *story, unsigned states)
 {
     struct crash_disk *disk;
     char root[PATH_MAX];
-    bool good;
 
     (void)snprintf(root, sizeof(root), "%s/first", test_dir());
+    story->first.groups = GROUPS;
     if (!live(story, &story->first, root, 1)) {
         story->violations++;
         return;
@@ -506,30 +555,14 @@ static void tell_story(struct story *story, unsigned states)
     disk = crash_disk_new(story->first.recording);
     cut_life(story, disk, &story->first, states / 2, story->setup.seed + 1);
     crash_disk_free(disk);
-    for (unsigned i = 0; i < states / 8 && story->violations < 3; i++)
+    for (unsigned i = 0; i < states / 10 && story->violations < 3; i++)
         kill_once(story, crash_random(story->setup.seed, 100 + i));
-    if (story->violations > 0)
-        return;
-
-    disk = crash_disk_new(story->first.recording);
-    story->kill_seed = crash_random(story->setup.seed, 3);
-    story->kill_cut =
-        story->first.opened +
-        story->kill_seed %
-            (story->first.recording->entries_count - story->first.opened + 1);
-    crash_disk_advance(disk, story->kill_cut);
-    make_dir(root, sizeof(root), "second");
-    crash_disk_kill(disk, story->kill_seed, root);
-    good = live(story, &story->second, root,
-                model_next_number(story->first.model));
-    if (!good)
-        story->violations++;
-    if (good) {
-        crash_disk_continue(disk, story->second.recording);
-        cut_life(story, disk, &story->second, states - states / 2 - states / 8,
-                 story->setup.seed + 2);
-    }
-    crash_disk_free(disk);
+    /* Lives that do nothing but begin have to make durable what they find. */
+    for (unsigned i = 0; i < states / 20 && story->violations == 0; i++)
+        live_again(story, crash_random(story->setup.seed, 200 + i), 0, 3);
+    if (story->violations == 0)
+        live_again(story, crash_random(story->setup.seed, 3), GROUPS,
+                   states / 4);
 }
 
 static uint64_t number_of(const char *name, uint64_t otherwise)
