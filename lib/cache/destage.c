@@ -148,20 +148,26 @@ static bool take_suspect(struct destage *destage, uint64_t chunk)
 static void note_errors(struct destage *destage, const struct fold folds[],
                         size_t count, int *ret_error)
 {
+    static struct log_limit limit;
+    uint64_t left_out;
+
     for (size_t i = 0; i < count; i++) {
         const struct fold *fold = &folds[i];
 
         if (fold->error == 0)
             continue;
         *ret_error = fold->error;
-        log_warning("%s: chunk %016" PRIx64
-                    ": cannot be written, stays in the journal: %s",
-                    destage->options.fold->device_name, fold->chunk,
-                    log_errno(fold->error));
-        if (fold->error == -ENOSPC)
+        if (log_limit_allows(&limit, &left_out))
+            log_warning(
+                "%s: chunk %016" PRIx64
+                ": cannot be written, stays in the journal: %s (%" PRIu64
+                " like it not logged)",
+                destage->options.fold->device_name, fold->chunk,
+                log_errno(fold->error), left_out);
+        if (fold->error == -ENOSPC || fold->error == -EDQUOT)
             (void)cache_dir_release_reserve(destage->options.cache_dir);
         else if (fold->error != -ENOMEM && !fold->failed_before &&
-                 destage->suspects_count < SUSPECTS_MAX)
+                 !fold->zeros_only && destage->suspects_count < SUSPECTS_MAX)
             destage->suspects[destage->suspects_count++] = fold->chunk;
     }
 }

@@ -392,6 +392,22 @@ TEST("on a full disk the records stay in the journal, the reserve is given "
     end();
 }
 
+TEST("a quota that is used up is as a full disk: the reserve is given up")
+{
+    struct fault_calls calls = {FAULT_WRITE, "/chunk/", 1};
+
+    NEED(begin());
+    CHECK(put(0, CHUNK, 1));
+    fault_fail(&calls, -EDQUOT, true, 0);
+    CHECK(device_destage(disk.device) == -EDQUOT);
+    CHECK(!reserve_exists());
+    fault_reset();
+    fault_skip_syncs(true);
+    CHECK(device_destage(disk.device) == 0);
+    CHECK(reads(0, CHUNK, 1));
+    end();
+}
+
 TEST("one chunk that cannot be written does not keep the others from it")
 {
     struct fault_calls calls = {FAULT_CREATE, "/0000000000000004", 1};
