@@ -35,6 +35,8 @@ enum {
     /* More than this many syncs side by side gain nothing on one disk. */
     HELPERS = 8,
     SUSPECTS_MAX = 64,
+    /* The reserve is made again when it is one part of what is free. */
+    RESERVE_ROOM = 8,
 };
 
 static const uint64_t LOOK_EVERY_NS = 500000000;   /* 0.5 s */
@@ -170,6 +172,17 @@ static void note_errors(struct destage *destage, const struct fold folds[],
                  !fold->zeros_only && destage->suspects_count < SUSPECTS_MAX)
             destage->suspects[destage->suspects_count++] = fold->chunk;
     }
+}
+
+/* For the next time that the disk is full. */
+static void renew_reserve(struct destage *destage)
+{
+    const struct destage_options *options = &destage->options;
+    struct file_space space;
+
+    if (cache_dir_space(options->cache_dir, &space) == 0 &&
+        space.available / RESERVE_ROOM >= options->reserve_size)
+        (void)cache_dir_keep_reserve(options->cache_dir, options->reserve_size);
 }
 
 static bool fold_is_void(const struct fold *fold)
@@ -457,6 +470,7 @@ static int run_pass(struct destage *destage, uint64_t number)
     }
     if (error != 0)
         return error;
+    renew_reserve(destage);
     number = oldest_needed(destage);
     if (number <= state_log_journal_begin(destage->options.state_log)) {
         atomic_fetch_add(&destage->passes, 1);

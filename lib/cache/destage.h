@@ -26,6 +26,7 @@ struct destage_options {
     struct chunk_dir *chunk_dir;
     struct state_log *state_log;
     struct cache_dir *cache_dir; /* its reserve is given up for a full disk */
+    uint64_t reserve_size;       /* bytes, and made again when there is room */
     uint64_t idle_ns;            /* without writes, after which to fold all */
     /* There may be room again; and: the state log is lost. */
     void (*made_room)(void *context);

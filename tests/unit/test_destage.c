@@ -392,7 +392,8 @@ TEST("on a full disk the records stay in the journal, the reserve is given "
     end();
 }
 
-TEST("a quota that is used up is as a full disk: the reserve is given up")
+TEST("a quota that is used up is as a full disk: the reserve is given up, and "
+     "made again when there is space")
 {
     struct fault_calls calls = {FAULT_WRITE, "/chunk/", 1};
 
@@ -404,6 +405,7 @@ TEST("a quota that is used up is as a full disk: the reserve is given up")
     fault_reset();
     fault_skip_syncs(true);
     CHECK(device_destage(disk.device) == 0);
+    CHECK(reserve_exists());
     CHECK(reads(0, CHUNK, 1));
     end();
 }
