@@ -142,6 +142,12 @@ static bool take_suspect(struct destage *destage, uint64_t chunk)
     return false;
 }
 
+/* Whether an error says nothing of the disk. */
+static bool is_want_of_memory(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
 /*
  * What needs space to free space may have what was kept for that.  Chunks
  * that failed otherwise are tried in another way next time (fold.h), and then
@@ -168,7 +174,7 @@ static void note_errors(struct destage *destage, const struct fold folds[],
                 log_errno(fold->error), left_out);
         if (fold->error == -ENOSPC || fold->error == -EDQUOT)
             (void)cache_dir_release_reserve(destage->options.cache_dir);
-        else if (fold->error != -ENOMEM && !fold->failed_before &&
+        else if (!is_want_of_memory(fold->error) && !fold->failed_before &&
                  !fold->zeros_only && destage->suspects_count < SUSPECTS_MAX)
             destage->suspects[destage->suspects_count++] = fold->chunk;
     }

@@ -397,6 +397,28 @@ TEST("a file without a table that can be read is set aside, not thrown away")
     end();
 }
 
+TEST("a want of descriptors is no reason to take for lost what cannot be read "
+     "for a moment after it")
+{
+    struct fault_calls opens = {FAULT_OPEN, "/chunk/", 1};
+    struct fault_calls reads_of = {FAULT_READ, "/chunk/", 2};
+
+    NEED(begin());
+    CHECK(put(0, CHUNK, 1));
+    CHECK(destage());
+    NEED(fixture_reopen(&disk) == 0);
+    CHECK(put(BLOCK + PAGE, PAGE, 2));
+    fault_fail(&opens, -EMFILE, true, 0);
+    CHECK(device_destage(disk.device) == -EMFILE);
+    fault_fail(&reads_of, -EIO, true, 0);
+    CHECK(device_destage(disk.device) == -EIO);
+    fault_reset();
+    CHECK(destage());
+    CHECK(block_of(1).damaged_pages == 0);
+    CHECK(reads());
+    end();
+}
+
 /* Change a byte of a page that is in the journal. */
 static bool damage_journal(const unsigned char *page)
 {
