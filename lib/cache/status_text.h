@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * status_text - the answer to "status" as JSON, and as a table for people
+ * (pure).
+ *
+ * Keys of the answer; a key that does not apply is left out.  ..._ns are
+ * nanoseconds since 1970, sizes are bytes.
+ *
+ *   device               name
+ *   size chunk_size
+ *   state                serving, new (no image yet), failed, fenced,
+ *                        read-only
+ *   claim                unknown, ours, claimed, released, fenced
+ *   claim_epoch          newest that we know of
+ *   claim_host           who wrote it
+ *   writethrough         0, 1
+ *   conditional_put      0: the store has none; 1
+ *   connections          of NBD clients
+ *   journal_used journal_size
+ *   cache_used           what its chunk files take
+ *   cache_limit          cachesize; 0: none
+ *   disk_total disk_available    of the cache directory's file system
+ *   chunks               mapped
+ *   dirty_chunks dirty_bytes     not in the bucket
+ *   oldest_unpublished_ns        when the oldest write came that no image has
+ *   behind               1: it is older than maxage
+ *   image_epoch image_time_ns    last image: its epoch, and when it was cut
+ *   checkpoint           none, folding, open
+ *   checkpoint_time_ns checkpoint_chunks checkpoint_left checkpoint_bytes
+ *   leases               chunks in somebody's hand
+ *   uploaded evicted fetched     bytes since the owner started
+ *   requests             to the store, since then
+ *   parked               requests that wait for space
+ *   damaged              blocks and pages that failed their check
+ *   alarms               mapped objects that the store did not have
+ *   held                 what keeps the device from being uploaded, as text
+ */
+#ifndef CACHE_STATUS_TEXT_H
+#define CACHE_STATUS_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/control_message.h"
+
+/*
+ * Returns the answer as a JSON object, malloc'ed, or NULL without memory.
+ * Keys that are not in the list above are left out; a number that is none is
+ * null.
+ */
+char *status_text_json(const struct control_message *status);
+
+/*
+ * Returns what people want to know of a device, in a few lines, malloc'ed,
+ * or NULL without memory.  now_ns is the time since 1970.
+ */
+char *status_text_table(const struct control_message *status, uint64_t now_ns);
+
+#endif
