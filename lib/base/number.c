@@ -107,6 +107,35 @@ int number_parse_size(const char *text, uint64_t min, uint64_t max,
     return check_range(result, value << shift, min, max, ret_bytes);
 }
 
+/* The units of a time. */
+static const struct {
+    char letter;
+    uint64_t seconds;
+} times[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+
+enum { TIMES = sizeof(times) / sizeof(times[0]) };
+
+int number_parse_duration(const char *text, uint64_t min, uint64_t max,
+                          uint64_t *ret_seconds)
+{
+    uint64_t value = 0;
+    size_t unit = 0;
+    int result = parse_digits(&text, 10, &value);
+
+    if (result == -EINVAL)
+        return result;
+    if (*text != '\0') {
+        while (unit < TIMES && times[unit].letter != *text)
+            unit++;
+        if (unit == TIMES || text[1] != '\0')
+            return -EINVAL;
+    }
+    if (result == 0 &&
+        __builtin_mul_overflow(value, times[unit].seconds, &value))
+        result = -ERANGE;
+    return check_range(result, value, min, max, ret_seconds);
+}
+
 int number_parse_boolean(const char *text, bool *ret_value)
 {
     static const struct {
@@ -139,5 +168,16 @@ const char *number_format_size(uint64_t bytes, char *text)
     else
         (void)snprintf(text, NUMBER_SIZE_TEXT, "%" PRIu64 "%c", bytes,
                        units[unit - 1]);
+    return text;
+}
+
+const char *number_format_duration(uint64_t seconds, char *text)
+{
+    size_t unit = TIMES - 1;
+
+    while (unit > 0 && (seconds == 0 || seconds % times[unit].seconds != 0))
+        unit--;
+    (void)snprintf(text, NUMBER_SIZE_TEXT, "%" PRIu64 "%c",
+                   seconds / times[unit].seconds, times[unit].letter);
     return text;
 }

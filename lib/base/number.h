@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * number - what people write in a configuration, or a server in a header,
- * to a value: whole numbers, sizes, yes and no.
+ * to a value: whole numbers, sizes, times, yes and no.
  *
  * Strict: all of the text must be used up; no white space, no sign, no
  * rounding, no silent wrap-around.  Threads: any.  The result is written on
@@ -30,10 +30,17 @@ int number_parse_hex(const char *text, uint64_t min, uint64_t max,
 int number_parse_size(const char *text, uint64_t min, uint64_t max,
                       uint64_t *ret_bytes);
 
+/*
+ * Parse a time to seconds: decimal digits, then nothing or s (seconds), m
+ * (minutes), h (hours), d (days): "24h", "1440m" and "86400" are the same.
+ */
+int number_parse_duration(const char *text, uint64_t min, uint64_t max,
+                          uint64_t *ret_seconds);
+
 /* Parse yes, true, on, 1 or no, false, off, 0, of either case. */
 int number_parse_boolean(const char *text, bool *ret_value);
 
-/* Room that number_format_size needs. */
+/* Room that number_format_size and number_format_duration need. */
 enum { NUMBER_SIZE_TEXT = 24 };
 
 /*
@@ -42,5 +49,8 @@ enum { NUMBER_SIZE_TEXT = 24 };
  * Returns text.
  */
 const char *number_format_size(uint64_t bytes, char *text);
+
+/* The same for seconds and number_parse_duration: "24h" is "1d". */
+const char *number_format_duration(uint64_t seconds, char *text);
 
 #endif

@@ -153,6 +153,56 @@ TEST("a size is written as it is read, with the largest unit that divides")
     }
 }
 
+TEST("a time is seconds, or has one of four units, and nothing else")
+{
+    static const struct {
+        const char *text;
+        uint64_t seconds;
+    } times[] = {
+        {"0", 0},       {"86400", 86400}, {"90s", 90},      {"2m", 120},
+        {"24h", 86400}, {"7d", 604800},   {"007d", 604800},
+    };
+    static const char *const wrong[] = {"",    "s",   "1w",    "1 d", "1D",
+                                        "-1s", "1hh", "1h30m", " 1",  "1.5h"};
+    uint64_t value;
+
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        value = UNTOUCHED;
+        CHECK(number_parse_duration(times[i].text, 0, UINT64_MAX - 1, &value) ==
+              0);
+        CHECK(value == times[i].seconds);
+    }
+    value = UNTOUCHED;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        CHECK(number_parse_duration(wrong[i], 0, UINT64_MAX, &value) ==
+              -EINVAL);
+    CHECK(number_parse_duration("213503982334602d", 0, UINT64_MAX, &value) ==
+          -ERANGE);
+    CHECK(number_parse_duration("59s", 60, 120, &value) == -ERANGE);
+    CHECK(number_parse_duration("3m", 60, 120, &value) == -ERANGE);
+    CHECK(value == UNTOUCHED);
+}
+
+TEST("a time is written as it is read, with the largest unit that divides")
+{
+    static const struct {
+        uint64_t seconds;
+        const char *text;
+    } times[] = {
+        {0, "0s"},    {1, "1s"},      {60, "1m"},    {61, "61s"},
+        {3600, "1h"}, {7260, "121m"}, {86400, "1d"}, {31536000, "365d"},
+    };
+    char text[NUMBER_SIZE_TEXT];
+    uint64_t value = UNTOUCHED;
+
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        CHECK(strcmp(number_format_duration(times[i].seconds, text),
+                     times[i].text) == 0);
+        CHECK(number_parse_duration(text, 0, UINT64_MAX, &value) == 0 &&
+              value == times[i].seconds);
+    }
+}
+
 TEST("yes and no have four spellings each, and there is nothing between")
 {
     static const char *const yes[] = {"yes", "true", "on", "1", "YES", "On"};
