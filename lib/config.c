@@ -108,16 +108,6 @@ static void wrong_value(struct parser *parser, size_t number, const char *value)
 
 /* ---- lines --------------------------------------------------------------- */
 
-static bool name_is_valid(const char *name)
-{
-    size_t len = strlen(name);
-
-    return len >= 1 && len <= CONFIG_DEVICE_NAME_MAX &&
-           strspn(name, "0123456789abcdefghijklmnopqrstuvwxyz"
-                        "ABCDEFGHIJKLMNOPQRSTUVWXYZ._-") == len &&
-           strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
-}
-
 /* Add a device of that name, for the settings that follow. */
 static void add_device(struct parser *parser, const char *name)
 {
@@ -144,7 +134,7 @@ static void parse_section(struct parser *parser, char *line)
                 line);
     } else {
         line[len - 1] = '\0';
-        if (!name_is_valid(name))
+        if (!config_table_name_is_valid(name, strlen(name)))
             problem(parser, parser->line,
                     "[%.*s]: not valid as name of a device; allowed: up to %d "
                     "of 0-9 a-z A-Z . _ -",
@@ -443,11 +433,21 @@ static void check_device(struct parser *parser, size_t number)
 {
     static const char *const needed[] = {"cachedir", "size"};
     const struct origins *origins = &parser->devices[number];
+    struct config_device *device = &parser->config->devices[number];
+    unsigned image = origins->set[config_table_find("image")];
+    unsigned writethrough = origins->set[config_table_find("writethrough")];
+
+    if (device->image && device->write_through)
+        problem(parser, writethrough,
+                "writethrough: has no effect on an image, which is read-only; "
+                "that is in line %u",
+                image);
+    device->read_only = device->read_only || device->image;
 
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
         if (!origins->set[config_table_find(needed[i])])
             problem(parser, origins->section, "[%.*s]: needs %s", NAME_SHOWN,
-                    parser->config->devices[number].name, needed[i]);
+                    device->name, needed[i]);
     }
 }
 

@@ -46,16 +46,23 @@ struct config_device {
     uint64_t size;
     uint64_t chunk_size;
     uint64_t journal_size;
+    uint64_t cache_size; /* bytes of chunk files; 0: all of the disk */
     uint64_t cache_memory;
+    uint64_t grace_s;
+    uint64_t max_age_s;
+    unsigned keep; /* images */
+    char *image;   /* "device@snapshot"; then it is read-only, too */
     bool write_through;
     bool read_only;
 };
 
 struct config {
     struct config_list listen; /* addresses, and paths of Unix sockets */
+    char *status;              /* path of the status socket */
     unsigned port;
     unsigned workers;
     unsigned fetchers;
+    unsigned uploads;
     unsigned max_connections;
     unsigned handshake_timeout_ms;
     unsigned log_level; /* of enum log_level */

@@ -21,12 +21,14 @@ enum { S3_HOSTS_MAX = 4 };
 enum type {
     NUMBER,  /* unsigned */
     SIZE,    /* uint64_t */
+    TIME,    /* uint64_t, seconds */
     SWITCH,  /* bool */
     CHOICE,  /* unsigned: which of the words in choices */
     PATH,    /* char *, absolute, made canonical */
     ADDRESS, /* char *, what one can listen on */
     WORD,    /* char *, without blanks */
     TEXT,    /* char *, any UTF-8 */
+    IMAGE,   /* char *, "device@snapshot" */
 };
 
 enum rule { ANY, MULTIPLE_OF_512, MULTIPLE_OF_4096, POWER_OF_TWO };
@@ -34,8 +36,9 @@ enum rule { ANY, MULTIPLE_OF_512, MULTIPLE_OF_4096, POWER_OF_TWO };
 struct row {
     struct config_setting setting;
     enum type type;
-    uint64_t min, max;   /* of NUMBER, SIZE; max also of a string's length */
-    size_t offset;       /* in the struct of its scope */
+    uint64_t min,
+        max;       /* of NUMBER, SIZE, TIME; max also of a string's length */
+    size_t offset; /* in the struct of its scope */
     const char *choices; /* of CHOICE, separated by | */
     enum rule rule;      /* of SIZE */
 };
@@ -55,6 +58,8 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
     {.setting.name = "listen", IN_CONFIG(listen), .type = ADDRESS, .max = 255,
      .setting.repeats = CONFIG_LIST_MAX,
      .setting.help = "where clients connect: an address or a Unix socket, up to 16 times"},
+    {.setting.name = "status", IN_CONFIG(status), .type = PATH, .max = 107,
+     .setting.help = "Unix socket that answers how the devices are"},
     {.setting.name = "port", IN_CONFIG(port), .type = NUMBER, .setting.initial = "10809",
      .min = 1, .max = 65535,
      .setting.help = "TCP port of every address in listen"},
@@ -64,6 +69,9 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
     {.setting.name = "fetchers", IN_CONFIG(fetchers), .type = NUMBER, .setting.initial = "2",
      .min = 1, .max = 127,
      .setting.help = "threads that wait for the store, not more than workers"},
+    {.setting.name = "uploads", IN_CONFIG(uploads), .type = NUMBER, .setting.initial = "4",
+     .min = 1, .max = 127,
+     .setting.help = "chunks that s3blkdev-sync uploads at the same time"},
     {.setting.name = "maxconnections", IN_CONFIG(max_connections), .type = NUMBER,
      .setting.initial = "100", .min = 1, .max = 10000,
      .setting.help = "connections of clients at the same time"},
@@ -123,9 +131,22 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
     {.setting.name = "journalsize", IN_DEVICE(journal_size), .type = SIZE, .setting.initial = "1G",
      .min = MIB(16), .max = TIB(1), .rule = MULTIPLE_OF_4096,
      .setting.help = "bytes that the journal takes on its disk"},
+    {.setting.name = "cachesize", IN_DEVICE(cache_size), .type = SIZE, .min = MIB(16), .max = PIB(1024),
+     .setting.help = "bytes that chunks may take in cachedir; if not set, its whole disk"},
     {.setting.name = "cachemem", IN_DEVICE(cache_memory), .type = SIZE, .setting.initial = "256M",
      .min = MIB(1), .max = TIB(1),
      .setting.help = "bytes of memory for decompressed blocks of the device"},
+    {.setting.name = "keep", IN_DEVICE(keep), .type = NUMBER, .setting.initial = "7",
+     .min = 1, .max = 10000,
+     .setting.help = "images that stay in the bucket besides snapshots"},
+    {.setting.name = "grace", IN_DEVICE(grace_s), .type = TIME, .setting.initial = "24h",
+     .min = 1, .max = 31536000,
+     .setting.help = "time between condemning an object and deleting it"},
+    {.setting.name = "maxage", IN_DEVICE(max_age_s), .type = TIME, .setting.initial = "2d",
+     .min = 1, .max = 31536000,
+     .setting.help = "age of a write without an image that is reported"},
+    {.setting.name = "image", IN_DEVICE(image), .type = IMAGE, .max = 127,
+     .setting.help = "serve this snapshot of a device, device@snapshot, read-only"},
     {.setting.name = "writethrough", IN_DEVICE(write_through), .type = SWITCH, .setting.initial = "0",
      .setting.help = "whether every write is on the disk before it is answered"},
     {.setting.name = "readonly", IN_DEVICE(read_only), .type = SWITCH, .setting.initial = "0",
@@ -235,6 +256,15 @@ static void describe_size(const struct row *row, char *text, size_t size)
         row->setting.initial ? row->setting.initial : "200G", rules[row->rule]);
 }
 
+static void describe_time(const struct row *row, char *text, size_t size)
+{
+    char min[NUMBER_SIZE_TEXT], max[NUMBER_SIZE_TEXT];
+
+    (void)snprintf(text, size, "a time from %s to %s, such as %s",
+                   number_format_duration(row->min, min),
+                   number_format_duration(row->max, max), row->setting.initial);
+}
+
 void config_table_describe_allowed(size_t number, char *text)
 {
     const struct row *row = &rows[number];
@@ -248,6 +278,9 @@ void config_table_describe_allowed(size_t number, char *text)
     case SIZE:
         describe_size(row, text, size);
         break;
+    case TIME:
+        describe_time(row, text, size);
+        break;
     case SWITCH:
         (void)snprintf(text, size, "0 or 1");
         break;
@@ -256,6 +289,9 @@ void config_table_describe_allowed(size_t number, char *text)
         break;
     case PATH:
         (void)snprintf(text, size, "an absolute path without . and .., not /");
+        if (row->max > 0)
+            (void)snprintf(text + strlen(text), size - strlen(text),
+                           ", up to %" PRIu64 " bytes", row->max);
         break;
     case ADDRESS:
         (void)snprintf(text, size,
@@ -271,6 +307,11 @@ void config_table_describe_allowed(size_t number, char *text)
     case TEXT:
         (void)snprintf(text, size, "up to %" PRIu64 " bytes of UTF-8 text",
                        row->max);
+        break;
+    case IMAGE:
+        (void)snprintf(text, size,
+                       "the names of a device and of its snapshot, with @ "
+                       "between");
         break;
     }
 }
@@ -359,6 +400,23 @@ static bool address_is_valid(const char *value)
            inet_pton(AF_INET6, value, address) == 1;
 }
 
+bool config_table_name_is_valid(const char *name, size_t len)
+{
+    if (len < 1 || len > CONFIG_DEVICE_NAME_MAX ||
+        strspn(name, "0123456789abcdefghijklmnopqrstuvwxyz"
+                     "ABCDEFGHIJKLMNOPQRSTUVWXYZ._-") < len)
+        return false;
+    return !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
+}
+
+static bool image_is_valid(const char *value)
+{
+    size_t len = strcspn(value, "@");
+
+    return value[len] == '@' && config_table_name_is_valid(value, len) &&
+           config_table_name_is_valid(value + len + 1, strlen(value + len + 1));
+}
+
 /* Whether the text is valid for its setting. */
 static bool string_is_valid(const struct row *row, const char *value)
 {
@@ -366,16 +424,20 @@ static bool string_is_valid(const struct row *row, const char *value)
 
     switch (row->type) {
     case PATH:
-        return path_is_valid(value);
+        return path_is_valid(value) &&
+               (row->max == 0 || strlen(value) <= row->max);
     case ADDRESS:
         return address_is_valid(value);
     case WORD:
         return strlen(value) <= row->max && is_word(value);
     case TEXT:
         return strlen(value) <= row->max && is_text(value);
+    case IMAGE:
+        return image_is_valid(value);
     case NUMBER: /* in a list */
         return number_parse(value, row->min, row->max, &number) == 0;
     case SIZE:
+    case TIME:
     case SWITCH:
     case CHOICE:
         break;
@@ -436,6 +498,11 @@ static bool store_scalar(const struct row *row, const char *value, void *field)
             return false;
         memcpy(field, &number, sizeof(number));
         return true;
+    case TIME:
+        if (number_parse_duration(value, row->min, row->max, &number) != 0)
+            return false;
+        memcpy(field, &number, sizeof(number));
+        return true;
     case SWITCH:
         if (number_parse_boolean(value, &on) != 0)
             return false;
@@ -452,6 +519,7 @@ static bool store_scalar(const struct row *row, const char *value, void *field)
     case ADDRESS:
     case WORD:
     case TEXT:
+    case IMAGE:
         break;
     }
     assert(false); /* these are strings */
@@ -461,7 +529,7 @@ static bool store_scalar(const struct row *row, const char *value, void *field)
 static bool is_string(const struct row *row)
 {
     return row->type == PATH || row->type == ADDRESS || row->type == WORD ||
-           row->type == TEXT;
+           row->type == TEXT || row->type == IMAGE;
 }
 
 static int append_to_list(const struct row *row, const char *value,

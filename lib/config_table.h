@@ -15,7 +15,7 @@
 #include <stddef.h>
 
 enum {
-    CONFIG_TABLE_COUNT = 30,    /* settings; no setting has this number */
+    CONFIG_TABLE_COUNT = 37,    /* settings; no setting has this number */
     CONFIG_TABLE_ALLOWED = 128, /* room for what is allowed, as text */
     CONFIG_TABLE_NAME_MAX = 64, /* a longer name is near to none */
 };
@@ -44,6 +44,9 @@ size_t config_table_find(const char *name);
  * or CONFIG_TABLE_COUNT if none is near.
  */
 size_t config_table_find_nearest(const char *name);
+
+/* Returns whether these bytes may be the name of a device or snapshot. */
+bool config_table_name_is_valid(const char *name, size_t len);
 
 /* Write what values are allowed to text, of CONFIG_TABLE_ALLOWED bytes. */
 void config_table_describe_allowed(size_t number, char *text);

@@ -119,6 +119,10 @@ TEST("a device has the defaults that the table shows")
     CHECK(config->devices[0].cache_memory == 256 << 20);
     CHECK(!config->devices[0].write_through && !config->devices[0].read_only);
     CHECK(!config->devices[0].journal && !config->devices[0].description);
+    CHECK(config->devices[0].cache_size == 0 && !config->devices[0].image);
+    CHECK(config->devices[0].keep == 7 && config->devices[0].grace_s == 86400);
+    CHECK(config->devices[0].max_age_s == (uint64_t)2 * 86400);
+    CHECK(config->uploads == 4 && !config->status);
 }
 
 TEST("every setting of a device is taken")
@@ -134,6 +138,30 @@ TEST("every setting of a device is taken")
     CHECK(config->devices[0].write_through && config->devices[0].read_only);
     CHECK(strcmp(config->devices[0].journal, "/j") == 0);
     CHECK(strcmp(config->devices[0].description, "Grüße, all of it") == 0);
+}
+
+TEST("what is kept in the bucket, and how long, is taken")
+{
+    NEED(is_accepted("s3dir /store\nuploads 16\nstatus /run//s\n[d]\n"
+                     "cachedir /c\nsize 1T\ncachesize 256M\nkeep 1\n"
+                     "grace 90m\nmaxage 36h\n"));
+    CHECK(config->uploads == 16 && strcmp(config->status, "/run/s") == 0);
+    CHECK(config->devices[0].cache_size == 256 << 20);
+    CHECK(config->devices[0].keep == 1 && config->devices[0].grace_s == 5400);
+    CHECK(config->devices[0].max_age_s == 129600);
+}
+
+TEST("an image is a device and a snapshot, and read-only")
+{
+    NEED(is_accepted("s3dir /store\n[d]\ncachedir /c\nsize 1T\n"
+                     "image mail@2026-11-22\n"));
+    CHECK(config->devices[0].read_only);
+    CHECK(strcmp(config->devices[0].image, "mail@2026-11-22") == 0);
+    CHECK(is_refused(
+        "s3dir /store\n[d]\ncachedir /c\nsize 1T\nimage mail@a\n"
+        "writethrough 1\n",
+        "f:6: writethrough: has no effect on an image, which is read-only; "
+        "that is in line 5"));
 }
 
 TEST("loglevel and tls count as their enums do")
@@ -356,10 +384,33 @@ TEST("numbers out of range and of another form are refused")
         "loglevel",
         "loglevel inf",
         "loglevel info|warning",
+        "uploads 0",
+        "status run/status",
+        "status 192.0.2.1",
+        "keep 7",
     };
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         CHECK(parse_as(texts[i], strlen(texts[i]), false) == -EINVAL);
+        CHECK(problems.count == 1);
+    }
+}
+
+TEST("what is no image, no time and no number of images is refused")
+{
+    static const char *const lines[] = {
+        "image mail", "image @a",     "image mail@",    "image mail@a@b",
+        "image ..@a", "image mail@.", "image mail@a b", "image ma/il@a",
+        "keep 0",     "keep 10001",   "grace 0",        "grace 1w",
+        "grace 366d", "maxage -1d",   "cachesize 15M",  "cachesize 1G 1",
+    };
+    char text[128];
+
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        (void)snprintf(text, sizeof(text),
+                       "s3dir /store\n[d]\ncachedir /c\nsize 1T\n%s\n",
+                       lines[i]);
+        CHECK(parse_as(text, strlen(text), false) == -EINVAL);
         CHECK(problems.count == 1);
     }
 }

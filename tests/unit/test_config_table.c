@@ -60,6 +60,8 @@ TEST("what is allowed names the bounds and gives a valid example")
           0);
     config_table_describe_allowed(config_table_find("loglevel"), text);
     CHECK(strcmp(text, "error, warning, info or debug") == 0);
+    config_table_describe_allowed(config_table_find("grace"), text);
+    CHECK(strcmp(text, "a time from 1s to 365d, such as 24h") == 0);
     config_table_describe_allowed(config_table_find("s3ssl"), text);
     CHECK(strcmp(text, "0 or 1") == 0);
 }
