@@ -21,8 +21,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cache/chunk_work.h"
+
+struct cache_dir;
+struct catalog;
+struct chunk_block;
+struct chunk_dir;
 struct device;
+struct fetch;
+struct object_id;
 struct object_store;
+struct state_log;
+struct use;
 struct workers;
 
 enum {
@@ -42,8 +52,9 @@ struct device_options {
     uint64_t journal_size;   /* bytes of all segments together */
     uint32_t segment_size;   /* bytes of one, a multiple of 4096; 0: choose */
     size_t block_cache_size; /* bytes of plain blocks kept in memory */
-    bool write_through;      /* every write is durable when answered */
-    bool read_only;          /* serve only reads, and also after damage */
+    uint64_t cachesize; /* bytes that chunk files may take; 0: the disk's */
+    bool write_through; /* every write is durable when answered */
+    bool read_only;     /* serve only reads, and also after damage */
     struct object_store *store; /* where remote chunks are */
     struct workers *workers;    /* for what waits for a local disk */
     struct workers *fetchers;   /* for what waits for the store */
@@ -157,9 +168,23 @@ int device_run(struct device *device, struct device_request *request);
  */
 void device_expel(struct device *device);
 
+/* Who may write. */
+enum device_gate {
+    DEVICE_GATE_OPEN,
+    DEVICE_GATE_WAIT,   /* what writes waits; flushes and reads go on */
+    DEVICE_GATE_FENCED, /* what writes, and flushes, is -EIO; reads go on */
+};
+
+/*
+ * Set the gate, OPEN at first.  On return no request that came before takes a
+ * place in the journal any more, unless it is OPEN.
+ */
+void device_set_gate(struct device *device, enum device_gate gate);
+
 /* What the device knows about itself, at one moment. */
 struct device_status {
-    bool failed;            /* the journal is lost: writes get -EIO */
+    bool failed; /* the journal is lost: writes get -EIO */
+    enum device_gate gate;
     uint64_t journal_used;  /* bytes */
     uint64_t journal_size;  /* bytes */
     uint64_t chunks_mapped; /* in catalog: not all zeros */
@@ -168,13 +193,55 @@ struct device_status {
     uint64_t cache_written; /* bytes written to the cache directory */
     uint64_t user_written;  /* bytes of WRITE requests answered */
     uint64_t parked;        /* requests that wait for space, now */
+    uint64_t cache_used;    /* bytes that the chunk files take */
+    uint64_t cache_limit;   /* cachesize, or what the file system could give
+                               them: used and still free */
+    uint64_t dirty_chunks;  /* that are not in the bucket as they are */
+    uint64_t dirty_bytes;   /* what the files of these take, and the journal */
+    /*
+     * Time (since 1970) of the oldest write that no image holds; 0: all are.
+     * After a crash it may be told older than it is, never younger.
+     */
+    uint64_t unpublished_since_ns;
 };
 void device_status(struct device *device, struct device_status *ret_status);
 
 /*
  * Fold everything the journal holds into chunk files now, and return when the
- * segments are free.  For tests, and before an upload.
+ * segments are free.
  */
 int device_destage(struct device *device);
+
+/*
+ * Calls of the device's owner, each as that of destage.h; -EROFS if it is
+ * read-only.
+ */
+int device_checkpoint(struct device *device, uint64_t time_ns);
+int device_uploaded(struct device *device, struct uploaded *list[],
+                    size_t count);
+int device_evict(struct device *device, const uint64_t chunks[], size_t count,
+                 enum evict_depth depth, uint64_t *ret_pages_freed);
+void device_keep(struct device *device, uint64_t chunk, uint32_t block,
+                 const struct chunk_block *as_read, const struct object_id *id,
+                 const void *stored);
+int device_published(struct device *device, const uint8_t epoch_record[512]);
+int device_drop_checkpoint(struct device *device);
+int device_adopt(struct device *device, int (*adopt)(void *context),
+                 void *context);
+
+/*
+ * Parts of it, for its owner: they live as long as the device, NULL is told
+ * where the device has none (read-only: use; no store: fetch).  Chunk files
+ * are only read through them.
+ */
+struct cache_dir *device_cache_dir(const struct device *device);
+struct catalog *device_catalog(const struct device *device);
+struct catalog *device_checkpoint_catalog(const struct device *device);
+struct state_log *device_state_log(const struct device *device);
+struct chunk_dir *device_chunk_dir(const struct device *device);
+struct fetch *device_fetch(const struct device *device);
+struct use *device_use(const struct device *device);
+void device_ids(const struct device *device, uint8_t ret_device_id[16],
+                uint8_t ret_cachedir_id[16]);
 
 #endif

@@ -120,6 +120,15 @@ uint64_t journal_pages_max(const struct journal *journal);
 void journal_append(struct journal *journal, struct journal_item *items[],
                     size_t count, uint64_t *ret_end);
 
+/*
+ * Have cut() called where nobody can append, and everything is placed and
+ * written that ever will be before position, and nothing from there on.
+ * Returns what cut() returned; or -EIO, and it was not called: the journal is
+ * lost.
+ */
+int journal_cut(struct journal *journal,
+                int (*cut)(void *context, uint64_t position), void *context);
+
 /* Embedded in who waits; set position and done. */
 struct journal_waiter {
     uint64_t position;

@@ -4,6 +4,12 @@
  *
  * Used by device.c for reads, filled by appends and replay, emptied by
  * destage.c once a chunk file says the same.
+ *
+ * page_index_cut divides it in two layers: what was put before, and what is
+ * put from then on.  The lower one is folded for the checkpoint while the
+ * upper one fills; reads see the newest of both.  "The folded layer", below,
+ * is the lower one while there is one, else the only one.
+ *
  * Threads: any.  Locks: its own, a leaf; calls nothing while holding it.
  * Promise: of two overlapping writes, the same wins now and after a replay.
  */
@@ -83,21 +89,23 @@ struct page_set {
 /* Returns an empty set for this index; freed by free(). */
 struct page_set *page_set_new(const struct page_index *index);
 
-/* Fill the set with what is known of a chunk. */
+/* Fill the set with what the folded layer knows of a chunk. */
 void page_index_collect(struct page_index *index, uint64_t chunk,
                         struct page_set *set);
 
 /*
- * Forget what is in the set and has not changed since it was collected.  Of a
- * chunk that a long run covers, nothing if that run may be newer.
+ * Forget, in the folded layer, what is in the set and has not changed since it
+ * was collected.  Of a chunk that a long run covers, nothing if that run may
+ * be newer.
  */
 void page_index_drop(struct page_index *index, uint64_t chunk,
                      const struct page_set *set);
 
 /*
- * Tell chunks, ascending from `from` on, that know something by a record
- * before position (PAGE_RECORDs, zeros of less than a long run).  Returns how
- * many, at most max; fewer than max: there are no more.
+ * Tell chunks, ascending from `from` on, of which the folded layer knows
+ * something by a record before position (PAGE_RECORDs, zeros of less than a
+ * long run).  Returns how many, at most max; fewer than max: there are no
+ * more.
  */
 size_t page_index_chunks(struct page_index *index, uint64_t before,
                          uint64_t from, uint64_t ret_chunks[], size_t max);
@@ -123,7 +131,40 @@ size_t page_index_runs(struct page_index *index, uint64_t before, uint64_t from,
 void page_index_drop_run(struct page_index *index, uint64_t first_chunk,
                          uint64_t count, bool hole, uint64_t latest);
 
-/* Returns whether it knows nothing. */
+/*
+ * The same as page_index_chunks, and as what runs say of chunk `from`, of
+ * both layers, for who describes the device: *ret_end is the first chunk of
+ * which they may say something else, or UINT64_MAX.
+ */
+size_t page_index_known(struct page_index *index, uint64_t from,
+                        uint64_t ret_chunks[], size_t max);
+enum page_kind page_index_run(struct page_index *index, uint64_t from,
+                              uint64_t *ret_end);
+
+/* Returns whether a record before position is known, in either layer. */
+bool page_index_needs_before(struct page_index *index, uint64_t position);
+
+/* Returns how many PAGE_RECORDs the folded layer has of a chunk. */
+uint32_t page_index_records(struct page_index *index, uint64_t chunk);
+
+/* Returns whether it knows nothing, in both layers; in the lower one. */
 bool page_index_is_empty(struct page_index *index);
+bool page_index_is_folded(struct page_index *index);
+
+/*
+ * Begin a second layer.  Called where nobody else can append, or while a
+ * replay runs.  -EALREADY: there are two; -ENOMEM.
+ */
+int page_index_cut(struct page_index *index);
+
+/* Returns whether there are two layers. */
+bool page_index_is_cut(struct page_index *index);
+
+/*
+ * Make it one layer again; what the lower one still knows, and the upper one
+ * does not know better, is kept.  Without a second layer nothing happens.
+ * -ENOMEM, only while the lower one is not empty: then nothing has changed.
+ */
+int page_index_join(struct page_index *index);
 
 #endif
