@@ -3,9 +3,13 @@
  * Fourth of the five files of a request: device.c before it; after it the
  * store, s3_store.c or dir_store.c.
  *
- * Who asks for bytes that nobody is getting begins a get: the bytes, checked,
- * are for all who ask before it is finished, good or bad.  The next one after
- * that begins another, so an error is never remembered.
+ * Who asks for bytes that nobody is getting begins a get; who asks for bytes
+ * that a get will bring waits for it, and all of them look at what came with
+ * their own eyes: what a get brings is not yet known to be right.  Who asks
+ * after it is finished begins another, so an error is never remembered.
+ *
+ * Who waits for the get of another has none of its own unfinished: so nobody
+ * waits for himself.
  */
 #include "cache/fetch.h"
 
@@ -14,32 +18,50 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "cache/block_codec.h"
 #include "cache/chunk_file.h"
+#include "cache/device.h"
 #include "cache/geometry.h"
 #include "object_store.h"
 
-/* Which bytes of an object, and what they must be. */
-struct wanted {
+enum {
+    /* To read so much that nobody wants takes less time than a request. */
+    GAP_MAX = 64 << 10,
+    /* As much as is got at once, so that memory stays bounded. */
+    RANGE_MAX = 8 << 20,
+    /* The gets of others that one caller waits for at a time. */
+    JOINED_MAX = 8,
+};
+
+/* Bytes of an object. */
+struct range {
     uint64_t chunk;
+    uint32_t origin;
     struct object_id id;
     uint32_t place;
     uint32_t size;
-    uint32_t checksum;
 };
 
 struct get {
-    struct wanted wanted;
+    struct range range;
     struct get *next;    /* of those in progress */
     unsigned references; /* GUARDED_BY fetch's mutex, as the next two */
     bool is_done;
     int error;
     struct condition done;
-    unsigned char bytes[]; /* wanted.size; nobody writes them when done */
+    unsigned char bytes[]; /* range.size; nobody writes them when done */
+};
+
+/* Whose objects have this number. */
+struct origin {
+    struct origin *next;
+    uint32_t number;
+    char device_name[DEVICE_NAME_MAX + 1];
 };
 
 struct fetch {
@@ -47,6 +69,8 @@ struct fetch {
     const char *device_name;
     struct mutex mutex;
     struct get *gets GUARDED_BY(mutex);
+    struct origin *origins GUARDED_BY(mutex);
+    struct fetch_counts counts GUARDED_BY(mutex);
     size_t waiting GUARDED_BY(mutex);
 };
 
@@ -69,18 +93,50 @@ void fetch_free(struct fetch *fetch)
     if (!fetch)
         return;
     assert(!fetch->gets);
+    while (fetch->origins) {
+        struct origin *origin = fetch->origins;
+
+        fetch->origins = origin->next;
+        free(origin);
+    }
     mutex_done(&fetch->mutex);
     free(fetch);
 }
 
-size_t fetch_waiting(struct fetch *fetch)
-{
-    size_t waiting;
+/* ---- names --------------------------------------------------------------- */
 
+static struct origin *find_origin_locked(struct fetch *fetch, uint32_t number)
+    REQUIRES(fetch->mutex)
+{
+    struct origin *origin = fetch->origins;
+
+    while (origin && origin->number != number)
+        origin = origin->next;
+    return origin;
+}
+
+int fetch_set_origin(struct fetch *fetch, uint32_t number,
+                     const char *device_name)
+{
+    struct origin *fresh = calloc(1, sizeof(*fresh)), *origin;
+
+    assert(number != 0 && strlen(device_name) <= DEVICE_NAME_MAX);
+    if (!fresh)
+        return -ENOMEM;
     mutex_lock(&fetch->mutex);
-    waiting = fetch->waiting;
+    origin = find_origin_locked(fetch, number);
+    if (!origin) {
+        origin = fresh;
+        fresh = NULL;
+        origin->number = number;
+        origin->next = fetch->origins;
+        fetch->origins = origin;
+    }
+    (void)snprintf(origin->device_name, sizeof(origin->device_name), "%s",
+                   device_name);
     mutex_unlock(&fetch->mutex);
-    return waiting;
+    free(fresh);
+    return 0;
 }
 
 void fetch_object_key(const char *device_name, uint64_t chunk,
@@ -93,27 +149,62 @@ void fetch_object_key(const char *device_name, uint64_t chunk,
                    device_name, chunk, text);
 }
 
-/* ---- one get for all who ask --------------------------------------------- */
+/* Write the key of a range's object.  Returns whether its device is known. */
+static bool key_of(struct fetch *fetch, const struct range *range,
+                   char key[FETCH_KEY_MAX])
+{
+    const struct origin *origin = NULL;
+
+    mutex_lock(&fetch->mutex);
+    if (range->origin != 0)
+        origin = find_origin_locked(fetch, range->origin);
+    fetch_object_key(origin ? origin->device_name : fetch->device_name,
+                     range->chunk, &range->id, key);
+    mutex_unlock(&fetch->mutex);
+    return range->origin == 0 || origin;
+}
+
+/* ---- counters and messages ----------------------------------------------- */
+
+size_t fetch_waiting(struct fetch *fetch)
+{
+    size_t waiting;
+
+    mutex_lock(&fetch->mutex);
+    waiting = fetch->waiting;
+    mutex_unlock(&fetch->mutex);
+    return waiting;
+}
+
+void fetch_get_counts(struct fetch *fetch, struct fetch_counts *ret_counts)
+{
+    mutex_lock(&fetch->mutex);
+    *ret_counts = fetch->counts;
+    mutex_unlock(&fetch->mutex);
+}
 
 /* Log what is wrong with the object, and return the error. */
-static int bad_object(const struct fetch *fetch, const struct wanted *wanted,
+static int bad_object(struct fetch *fetch, const struct range *range,
                       const char *what, int error)
 {
     static struct log_limit limit;
     char key[FETCH_KEY_MAX];
     uint64_t left_out;
 
-    fetch_object_key(fetch->device_name, wanted->chunk, &wanted->id, key);
+    mutex_lock(&fetch->mutex);
+    fetch->counts.alarms++;
+    mutex_unlock(&fetch->mutex);
+    (void)key_of(fetch, range, key);
     if (log_limit_allows(&limit, &left_out))
         log_error("%s: chunk %016" PRIx64 ": object %s %s (%" PRIu32
                   " bytes at %" PRIu32 "; %" PRIu64 " like it not logged)",
-                  fetch->device_name, wanted->chunk, key, what, wanted->size,
-                  wanted->place, left_out);
+                  fetch->device_name, range->chunk, key, what, range->size,
+                  range->place, left_out);
     return error;
 }
 
 /* Log that the store gave no answer; there may be many of these at once. */
-static int no_answer(const struct fetch *fetch, const struct wanted *wanted,
+static int no_answer(const struct fetch *fetch, const struct range *range,
                      int error)
 {
     static struct log_limit limit;
@@ -122,90 +213,80 @@ static int no_answer(const struct fetch *fetch, const struct wanted *wanted,
     if (log_limit_allows(&limit, &left_out))
         log_error("%s: chunk %016" PRIx64 ": cannot fetch from the store: %s "
                   "(%" PRIu64 " like it not logged)",
-                  fetch->device_name, wanted->chunk, log_errno(error),
-                  left_out);
+                  fetch->device_name, range->chunk, log_errno(error), left_out);
     return error;
 }
 
-static int ask_store(const struct fetch *fetch, const struct wanted *wanted,
+/* ---- one get for all who ask --------------------------------------------- */
+
+static int ask_store(struct fetch *fetch, const struct range *range,
                      void *bytes)
 {
     char key[FETCH_KEY_MAX];
     int error;
 
-    fetch_object_key(fetch->device_name, wanted->chunk, &wanted->id, key);
-    error = fetch->store->get(fetch->store, key, wanted->place, bytes,
-                              wanted->size);
+    if (!key_of(fetch, range, key))
+        return bad_object(fetch, range, "is of an unknown device", -EIO);
+    mutex_lock(&fetch->mutex);
+    fetch->counts.requests++;
+    fetch->counts.bytes += range->size;
+    mutex_unlock(&fetch->mutex);
+    error =
+        fetch->store->get(fetch->store, key, range->place, bytes, range->size);
     if (error == -ENOENT)
-        return bad_object(fetch, wanted, "is mapped, but missing", -EIO);
+        return bad_object(fetch, range, "is mapped, but missing", -EIO);
     if (error == -EAGAIN || error == -ESTALE)
         error = -EIO; /* our callers try again for these, without end */
-    if (error)
-        return no_answer(fetch, wanted, error);
-    if (crc32c(0, bytes, wanted->size) != wanted->checksum)
-        return bad_object(fetch, wanted, "is damaged", -EIO);
-    return 0;
+    return error ? no_answer(fetch, range, error) : 0;
 }
 
-static bool is_same(const struct wanted *a, const struct wanted *b)
+static bool is_same_object(const struct range *a, const struct range *b)
 {
-    return a->chunk == b->chunk && a->id.epoch == b->id.epoch &&
-           a->id.nonce == b->id.nonce && a->id.counter == b->id.counter &&
-           a->place == b->place && a->size == b->size &&
-           a->checksum == b->checksum;
+    return a->chunk == b->chunk && a->origin == b->origin &&
+           a->id.epoch == b->id.epoch && a->id.nonce == b->id.nonce &&
+           a->id.counter == b->id.counter;
 }
 
-static struct get *get_new(const struct wanted *wanted)
+/* Whether all of inner is in outer. */
+static bool is_within(const struct range *inner, const struct range *outer)
 {
-    struct get *get = calloc(1, sizeof(*get) + wanted->size);
+    return is_same_object(inner, outer) && inner->place >= outer->place &&
+           inner->place - outer->place <= outer->size &&
+           inner->size <= outer->size - (inner->place - outer->place);
+}
+
+/* Returns the get in progress that will bring the range; NULL: there is none.
+ */
+static struct get *find_locked(struct fetch *fetch, const struct range *range)
+    REQUIRES(fetch->mutex)
+{
+    struct get *get = fetch->gets;
+
+    while (get && !is_within(range, &get->range))
+        get = get->next;
+    return get;
+}
+
+/* Returns a get with room for so many bytes; NULL without memory. */
+static struct get *get_new(size_t size)
+{
+    struct get *get = malloc(sizeof(*get) + size);
 
     if (!get)
         return NULL;
-    get->wanted = *wanted;
     get->references = 1;
+    get->is_done = false;
+    get->error = 0;
     condition_init(&get->done);
     return get;
 }
 
 static void get_free(struct get *get)
 {
+    if (!get)
+        return;
     condition_done(&get->done);
     free(get);
-}
-
-/* Returns the get in progress for these bytes, held; NULL if there is none. */
-static struct get *join_locked(struct fetch *fetch, const struct wanted *wanted)
-    REQUIRES(fetch->mutex)
-{
-    struct get *get = fetch->gets;
-
-    while (get && !is_same(&get->wanted, wanted))
-        get = get->next;
-    if (get)
-        get->references++;
-    return get;
-}
-
-static void wait_locked(struct fetch *fetch, struct get *get)
-    REQUIRES(fetch->mutex)
-{
-    fetch->waiting++;
-    while (!get->is_done)
-        condition_wait(&get->done, &fetch->mutex);
-    fetch->waiting--;
-}
-
-static void finish_locked(struct fetch *fetch, struct get *get, int error)
-    REQUIRES(fetch->mutex)
-{
-    struct get **link = &fetch->gets;
-
-    while (*link != get)
-        link = &(*link)->next;
-    *link = get->next;
-    get->error = error;
-    get->is_done = true;
-    condition_broadcast(&get->done);
 }
 
 /* Drop a reference to a get that is done. */
@@ -220,46 +301,42 @@ static void release_get(struct fetch *fetch, struct get *get)
         get_free(get);
 }
 
-/*
- * Get the bytes, or wait for who is getting them already.  On success
- * *ret_get has them until release_get.
- */
-static int get_bytes(struct fetch *fetch, const struct wanted *wanted,
-                     struct get **ret_get)
+static void begin_locked(struct fetch *fetch, struct get *get,
+                         const struct range *range) REQUIRES(fetch->mutex)
 {
-    struct get *own = get_new(wanted), *get;
-    int error;
-
-    if (!own)
-        return -ENOMEM;
-    mutex_lock(&fetch->mutex);
-    get = join_locked(fetch, wanted);
-    if (get) {
-        wait_locked(fetch, get);
-    } else {
-        own->next = fetch->gets;
-        fetch->gets = own;
-    }
-    mutex_unlock(&fetch->mutex);
-
-    if (get) {
-        get_free(own);
-    } else {
-        get = own;
-        error = ask_store(fetch, wanted, get->bytes);
-        mutex_lock(&fetch->mutex);
-        finish_locked(fetch, get, error);
-        mutex_unlock(&fetch->mutex);
-    }
-    error = get->error; /* final, now that the get is done */
-    if (error)
-        release_get(fetch, get);
-    else
-        *ret_get = get;
-    return error;
+    get->range = *range;
+    get->next = fetch->gets;
+    fetch->gets = get;
 }
 
-/* ---- what is made of the bytes ------------------------------------------- */
+/* Get what was begun; afterwards it is done. */
+static void run_get(struct fetch *fetch, struct get *get)
+{
+    int error = ask_store(fetch, &get->range, get->bytes);
+    struct get **link;
+
+    mutex_lock(&fetch->mutex);
+    link = &fetch->gets;
+    while (*link != get)
+        link = &(*link)->next;
+    *link = get->next;
+    get->error = error;
+    get->is_done = true;
+    condition_broadcast(&get->done);
+    mutex_unlock(&fetch->mutex);
+}
+
+static void wait_for(struct fetch *fetch, struct get *get)
+{
+    mutex_lock(&fetch->mutex);
+    fetch->waiting++;
+    while (!get->is_done)
+        condition_wait(&get->done, &fetch->mutex);
+    fetch->waiting--;
+    mutex_unlock(&fetch->mutex);
+}
+
+/* ---- tables -------------------------------------------------------------- */
 
 /* Whether this is the table of the object that the reference names. */
 static bool table_is_of(const struct chunk_table *table, uint64_t chunk,
@@ -275,23 +352,28 @@ static bool table_is_of(const struct chunk_table *table, uint64_t chunk,
            own->counter == object->id.counter;
 }
 
-static int decode_table(const struct fetch *fetch, const struct get *get,
+static int decode_table(struct fetch *fetch, const struct get *get,
                         uint32_t chunk_size, const struct chunk_object *object,
                         struct chunk_table **ret_table)
 {
-    const struct wanted *wanted = &get->wanted;
+    const struct range *range = &get->range;
     struct chunk_table *table;
-    int error = chunk_table_decode(get->bytes, wanted->size, &table);
+    int error;
 
+    if (get->error)
+        return get->error;
+    if (crc32c(0, get->bytes, range->size) != object->table_checksum)
+        return bad_object(fetch, range, "is damaged", -EIO);
+    error = chunk_table_decode(get->bytes, range->size, &table);
     if (error == -EPROTONOSUPPORT)
-        return bad_object(fetch, wanted, "is of a later program", error);
+        return bad_object(fetch, range, "is of a later program", error);
     if (error == -EBADMSG)
-        return bad_object(fetch, wanted, "has no valid table", -EIO);
+        return bad_object(fetch, range, "has no valid table", -EIO);
     if (error)
         return error;
-    if (!table_is_of(table, wanted->chunk, chunk_size, object)) {
+    if (!table_is_of(table, range->chunk, chunk_size, object)) {
         chunk_table_release(table);
-        return bad_object(fetch, wanted, "has the table of another", -EIO);
+        return bad_object(fetch, range, "has the table of another", -EIO);
     }
     table->objects[table->objects_count - 1] = *object;
     table->data_end = chunk_file_data_start(chunk_size);
@@ -303,51 +385,222 @@ int fetch_table(struct fetch *fetch, uint64_t chunk, uint32_t chunk_size,
                 const struct chunk_object *object,
                 struct chunk_table **ret_table)
 {
-    struct wanted wanted = {.chunk = chunk,
-                            .id = object->id,
-                            .place = 0,
-                            .size = object->table_size,
-                            .checksum = object->table_checksum};
-    struct get *get;
+    struct range range = {.chunk = chunk,
+                          .origin = object->origin,
+                          .id = object->id,
+                          .place = 0,
+                          .size = object->table_size};
+    struct get *own, *get;
     int error;
 
-    if (object->origin != 0)
-        return bad_object(fetch, &wanted, "is of an unknown device", -EIO);
     if (object->table_size > chunk_table_encoded_max(chunk_size))
-        return bad_object(fetch, &wanted, "cannot have such a table", -EIO);
-    error = get_bytes(fetch, &wanted, &get);
-    if (error)
-        return error;
+        return bad_object(fetch, &range, "cannot have such a table", -EIO);
+    own = get_new(range.size);
+    if (!own)
+        return -ENOMEM;
+    mutex_lock(&fetch->mutex);
+    get = find_locked(fetch, &range);
+    if (get && get->range.size == range.size) {
+        get->references++;
+    } else {
+        get = own;
+        begin_locked(fetch, own, &range);
+    }
+    mutex_unlock(&fetch->mutex);
+    if (get == own) {
+        run_get(fetch, own);
+    } else {
+        get_free(own);
+        wait_for(fetch, get);
+    }
     error = decode_table(fetch, get, chunk_size, object, ret_table);
     release_get(fetch, get);
     return error;
 }
 
+/* ---- blocks -------------------------------------------------------------- */
+
+/* What one call is about. */
+struct errand {
+    struct fetch *fetch;
+    const struct chunk_table *table;
+    const uint32_t *blocks;
+    size_t count;
+    fetch_each *each;
+    void *context;
+    int error; /* the first */
+};
+
+/* Blocks of the errand that a get of another caller brings. */
+struct joined {
+    struct get *get;
+    size_t first, end; /* in blocks */
+};
+
+/* The place of the i-th block. */
+static struct range range_of(const struct errand *errand, size_t i)
+{
+    const struct chunk_block *block = &errand->table->blocks[errand->blocks[i]];
+    const struct chunk_object *object = &errand->table->objects[block->object];
+
+    assert(block->base == BASE_OBJECT &&
+           block->object < errand->table->objects_count);
+    return (struct range){.chunk = errand->table->chunk,
+                          .origin = object->origin,
+                          .id = object->id,
+                          .place = block->object_place,
+                          .size = block->object_size};
+}
+
+/* Whether one request may bring both; then *range becomes that of both. */
+static bool extend(struct range *range, const struct range *next)
+{
+    uint32_t end = range->place + range->size;
+    uint64_t size = (uint64_t)next->place + next->size - range->place;
+
+    if (!is_same_object(range, next) || next->place < end ||
+        next->place - end > GAP_MAX || size > RANGE_MAX)
+        return false;
+    range->size = (uint32_t)size;
+    return true;
+}
+
+static void note_error(struct errand *errand, int error)
+{
+    if (errand->error == 0)
+        errand->error = error;
+}
+
+/* Check a block that a get brought, and hand it over. */
+static void deliver_block(struct errand *errand, const struct get *get,
+                          size_t i)
+{
+    static _Thread_local unsigned char plain[CACHE_BLOCK];
+    const struct chunk_block *block = &errand->table->blocks[errand->blocks[i]];
+    struct block_stored how = {block->object_codec, block->object_size,
+                               block->object_checksum};
+    struct range range = range_of(errand, i);
+    const unsigned char *stored = get->bytes + (range.place - get->range.place);
+
+    if (crc32c(0, stored, range.size) != how.checksum)
+        note_error(errand,
+                   bad_object(errand->fetch, &range, "is damaged", -EIO));
+    else if (block_decode(&how, stored, plain, CACHE_BLOCK))
+        note_error(errand, bad_object(errand->fetch, &range,
+                                      "has a block of no valid form", -EIO));
+    else
+        errand->each(errand->context, errand->blocks[i], stored, plain);
+}
+
+/* Hand over blocks first .. end - 1, which the get, now done, was for. */
+static void deliver(struct errand *errand, struct get *get, size_t first,
+                    size_t end)
+{
+    if (get->error)
+        note_error(errand, get->error);
+    for (size_t i = first; i < end && !get->error; i++)
+        deliver_block(errand, get, i);
+    release_get(errand->fetch, get);
+}
+
+static void deliver_joined(struct errand *errand, const struct joined joined[],
+                           size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        wait_for(errand->fetch, joined[i].get);
+        deliver(errand, joined[i].get, joined[i].first, joined[i].end);
+    }
+}
+
+/*
+ * Begin a get, or join one, for the first-th block and so many after it as it
+ * can bring.  *ret_get is that get; returns where the blocks go on.
+ */
+static size_t begin_or_join(struct errand *errand, size_t first,
+                            struct get *own, struct get **ret_get)
+{
+    struct fetch *fetch = errand->fetch;
+    struct range whole = range_of(errand, first), next;
+    size_t end = first + 1;
+    struct get *get;
+
+    mutex_lock(&fetch->mutex);
+    get = find_locked(fetch, &whole);
+    for (; end < errand->count; end++) {
+        next = range_of(errand, end);
+        /* What another one is getting is not asked for twice. */
+        if (find_locked(fetch, &next) != get ||
+            (!get && !extend(&whole, &next)))
+            break;
+    }
+    if (get)
+        get->references++;
+    else
+        begin_locked(fetch, own, &whole);
+    mutex_unlock(&fetch->mutex);
+    *ret_get = get ? get : own;
+    return end;
+}
+
+/* Returns how many bytes from the first-th block on go into one request. */
+static size_t most_bytes(const struct errand *errand, size_t first)
+{
+    struct range whole = range_of(errand, first), next;
+
+    for (size_t i = first + 1; i < errand->count; i++) {
+        next = range_of(errand, i);
+        if (!extend(&whole, &next))
+            break;
+    }
+    return whole.size;
+}
+
+int fetch_blocks(struct fetch *fetch, const struct chunk_table *table,
+                 const uint32_t blocks[], size_t count, fetch_each *each,
+                 void *context)
+{
+    struct errand errand = {fetch, table, blocks, count, each, context, 0};
+    struct joined joined[JOINED_MAX];
+    size_t joined_count = 0;
+    size_t first = 0;
+
+    while (first < count) {
+        struct get *own = get_new(most_bytes(&errand, first)), *get;
+        size_t end;
+
+        if (!own) {
+            note_error(&errand, -ENOMEM);
+            break;
+        }
+        end = begin_or_join(&errand, first, own, &get);
+        if (get == own) {
+            run_get(fetch, own);
+            deliver(&errand, own, first, end);
+        } else {
+            get_free(own);
+            joined[joined_count++] = (struct joined){get, first, end};
+        }
+        if (joined_count == JOINED_MAX) {
+            deliver_joined(&errand, joined, joined_count);
+            joined_count = 0;
+        }
+        first = end;
+    }
+    deliver_joined(&errand, joined, joined_count);
+    return errand.error;
+}
+
+static void copy_plain(void *context, uint32_t block, const void *stored,
+                       const void *plain)
+{
+    (void)block;
+    (void)stored;
+    memcpy(context, plain, CACHE_BLOCK);
+}
+
 int fetch_block(struct fetch *fetch, const struct chunk_table *table,
                 uint32_t block, void *plain)
 {
-    const struct chunk_block *b = &table->blocks[block];
-    const struct chunk_object *object = &table->objects[b->object];
-    struct block_stored how = {b->object_codec, b->object_size,
-                               b->object_checksum};
-    struct wanted wanted = {.chunk = table->chunk,
-                            .id = object->id,
-                            .place = b->object_place,
-                            .size = b->object_size,
-                            .checksum = b->object_checksum};
-    struct get *get;
-    int error;
-
-    assert(block < table->blocks_count && b->base == BASE_OBJECT &&
-           b->object < table->objects_count);
-    if (object->origin != 0)
-        return bad_object(fetch, &wanted, "is of an unknown device", -EIO);
-    error = get_bytes(fetch, &wanted, &get);
-    if (error)
-        return error;
-    if (block_decode(&how, get->bytes, plain, CACHE_BLOCK))
-        error =
-            bad_object(fetch, &wanted, "has a block of no valid form", -EIO);
-    release_get(fetch, get);
-    return error;
+    assert(block < table->blocks_count);
+    return fetch_blocks(fetch, table, &block, 1, copy_plain, plain);
 }

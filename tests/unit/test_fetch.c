@@ -24,7 +24,7 @@ static struct fault_store *fault;
 static struct object_store *store;
 static struct fetch *fetch;
 static struct chunk_object reference; /* to the object that begin() puts */
-static unsigned char object[65536 + BLOCKS * CACHE_BLOCK];
+static unsigned char object[3 * 65536 + BLOCKS * CACHE_BLOCK];
 static size_t object_size;
 
 static void fill(unsigned char *plain, uint32_t block)
@@ -102,6 +102,48 @@ static int table_result(void)
     return error;
 }
 
+/* ---- many blocks at once, by as few requests as may be ---- */
+
+struct arrived {
+    uint32_t blocks[BLOCKS];
+    size_t count;
+    bool is_right;
+};
+
+static void arrive(void *context, uint32_t block, const void *stored,
+                   const void *plain)
+{
+    struct arrived *arrived = context;
+    unsigned char expected[CACHE_BLOCK];
+
+    (void)stored;
+    fill(expected, block);
+    arrived->is_right =
+        arrived->is_right && memcmp(plain, expected, sizeof(expected)) == 0;
+    arrived->blocks[arrived->count++] = block;
+}
+
+/* Fetch these blocks; all that arrive are right. */
+static int blocks_result(const struct chunk_table *table,
+                         const uint32_t blocks[], size_t count,
+                         size_t *ret_arrived)
+{
+    struct arrived arrived = {.is_right = true};
+    int error = fetch_blocks(fetch, table, blocks, count, arrive, &arrived);
+
+    CHECK(arrived.is_right && arrived.count <= count);
+    *ret_arrived = arrived.count;
+    return error;
+}
+
+static uint64_t alarms(void)
+{
+    struct fetch_counts counts;
+
+    fetch_get_counts(fetch, &counts);
+    return counts.alarms;
+}
+
 static int block_result(const struct chunk_table *table, uint32_t block)
 {
     unsigned char plain[CACHE_BLOCK], expected[CACHE_BLOCK];
@@ -176,10 +218,113 @@ TEST("a mapped object that is missing is an error, never zeros")
     CHECK(store->delete (store, key) == 0);
     CHECK(table_result() == -EIO);
     CHECK(block_result(table, 0) == -EIO);
+    CHECK(alarms() == 2);
     /* And it is looked for again each time. */
     put_object();
     CHECK(table_result() == 0);
     CHECK(block_result(table, 0) == 0);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("blocks side by side arrive by one request, and are counted")
+{
+    static const uint32_t all[] = {0, 1, 2, 3};
+    struct fetch_counts counts;
+    struct chunk_table *table;
+    size_t arrived;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    CHECK(blocks_result(table, all, BLOCKS, &arrived) == 0);
+    CHECK(arrived == BLOCKS && fault_store_count(fault, STORE_GET) == 2);
+    fetch_get_counts(fetch, &counts);
+    CHECK(counts.requests == 2 && counts.alarms == 0);
+    CHECK(counts.bytes == object_size); /* the table, and all after it */
+    CHECK(blocks_result(table, all, 0, &arrived) == 0);
+    CHECK(arrived == 0 && fault_store_count(fault, STORE_GET) == 2);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("a small gap is read through, a large one and another object are not")
+{
+    static const uint32_t ends[] = {0, 3};
+    struct fetch_counts before, after;
+    struct chunk_table *table;
+    struct chunk_block *last;
+    size_t arrived;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    last = &table->blocks[3];
+    fetch_get_counts(fetch, &before);
+    CHECK(blocks_result(table, ends, 2, &arrived) == 0);
+    fetch_get_counts(fetch, &after);
+    CHECK(arrived == 2 && after.requests == before.requests + 1);
+    CHECK(after.bytes - before.bytes == last->object_place + last->object_size -
+                                            table->blocks[0].object_place);
+    /* The last block, once more, behind so much that it is not worth it. */
+    memcpy(object + sizeof(object) - last->object_size,
+           object + last->object_place, last->object_size);
+    last->object_place = (uint32_t)(sizeof(object) - last->object_size);
+    object_size = sizeof(object);
+    put_object();
+    CHECK(blocks_result(table, ends, 2, &arrived) == 0);
+    fetch_get_counts(fetch, &before);
+    CHECK(arrived == 2 && before.requests == after.requests + 2);
+    /* And in another object, in the place where it was at first. */
+    table->objects[1] = table->objects[0];
+    table->objects[1].id.counter++;
+    table->objects_count = 2;
+    reference.id.counter++;
+    put_object();
+    last->object = 1;
+    CHECK(blocks_result(table, ends, 2, &arrived) == 0);
+    fetch_get_counts(fetch, &after);
+    CHECK(arrived == 2 && after.requests == before.requests + 2);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("one bad block of many is an error, and the others arrive")
+{
+    static const uint32_t all[] = {0, 1, 2, 3};
+    struct chunk_table *table;
+    size_t arrived;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    object[table->blocks[1].object_place] ^= 1;
+    put_object();
+    CHECK(blocks_result(table, all, BLOCKS, &arrived) == -EIO);
+    CHECK(arrived == BLOCKS - 1 && alarms() == 1);
+    CHECK(block_result(table, 0) == 0);
+    CHECK(block_result(table, 1) == -EIO);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("objects of another device are read below its name")
+{
+    struct chunk_table *table;
+    size_t arrived;
+    static const uint32_t blocks[] = {0, 2};
+    char key[FETCH_KEY_MAX];
+
+    NEED(begin(CHUNK, true));
+    fetch_object_key("source", CHUNK, &reference.id, key);
+    CHECK(store->put(store, key, object, object_size, true) == 0);
+    fetch_object_key("disk", CHUNK, &reference.id, key);
+    CHECK(store->delete (store, key) == 0);
+    reference.origin = 7;
+    CHECK(table_result() == -EIO);
+    CHECK(fetch_set_origin(fetch, 7, "nobody") == 0);
+    CHECK(fetch_set_origin(fetch, 8, "source") == 0);
+    CHECK(table_result() == -EIO);
+    CHECK(fetch_set_origin(fetch, 7, "source") == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    CHECK(blocks_result(table, blocks, 2, &arrived) == 0 && arrived == 2);
     chunk_table_release(table);
     end();
 }
@@ -258,6 +403,7 @@ TEST("an object that is not what the reference says is an error")
     reference.id.nonce--;
     reference.origin = 1;
     CHECK(table_result() == -EIO);
+    CHECK(alarms() == 3);
     reference.origin = 0;
     CHECK(table_result() == 0);
     end();
@@ -397,6 +543,56 @@ TEST("different blocks and tables are fetched side by side")
     for (size_t i = 0; i < BLOCKS + 2; i++)
         join(&askers[i], 0);
     CHECK(fault_store_count(fault, STORE_GET) == 1 + BLOCKS + 1);
+    chunk_table_release(table);
+    end();
+}
+
+/* Asks for all blocks. */
+struct reader {
+    pthread_t thread;
+    const struct chunk_table *table;
+    uint32_t first; /* and all after it */
+    size_t arrived;
+    int error;
+};
+
+static void *read_blocks(void *argument)
+{
+    struct reader *reader = argument;
+    uint32_t blocks[BLOCKS];
+
+    for (uint32_t i = reader->first; i < BLOCKS; i++)
+        blocks[i - reader->first] = i;
+    reader->error = blocks_result(reader->table, blocks, BLOCKS - reader->first,
+                                  &reader->arrived);
+    return NULL;
+}
+
+TEST(
+    "who wants a part of what is being fetched waits for it, and gets the rest")
+{
+    struct chunk_table *table;
+    struct reader some = {.first = 2}, all = {.first = 0};
+    struct asker one;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    some.table = all.table = table;
+    fault_store_plan(fault, STORE_GET, 1, 1, STORE_HOLDS, 0);
+    CHECK(pthread_create(&some.thread, NULL, read_blocks, &some) == 0);
+    fault_store_wait_held(fault, 1);
+    CHECK(pthread_create(&all.thread, NULL, read_blocks, &all) == 0);
+    start(&one, table, 3);
+    wait_waiting(2);
+    /* The table, 2 and 3 together, 0 and 1 together. */
+    CHECK(fault_store_count(fault, STORE_GET) == 3);
+    fault_store_clear(fault);
+    CHECK(pthread_join(some.thread, NULL) == 0);
+    CHECK(pthread_join(all.thread, NULL) == 0);
+    join(&one, 0);
+    CHECK(some.error == 0 && some.arrived == 2);
+    CHECK(all.error == 0 && all.arrived == BLOCKS);
+    CHECK(fault_store_count(fault, STORE_GET) == 3);
     chunk_table_release(table);
     end();
 }
