@@ -8,12 +8,13 @@
  *                    not cover, and appends the new blocks to the chunk file
  *   (journal synced) now no record that was folded can be taken by a power
  *                    cut, although older ones that it superseded are retired
- *   fold_write_table writes the new table into the other slot, syncs the file
+ *   fold_write_table writes the new table into a slot that is free, and syncs
  *   (directories synced, then the state log)
  *   fold_install     shows the new state to readers, then empties the index
  *
  * Nothing here needs the bucket: of a block that is only there, the pages
- * that were written are kept as a part of it.
+ * that were written are kept as a part of it.  Nor does a checkpoint that
+ * waits for a chunk: its state stays in the file beside the next ones.
  */
 #ifndef CACHE_FOLD_H
 #define CACHE_FOLD_H
@@ -31,6 +32,7 @@
 struct fold_device {
     const char *device_name;
     struct chunk_reader *reader;
+    struct catalog *checkpoint; /* of the open one; empty if there is none */
     struct page_index *index;
     struct journal *journal;
     _Atomic uint64_t generation; /* the last one given out */
@@ -40,8 +42,8 @@ struct fold_device {
 enum fold_outcome {
     FOLD_NOTHING, /* the index knew nothing of it */
     FOLD_FILE,    /* the chunk has a file with a table */
-    FOLD_HOLE,    /* all holes: no file */
-    FOLD_ZERO,    /* all zeros, but no hole: no file */
+    FOLD_HOLE,    /* all holes: no table */
+    FOLD_ZERO,    /* all zeros, but no hole: no table */
 };
 
 struct fold {
@@ -63,8 +65,15 @@ struct fold {
 void fold_prepare(struct fold_device *device, struct fold *fold);
 void fold_write_table(struct fold_device *device, struct fold *fold);
 
-/* Fill in what the state log must say; not for FOLD_NOTHING. */
-void fold_describe(const struct fold *fold, struct state_change *ret_change);
+/* The most changes that one chunk needs in a commit. */
+enum { FOLD_CHANGES_MAX = 2 };
+
+/*
+ * Fill in what the state log must say.  Returns how many changes that is, 0
+ * if what it says already is right.  Not after an error.
+ */
+size_t fold_describe(const struct fold *fold,
+                     struct state_change changes[FOLD_CHANGES_MAX]);
 
 /* After the commit. */
 void fold_install(struct fold_device *device, struct fold *fold);
