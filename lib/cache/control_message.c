@@ -11,6 +11,8 @@
 
 #include "base/number.h"
 
+enum { ERRNO_MAX = 4095 }; /* the kernel's own bound */
+
 static const char payload_key[] = "payload";
 
 /* ---- texts ----------------------------------------------------------------
@@ -347,44 +349,42 @@ int control_message_decode(const char *line, size_t len,
 /* ---- leases ---------------------------------------------------------------
  */
 
-/* Objects as text: "epoch-nonce-counter:origin:size:checksum,...", all
- * hexadecimal. */
-enum { OBJECT_TEXT = OBJECT_ID_TEXT + 3 * 9 + 1 };
+/* A key and the number that belongs to it. */
+struct number_key {
+    const char *key;
+    uint64_t min, max, *value;
+};
+
+static int get_numbers(const struct control_message *message,
+                       const struct number_key keys[], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (control_message_get_number(message, keys[i].key, keys[i].min,
+                                       keys[i].max, keys[i].value) != 0)
+            return -EBADMSG;
+    }
+    return 0;
+}
 
 void control_lease_encode(const struct control_lease *lease,
                           struct control_message *message)
 {
-    char objects[CHUNK_OBJECTS_MAX * OBJECT_TEXT], id[OBJECT_ID_TEXT];
-    size_t len = 0;
+    char id[OBJECT_ID_TEXT];
 
     control_message_start(message, "ok");
     control_message_add_number(message, "lease", lease->lease);
-    control_message_add_number(message, "chunk", lease->chunk);
-    control_message_add_number(message, "generation", lease->generation);
-    control_message_add_number(message, "revision", lease->revision);
-    object_id_format(&lease->id, id);
+    control_message_add_number(message, "chunk", lease->work.chunk);
+    control_message_add_number(message, "generation", lease->work.generation);
+    control_message_add_number(message, "revision", lease->work.revision);
+    object_id_format(&lease->work.id, id);
     control_message_add(message, "id", id);
+    control_message_add_number(message, "loss", lease->work.loss);
     control_message_add_number(message, "rate", lease->rate);
     control_message_add_number(message, "parallelism", lease->parallelism);
-    objects[0] = '\0';
-    for (unsigned i = 0; i < lease->objects_count; i++) {
-        const struct chunk_object *object = &lease->objects[i];
-
-        object_id_format(&object->id, id);
-        len += (size_t)snprintf(objects + len, sizeof(objects) - len,
-                                "%s%s:%" PRIx32 ":%" PRIx32 ":%" PRIx32,
-                                i > 0 ? "," : "", id, object->origin,
-                                object->table_size, object->table_checksum);
-    }
-    control_message_add(message, "objects", objects);
 }
 
-/*
- * Read hexadecimal digits up to the byte that ends them, and move behind it;
- * end 0: the end of the text, at which it stays.
- */
-static int parse_hex(const char **text, char end, uint64_t max,
-                     uint64_t *ret_value)
+/* Read hexadecimal digits up to the byte that ends them; move behind it. */
+static int parse_hex(const char **text, char end, uint64_t *ret_value)
 {
     char digits[17];
     size_t len = strspn(*text, "0123456789abcdef");
@@ -393,89 +393,91 @@ static int parse_hex(const char **text, char end, uint64_t max,
         return -EBADMSG;
     memcpy(digits, *text, len);
     digits[len] = '\0';
-    if (number_parse_hex(digits, 0, max, ret_value) != 0)
-        return -EBADMSG;
     *text += len + (end != '\0');
-    return 0;
+    return number_parse_hex(digits, 0, UINT64_MAX, ret_value);
 }
 
-static int parse_id(const char **text, char end, struct object_id *ret_id)
+static int parse_id(const char *text, struct object_id *ret_id)
 {
-    struct object_id id;
-
-    if (parse_hex(text, '-', UINT64_MAX, &id.epoch) != 0 ||
-        parse_hex(text, '-', UINT64_MAX, &id.nonce) != 0 ||
-        parse_hex(text, end, UINT64_MAX, &id.counter) != 0)
+    if (!text || parse_hex(&text, '-', &ret_id->epoch) != 0 ||
+        parse_hex(&text, '-', &ret_id->nonce) != 0 ||
+        parse_hex(&text, '\0', &ret_id->counter) != 0)
         return -EBADMSG;
-    *ret_id = id;
-    return 0;
-}
-
-static int parse_object(const char **text, struct chunk_object *ret_object)
-{
-    uint64_t origin, size, checksum;
-    char end = strchr(*text, ',') ? ',' : '\0';
-    struct object_id id;
-
-    if (parse_id(text, ':', &id) != 0 ||
-        parse_hex(text, ':', UINT32_MAX, &origin) != 0 ||
-        parse_hex(text, ':', UINT32_MAX, &size) != 0 ||
-        parse_hex(text, end, UINT32_MAX, &checksum) != 0)
-        return -EBADMSG;
-    *ret_object = (struct chunk_object){
-        .id = id,
-        .origin = (uint32_t)origin,
-        .table_size = (uint32_t)size,
-        .table_checksum = (uint32_t)checksum,
-    };
-    return 0;
-}
-
-static int parse_objects(const char *text, struct control_lease *lease)
-{
-    lease->objects_count = 0;
-    while (*text != '\0') {
-        if (lease->objects_count == CHUNK_OBJECTS_MAX ||
-            parse_object(&text, &lease->objects[lease->objects_count]) != 0)
-            return -EBADMSG;
-        lease->objects_count++;
-        if (text[-1] == ',' && *text == '\0')
-            return -EBADMSG;
-    }
     return 0;
 }
 
 int control_lease_decode(const struct control_message *message,
                          struct control_lease *ret_lease)
 {
-    const char *id = control_message_get(message, "id");
-    const char *objects = control_message_get(message, "objects");
     struct control_lease lease = {0};
-    uint64_t revision, parallelism;
-    const struct {
-        const char *key;
-        uint64_t min, max, *value;
-    } numbers[] = {
+    uint64_t revision, loss, parallelism;
+    const struct number_key keys[] = {
         {"lease", 0, UINT64_MAX, &lease.lease},
-        {"chunk", 0, UINT64_MAX, &lease.chunk},
-        {"generation", 1, UINT64_MAX, &lease.generation},
+        {"chunk", 0, UINT64_MAX, &lease.work.chunk},
+        {"generation", 1, UINT64_MAX, &lease.work.generation},
         {"revision", 0, UINT32_MAX, &revision},
+        {"loss", 0, UPLOAD_TABLE_LOST, &loss},
         {"rate", 0, UINT64_MAX, &lease.rate},
         {"parallelism", 1, 65535, &parallelism},
     };
 
-    if (!control_message_is(message, "ok") || !id || !objects)
+    if (!control_message_is(message, "ok") ||
+        get_numbers(message, keys, sizeof(keys) / sizeof(keys[0])) != 0 ||
+        parse_id(control_message_get(message, "id"), &lease.work.id) != 0)
         return -EBADMSG;
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        if (control_message_get_number(message, numbers[i].key, numbers[i].min,
-                                       numbers[i].max, numbers[i].value) != 0)
-            return -EBADMSG;
-    }
-    lease.revision = (uint32_t)revision;
+    lease.work.revision = (uint32_t)revision;
+    lease.work.loss = (enum upload_loss)loss;
     lease.parallelism = (unsigned)parallelism;
-    if (parse_id(&id, '\0', &lease.id) != 0 ||
-        parse_objects(objects, &lease) != 0)
-        return -EBADMSG;
     *ret_lease = lease;
+    return 0;
+}
+
+void control_report_encode(const struct control_report *report,
+                           struct control_message *message)
+{
+    const struct upload_result *result = &report->result;
+
+    control_message_start(message, "report");
+    control_message_add_number(message, "lease", report->lease);
+    if (report->error) {
+        control_message_add_number(message, "errno", (uint64_t)-report->error);
+        return;
+    }
+    control_message_add_number(message, "size", result->size);
+    control_message_add_number(message, "fetched", result->fetched);
+    control_message_add_number(message, "damaged", result->damaged);
+    control_message_set_payload(message, result->table, result->table_size);
+}
+
+int control_report_decode(const struct control_message *message,
+                          struct control_report *ret_report)
+{
+    struct control_report report = {.error = 0};
+    uint64_t lease, damaged, error;
+    const struct number_key keys[] = {
+        {"size", 1, UINT64_MAX, &report.result.size},
+        {"fetched", 0, UINT64_MAX, &report.result.fetched},
+        {"damaged", 0, UINT32_MAX, &damaged},
+    };
+
+    if (!control_message_is(message, "report") ||
+        control_message_get_number(message, "lease", 0, UINT64_MAX, &lease) !=
+            0)
+        return -EBADMSG;
+    report.lease = lease;
+    if (control_message_get(message, "errno")) {
+        if (control_message_get_number(message, "errno", 1, ERRNO_MAX,
+                                       &error) != 0)
+            return -EBADMSG;
+        report.error = -(int)error;
+    } else {
+        if (get_numbers(message, keys, sizeof(keys) / sizeof(keys[0])) != 0 ||
+            message->payload_size == 0)
+            return -EBADMSG;
+        report.result.damaged = (uint32_t)damaged;
+        report.result.table = message->payload;
+        report.result.table_size = message->payload_size;
+    }
+    *ret_report = report;
     return 0;
 }

@@ -29,11 +29,9 @@
  *       percent.  wait: ask again after that time, for reads go first, or
  *       all that is left is leased to others.  none: nothing (more) to do in
  *       from...to; left: of the checkpoint in all
- *   report      lease size, payload: the     ok left
- *               object's encoded table
- *               or: lease errno              ok left
- *       it is uploaded, size is that of the object; or it was not, and the
- *       lease goes back.  error ESTALE: it was no lease (any more), or its
+ *   report      control_report                ok left
+ *       what became of a lease; if it was not uploaded, it goes back.  error
+ *       ESTALE: it was no lease (any more), or its
  *       chunk changed; what was uploaded is garbage
  *   progress                                 ok chunks left bytes uploaded
  *                                               evicted
@@ -79,7 +77,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cache/chunk_table.h"
+#include "cache/upload.h"
 
 enum {
     CONTROL_VERSION = 1,
@@ -171,14 +169,9 @@ int control_message_decode(const char *line, size_t len,
 /* A chunk that its holder is to upload: the answer to "lease". */
 struct control_lease {
     uint64_t lease; /* its number, for the report */
-    uint64_t chunk;
-    uint64_t generation; /* which slot of the chunk's file to read */
-    uint32_t revision;
-    struct object_id id;    /* of the object to be made, reserved for it */
-    uint64_t rate;          /* bytes a second for each; 0: no limit */
-    unsigned parallelism;   /* how many uploads at once, of this program */
-    unsigned objects_count; /* of the catalog's entry */
-    struct chunk_object objects[CHUNK_OBJECTS_MAX]; /* the newest is last */
+    struct upload_work work;
+    uint64_t rate;        /* bytes a second for each; 0: no limit */
+    unsigned parallelism; /* how many uploads at once, of all holders */
 };
 
 /* Begin an answer "ok" with the lease, and read one; -EBADMSG: it is none. */
@@ -186,5 +179,21 @@ void control_lease_encode(const struct control_lease *lease,
                           struct control_message *message);
 int control_lease_decode(const struct control_message *message,
                          struct control_lease *ret_lease);
+
+/* What became of one: the request "report". */
+struct control_report {
+    uint64_t lease;
+    int error;                   /* of upload_chunk; if it is 0: */
+    struct upload_result result; /* its table is the payload */
+};
+
+/*
+ * Begin a request "report", to which the table belongs from now on; and read
+ * one, whose table stays the message's.  -EBADMSG: it is none.
+ */
+void control_report_encode(const struct control_report *report,
+                           struct control_message *message);
+int control_report_decode(const struct control_message *message,
+                          struct control_report *ret_report);
 
 #endif

@@ -21,10 +21,17 @@ static void try_lease(const struct control_message *message)
         return;
     control_lease_encode(&lease, &again);
     if (control_lease_decode(&again, &second) != 0 ||
-        memcmp(&lease.id, &second.id, sizeof(lease.id)) != 0 ||
-        lease.objects_count != second.objects_count ||
-        memcmp(lease.objects, second.objects,
-               lease.objects_count * sizeof(lease.objects[0])) != 0)
+        memcmp(&lease.work.id, &second.work.id, sizeof(lease.work.id)) != 0 ||
+        lease.work.generation != second.work.generation)
+        abort();
+}
+
+static void try_report(const struct control_message *message)
+{
+    struct control_report report;
+
+    if (control_report_decode(message, &report) == 0 && report.error == 0 &&
+        report.result.table != message->payload)
         abort();
 }
 
@@ -43,7 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     len = control_message_encode(&message, line);
     if (len < 0 || (size_t)len != size + 1 || memcmp(line, data, size) != 0)
         abort();
-    control_message_clear(&message);
     try_lease(&message);
+    try_report(&message);
+    control_message_clear(&message);
     return 0;
 }

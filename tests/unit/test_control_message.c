@@ -225,112 +225,133 @@ TEST("the longest line and the most keys are read; one more is refused")
     CHECK(control_message_decode(text, len, &read_back, &size) == -EBADMSG);
 }
 
-static struct control_lease lease_of(unsigned objects)
+/* Encode what was made, and decode it. */
+static bool goes_there_and_back(void)
 {
-    struct control_lease lease = {
-        .lease = 77,
-        .chunk = 0x123456789,
-        .generation = 42,
-        .revision = UINT32_MAX,
-        .id = {9, UINT64_MAX, 12},
-        .rate = 1000000,
-        .parallelism = 4,
-        .objects_count = objects,
-    };
+    size_t size;
+    int len = control_message_encode(&made, line);
 
-    for (unsigned i = 0; i < objects; i++)
-        lease.objects[i] = (struct chunk_object){
-            .id = {UINT64_MAX, UINT64_MAX - i, i},
-            .origin = i,
-            .table_size = UINT32_MAX - i,
-            .table_checksum = UINT32_MAX,
-        };
-    return lease;
+    return len > 0 && control_message_decode(line, (size_t)len - 1, &read_back,
+                                             &size) == 0;
 }
 
-TEST("a lease is read as it was written, with any number of objects")
+TEST("a lease is read as it was written")
 {
-    for (unsigned i = 0; i <= CHUNK_OBJECTS_MAX; i++) {
-        struct control_lease lease = lease_of(i), again = {0};
-        size_t size;
-        int len;
+    const struct control_lease lease = {
+        .lease = 77,
+        .work = {.chunk = 0x123456789,
+                 .generation = UINT64_MAX,
+                 .revision = UINT32_MAX,
+                 .id = {9, UINT64_MAX, 12},
+                 .loss = UPLOAD_TABLE_LOST},
+        .rate = 1000000,
+        .parallelism = 4,
+    };
+    struct control_lease again;
 
-        control_lease_encode(&lease, &made);
-        len = control_message_encode(&made, line);
-        NEED(len > 0);
-        NEED(control_message_decode(line, (size_t)len - 1, &read_back, &size) ==
-             0);
-        NEED(control_lease_decode(&read_back, &again) == 0);
-        CHECK(again.lease == lease.lease && again.chunk == lease.chunk);
-        CHECK(again.generation == lease.generation);
-        CHECK(again.revision == lease.revision && again.rate == lease.rate);
-        CHECK(again.parallelism == lease.parallelism);
-        CHECK(memcmp(&again.id, &lease.id, sizeof(lease.id)) == 0);
-        NEED(again.objects_count == i);
-        CHECK(memcmp(again.objects, lease.objects,
-                     i * sizeof(lease.objects[0])) == 0);
-    }
+    control_lease_encode(&lease, &made);
+    NEED(goes_there_and_back());
+    NEED(control_lease_decode(&read_back, &again) == 0);
+    CHECK(again.lease == lease.lease && again.rate == lease.rate);
+    CHECK(again.work.chunk == lease.work.chunk);
+    CHECK(again.work.generation == lease.work.generation);
+    CHECK(again.work.revision == lease.work.revision);
+    CHECK(again.work.loss == lease.work.loss);
+    CHECK(again.work.id.epoch == 9 && again.work.id.nonce == UINT64_MAX &&
+          again.work.id.counter == 12);
+    CHECK(again.parallelism == lease.parallelism);
 }
 
 TEST("an answer that is no lease is refused")
 {
-    static const char whole[] = "lease=1 chunk=2 generation=3 revision=4 "
-                                "id=1-2-3 rate=0 parallelism=1 objects=";
     static const char *const lines[] = {
         "none left=4",
         "wait milliseconds=5",
         "error errno=5 text=x",
-        "ok chunk=2 generation=3 revision=4 id=1-2-3 rate=0 parallelism=1 "
-        "objects=",
-        "ok lease=1 chunk=2 generation=0 revision=4 id=1-2-3 rate=0 "
-        "parallelism=1 objects=",
-        "ok lease=1 chunk=2 generation=3 revision=4294967296 id=1-2-3 rate=0 "
-        "parallelism=1 objects=",
-        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2 rate=0 "
-        "parallelism=1 objects=",
-        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3-4 rate=0 "
-        "parallelism=1 objects=",
-        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3 rate=0 "
-        "parallelism=0 objects=",
-        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3 rate=0 "
+        "ok chunk=2 generation=3 revision=4 id=1-2-3 loss=0 rate=0 "
         "parallelism=1",
-    };
-    static const char *const objects[] = {
-        "1-2-3",         "1-2-3:0:0",
-        "1-2-3:0:0:0:0", "1-2-3:0:0:100000000",
-        "1-2-3:0:0:0,",  "1-2-3:0:0:0,,1-2-3:0:0:0",
-        "-2-3:0:0:0",    "1-2-12345678901234567:0:0:0",
-        "1-2-3:0:0:G",
+        "ok lease=1 chunk=2 generation=0 revision=4 id=1-2-3 loss=0 rate=0 "
+        "parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4294967296 id=1-2-3 loss=0 "
+        "rate=0 parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2 loss=0 rate=0 "
+        "parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3-4 loss=0 rate=0 "
+        "parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 id=-2-3 loss=0 rate=0 "
+        "parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-12345678901234567 "
+        "loss=0 rate=0 parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-G loss=0 rate=0 "
+        "parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 loss=0 rate=0 "
+        "parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3 loss=3 rate=0 "
+        "parallelism=1",
+        "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3 loss=0 rate=0 "
+        "parallelism=0",
     };
     struct control_lease lease;
-    char text[512];
 
+    CHECK(decode("ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3 loss=0 "
+                 "rate=0 parallelism=1") == 0 &&
+          control_lease_decode(&read_back, &lease) == 0);
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         CHECK(decode(lines[i]) == 0);
         CHECK(control_lease_decode(&read_back, &lease) == -EBADMSG);
     }
-    (void)snprintf(text, sizeof(text), "ok %s", whole);
-    CHECK(decode(text) == 0 && control_lease_decode(&read_back, &lease) == 0);
-    for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
-        (void)snprintf(text, sizeof(text), "ok %s%s", whole, objects[i]);
-        CHECK(decode(text) == 0);
-        CHECK(control_lease_decode(&read_back, &lease) == -EBADMSG);
-    }
 }
 
-TEST("one object more than there may be is refused")
+TEST("a report brings the object's table, or why there is none")
 {
-    char text[4096] = "ok lease=1 chunk=2 generation=3 revision=4 id=1-2-3 "
-                      "rate=0 parallelism=1 objects=1-1-1:0:0:0";
-    size_t len = strlen(text);
-    struct control_lease lease;
+    struct control_report report = {
+        .lease = 5,
+        .result = {.table = strdup("table"),
+                   .table_size = 5,
+                   .size = UINT64_MAX,
+                   .fetched = 3,
+                   .damaged = 2},
+    };
+    struct control_report again;
 
-    for (unsigned i = 1; i <= CHUNK_OBJECTS_MAX; i++) {
-        NEED(decode(text) == 0);
-        CHECK(control_lease_decode(&read_back, &lease) == 0);
-        CHECK(lease.objects_count == i);
-        len += (size_t)snprintf(text + len, sizeof(text) - len, ",1-1-1:0:0:0");
+    control_report_encode(&report, &made);
+    NEED(control_report_decode(&made, &again) == 0);
+    CHECK(again.lease == 5 && again.error == 0 &&
+          again.result.size == UINT64_MAX);
+    CHECK(again.result.fetched == 3 && again.result.damaged == 2);
+    CHECK(again.result.table_size == 5 &&
+          memcmp(again.result.table, "table", 5) == 0);
+    control_message_clear(&made);
+    CHECK(control_report_decode(&made, &again) == -EBADMSG); /* no table */
+
+    report.error = -EIO;
+    report.result = (struct upload_result){.table = NULL};
+    control_report_encode(&report, &made);
+    CHECK(is_written("report lease=5 errno=5"));
+    NEED(goes_there_and_back());
+    NEED(control_report_decode(&read_back, &again) == 0);
+    CHECK(again.lease == 5 && again.error == -EIO);
+}
+
+TEST("a request that is no report is refused")
+{
+    static const char *const lines[] = {
+        "lease purpose=image",
+        "report",
+        "report errno=5",
+        "report lease=x errno=5",
+        "report lease=1 errno=0",
+        "report lease=1 errno=4096",
+        "report lease=1 size=5 fetched=0 damaged=0",
+    };
+    struct control_report report;
+
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        CHECK(decode(lines[i]) == 0);
+        CHECK(control_report_decode(&read_back, &report) == -EBADMSG);
     }
-    NEED(decode(text) == 0);
-    CHECK(control_lease_decode(&read_back, &lease) == -EBADMSG);
+    NEED(decode("report lease=1 size=0 fetched=0 damaged=0") == 0);
+    control_message_set_payload(&read_back, malloc(1), 1);
+    CHECK(control_report_decode(&read_back, &report) == -EBADMSG);
+    control_message_clear(&read_back);
 }
