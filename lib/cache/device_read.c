@@ -250,20 +250,15 @@ static void describe_gap(struct device *device, struct extents *extents,
 
     while (extents->at < until && extents->at < extents->end &&
            !extents->is_full) {
-        struct page_run run;
-        uint64_t run_start = UINT64_MAX;
-        uint64_t run_end = UINT64_MAX;
+        uint64_t end;
+        enum page_kind kind =
+            page_index_run(device->index, extents->at / chunk_size, &end);
 
-        if (page_index_runs(device->index, UINT64_MAX, extents->at / chunk_size,
-                            &run, 1) == 1) {
-            run_start = run.first_chunk * chunk_size;
-            run_end = (run.first_chunk + run.count) * chunk_size;
-        }
-        if (run_start > extents->at)
-            add_extent(extents, run_start < until ? run_start : until, hole);
+        if (end > until / chunk_size)
+            end = until;
         else
-            add_extent(extents, run_end < until ? run_end : until,
-                       run.hole ? hole : DEVICE_EXTENT_ZERO);
+            end *= chunk_size;
+        add_extent(extents, end, kind == PAGE_ZERO ? DEVICE_EXTENT_ZERO : hole);
     }
 }
 
@@ -287,8 +282,8 @@ static uint64_t next_known(struct device *device, struct known_chunks *known,
         if (known->is_last)
             return UINT64_MAX;
         known->used = 0;
-        known->count = page_index_chunks(device->index, UINT64_MAX, from,
-                                         known->chunks, PAGES_AT_ONCE);
+        known->count =
+            page_index_known(device->index, from, known->chunks, PAGES_AT_ONCE);
         known->is_last = known->count < PAGES_AT_ONCE;
     }
 }

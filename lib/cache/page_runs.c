@@ -125,16 +125,10 @@ static void join(struct page_runs *runs, size_t at)
     remove_some(runs, at + 1, 1);
 }
 
-void page_runs_put(struct page_runs *runs, uint64_t first, uint64_t end,
-                   bool hole, uint64_t position)
+void page_runs_put_run(struct page_runs *runs, const struct page_run *run)
 {
-    struct page_run run = {
-        .first_chunk = first,
-        .count = end - first,
-        .position = position,
-        .latest = position,
-        .hole = hole,
-    };
+    uint64_t first = run->first_chunk;
+    uint64_t end = run_end(run);
     size_t at = first_after(runs, first);
 
     while (at < runs->count && runs->array[at].first_chunk < end) {
@@ -151,10 +145,24 @@ void page_runs_put(struct page_runs *runs, uint64_t first, uint64_t end,
             at += cut(runs, at, first, end);
     }
     at = first_after(runs, first);
-    insert(runs, at, &run);
+    insert(runs, at, run);
     join(runs, at);
     if (at > 0)
         join(runs, at - 1);
+}
+
+void page_runs_put(struct page_runs *runs, uint64_t first, uint64_t end,
+                   bool hole, uint64_t position)
+{
+    struct page_run run = {
+        .first_chunk = first,
+        .count = end - first,
+        .position = position,
+        .latest = position,
+        .hole = hole,
+    };
+
+    page_runs_put_run(runs, &run);
 }
 
 void page_runs_drop(struct page_runs *runs, uint64_t first, uint64_t end,

@@ -2,7 +2,7 @@
 /*
  * page_runs - long runs of chunks that are zeros, in order, none overlapping.
  *
- * Part of page_index.c.  Pure, but for memory; its owner locks.
+ * Part of page_layer.c.  Pure, but for memory; its owner locks.
  */
 #ifndef CACHE_PAGE_RUNS_H
 #define CACHE_PAGE_RUNS_H
@@ -39,6 +39,9 @@ const struct page_run *page_runs_find(const struct page_runs *runs,
  */
 void page_runs_put(struct page_runs *runs, uint64_t first, uint64_t end,
                    bool hole, uint64_t position);
+
+/* The same, with what an older run says; it must not be one of runs. */
+void page_runs_put_run(struct page_runs *runs, const struct page_run *run);
 
 /* See page_index_drop_run; chunks first .. end - 1. */
 void page_runs_drop(struct page_runs *runs, uint64_t first, uint64_t end,

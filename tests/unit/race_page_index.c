@@ -45,6 +45,8 @@ static void *put_all(void *argument)
             CHECK(page_index_put(the_index, first, count, position,
                                  checksums) == 0);
         position += 256 * 4096;
+        if (round % 64 == 63 && !page_index_is_cut(the_index))
+            CHECK(page_index_cut(the_index) == 0);
     }
     return NULL;
 }
@@ -112,6 +114,9 @@ static void *fold_all(void *argument)
             page_index_drop_run(the_index, run.first_chunk, run.count, run.hole,
                                 run.latest);
         }
+        /* Also where there is something left to be taken over. */
+        if (page_index_is_folded(the_index) || count > 8)
+            CHECK(page_index_join(the_index) == 0);
     } while (!atomic_load(&is_over) || !page_index_is_empty(the_index));
     free(set);
     return NULL;

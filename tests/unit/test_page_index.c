@@ -312,12 +312,110 @@ TEST("chunks are told ascending, in parts, and only old ones")
     page_index_free(index);
 }
 
+/* ---- layers -------------------------------------------------------------- */
+
+TEST("after a cut what was put before stays, below what is put then")
+{
+    struct page_index *index = new_index(100);
+    struct page_set *set = page_set_new(index);
+    uint64_t chunks[4];
+
+    CHECK(!page_index_is_cut(index) && page_index_is_folded(index));
+    CHECK(put_one(index, 1, 4096) == 0);
+    CHECK(put_one(index, 2, 8192) == 0);
+    CHECK(page_index_put_zero(index, 3, 1, true, 12288) == 0);
+    CHECK(page_index_cut(index) == 0);
+    CHECK(page_index_is_cut(index) && !page_index_is_folded(index));
+    CHECK(page_index_cut(index) == -EALREADY);
+    CHECK(put_one(index, 2, 20000) == 0);
+    CHECK(put_one(index, 3, 24096) == 0);
+    CHECK(put_one(index, 5 * PER_CHUNK, 30000) == 0);
+    /* Readers see the newest of both. */
+    CHECK(find_one(index, 1).position == 4096);
+    CHECK(find_one(index, 2).position == 20000);
+    CHECK(find_one(index, 3).position == 24096);
+    CHECK(page_index_known(index, 0, chunks, 4) == 2);
+    CHECK(chunks[0] == 0 && chunks[1] == 5);
+    CHECK(page_index_known(index, 1, chunks, 4) == 1 && chunks[0] == 5);
+    /* What is folded is as it was at the cut. */
+    CHECK(page_index_chunks(index, UINT64_MAX, 0, chunks, 4) == 1);
+    CHECK(page_index_records(index, 0) == 2);
+    page_index_collect(index, 0, set);
+    CHECK(set->known == 3 && set->pages[2].position == 8192);
+    CHECK(set->pages[3].kind == PAGE_HOLE);
+    page_index_drop(index, 0, set);
+    CHECK(page_index_is_folded(index) && page_index_is_cut(index));
+    CHECK(!page_index_is_empty(index));
+    CHECK(find_one(index, 1).kind == PAGE_ABSENT);
+    CHECK(find_one(index, 2).position == 20000);
+    CHECK(page_index_join(index) == 0 && page_index_join(index) == 0);
+    CHECK(!page_index_is_cut(index));
+    CHECK(page_index_chunks(index, UINT64_MAX, 0, chunks, 4) == 2);
+    CHECK(page_index_records(index, 0) == 2);
+    CHECK(find_one(index, 3).position == 24096);
+    free(set);
+    page_index_free(index);
+}
+
+TEST("records before a position are told to be needed in whichever layer")
+{
+    struct page_index *index = new_index(100);
+
+    CHECK(!page_index_needs_before(index, UINT64_MAX));
+    CHECK(put_one(index, 1, 4096) == 0);
+    CHECK(page_index_cut(index) == 0);
+    CHECK(page_index_put_zero(index, 0, 100 * PER_CHUNK, true, 9000) == 0);
+    CHECK(!page_index_needs_before(index, 4096));
+    CHECK(page_index_needs_before(index, 4097));
+    CHECK(page_index_join(index) == 0);
+    CHECK(!page_index_needs_before(index, 9000));
+    CHECK(page_index_needs_before(index, 9001));
+    page_index_free(index);
+}
+
+TEST("the room is for both layers together")
+{
+    struct page_index *index = new_index(10);
+    uint32_t checksums[100] = {0};
+
+    CHECK(page_index_put(index, 0, 6, 4096, checksums) == 0);
+    CHECK(page_index_cut(index) == 0);
+    CHECK(page_index_has_room(index, 4) && !page_index_has_room(index, 5));
+    CHECK(page_index_put(index, 0, 4, 40960, checksums) == 0);
+    CHECK(!page_index_has_room(index, 1));
+    CHECK(page_index_join(index) == 0);
+    CHECK(page_index_has_room(index, 4));
+    page_index_free(index);
+}
+
+TEST("the runs of both layers are told as one")
+{
+    struct page_index *index = new_index(10);
+    uint64_t end;
+
+    CHECK(page_index_run(index, 7, &end) == PAGE_ABSENT && end == UINT64_MAX);
+    CHECK(page_index_put_zero(index, 0, 200 * PER_CHUNK, true, 4096) == 0);
+    CHECK(page_index_cut(index) == 0);
+    CHECK(page_index_put_zero(index, 100 * PER_CHUNK, 70 * PER_CHUNK, false,
+                              8192) == 0);
+    CHECK(page_index_run(index, 7, &end) == PAGE_HOLE && end == 100);
+    CHECK(page_index_run(index, 101, &end) == PAGE_ZERO && end == 170);
+    CHECK(page_index_run(index, 170, &end) == PAGE_HOLE && end == 200);
+    CHECK(page_index_run(index, 200, &end) == PAGE_ABSENT && end == UINT64_MAX);
+    CHECK(page_index_join(index) == 0);
+    CHECK(page_index_run(index, 7, &end) == PAGE_HOLE && end == 100);
+    CHECK(page_index_run(index, 101, &end) == PAGE_ZERO && end == 170);
+    CHECK(page_index_run(index, 170, &end) == PAGE_HOLE && end == 200);
+    page_index_free(index);
+}
+
 /* ---- against a model ----------------------------------------------------- */
 
 struct model {
     struct page_location now[PAGES];
     struct page_location folded[PAGES]; /* what chunk files would say */
-    uint64_t oldest_left;               /* of the records that are not folded */
+    struct page_location at_cut[PAGES];
+    uint64_t oldest_left; /* of the records that are not folded */
 };
 
 static struct model model;
@@ -379,6 +477,10 @@ static bool lists_are_complete(struct page_index *index, uint64_t before)
         }
         if (!must)
             continue;
+        if (!page_index_needs_before(index, before))
+            return false;
+        if (page_index_is_cut(index))
+            continue;
         (void)page_index_chunks(index, before, chunk, &told, 1);
         (void)page_index_runs(index, before, chunk, &run, 1);
         if (told != chunk && run.first_chunk != chunk)
@@ -432,6 +534,41 @@ static void fold_one(struct page_index *index, struct pending *pending)
                         pending->run.hole, pending->run.latest);
 }
 
+/* All of the lower layer is in the chunk files, and nothing else. */
+static bool cut_is_right(struct page_index *index)
+{
+    for (size_t i = 0; i < PAGES; i++) {
+        if (model.at_cut[i].kind != model.folded[i].kind ||
+            (model.at_cut[i].kind == PAGE_RECORD &&
+             model.at_cut[i].position != model.folded[i].position))
+            return false;
+    }
+    return page_index_join(index) == 0;
+}
+
+static void fold_all(struct page_index *index, struct pending *pending)
+{
+    pending->is_run = false;
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
+        pending->chunk = chunk;
+        page_index_collect(index, chunk, pending->set);
+        fold_one(index, pending);
+    }
+}
+
+/* Cut; or fold all that was before it; or forget that there was a cut. */
+static bool change_layers(struct page_index *index, struct pending *pending)
+{
+    if (!page_index_is_cut(index)) {
+        memcpy(model.at_cut, model.now, sizeof(model.at_cut));
+        return page_index_cut(index) == 0;
+    }
+    if (random_below(2) == 0)
+        return page_index_join(index) == 0;
+    fold_all(index, pending);
+    return page_index_is_folded(index) && cut_is_right(index);
+}
+
 static void random_change(struct page_index *index, uint64_t *position)
 {
     static uint32_t checksums[PAGES];
@@ -471,14 +608,12 @@ TEST("random changes, folded in any order: readers see the newest, always")
             NEED(content_is_right(index));
             NEED(lists_are_complete(index, position / 2));
             NEED(lists_are_complete(index, UINT64_MAX));
+            if (random_below(8) == 0)
+                NEED(change_layers(index, &pending));
         }
         /* In the end everything can be folded, and nothing is left. */
-        for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
-            pending.is_run = false;
-            pending.chunk = chunk;
-            page_index_collect(index, chunk, pending.set);
-            fold_one(index, &pending);
-        }
+        NEED(page_index_join(index) == 0);
+        fold_all(index, &pending);
         CHECK(content_is_right(index));
         CHECK(page_index_is_empty(index));
         free(pending.set);
