@@ -24,7 +24,7 @@
 #include "base/mutex.h"
 
 enum {
-    LEAF_SLOTS = 256,     /* 6 KiB: little for a chunk that is alone */
+    LEAF_SLOTS = 256,     /* 10 KiB: little for a chunk that is alone */
     BRANCH_LEAVES = 4096, /* 1 Mi chunks: 8 TiB of chunks of 8 MiB */
     FLAGS_BITS = 8,
     FLAGS_MASK = (1 << FLAGS_BITS) - 1,
@@ -35,6 +35,9 @@ static const uint64_t BRANCH_SLOTS = (uint64_t)BRANCH_LEAVES * LEAF_SLOTS;
 struct slot {
     _Atomic uint64_t generation; /* << FLAGS_BITS, and the flags */
     uint64_t uploaded;           /* << FLAGS_BITS, and how many objects */
+    uint64_t published;
+    uint32_t revision;
+    uint32_t file_pages;
     struct chunk_object *objects;
 };
 
@@ -57,7 +60,7 @@ struct catalog {
     struct mutex lock;
     uint64_t chunks_count GUARDED_BY(lock);
     _Atomic(struct root *) root;
-    _Atomic uint64_t mapped;
+    _Atomic uint64_t mapped, dirty, unpublished, file_pages;
 };
 
 static struct root *new_root(uint64_t chunks_count)
@@ -195,7 +198,10 @@ void catalog_get(struct catalog *catalog, uint64_t chunk,
     generation = load_generation(slot);
     ret_entry->generation = generation >> FLAGS_BITS;
     ret_entry->flags = (unsigned)(generation & FLAGS_MASK);
+    ret_entry->revision = slot->revision;
     ret_entry->uploaded_generation = slot->uploaded >> FLAGS_BITS;
+    ret_entry->published_generation = slot->published;
+    ret_entry->file_pages = slot->file_pages;
     ret_entry->objects_count = (unsigned)(slot->uploaded & FLAGS_MASK);
     if (slot->objects)
         memcpy(ret_entry->objects, slot->objects,
@@ -272,6 +278,21 @@ uint64_t catalog_count(struct catalog *catalog)
     return atomic_load(&catalog->mapped);
 }
 
+uint64_t catalog_dirty(struct catalog *catalog)
+{
+    return atomic_load(&catalog->dirty);
+}
+
+uint64_t catalog_unpublished(struct catalog *catalog)
+{
+    return atomic_load(&catalog->unpublished);
+}
+
+uint64_t catalog_file_pages(struct catalog *catalog)
+{
+    return atomic_load(&catalog->file_pages);
+}
+
 int catalog_set(struct catalog *catalog, uint64_t chunk,
                 const struct catalog_entry *entry)
 {
@@ -309,6 +330,17 @@ static int make_leaf_locked(struct catalog *catalog, uint64_t chunk)
     return 0;
 }
 
+static bool entry_is_valid(const struct catalog_entry *entry)
+{
+    const unsigned both = CATALOG_ZERO | CATALOG_HOLE;
+
+    return entry->generation <= CATALOG_GENERATION_MAX &&
+           entry->uploaded_generation <= CATALOG_GENERATION_MAX &&
+           entry->published_generation <= CATALOG_GENERATION_MAX &&
+           entry->flags <= FLAGS_MASK && (entry->flags & both) != both &&
+           entry->objects_count <= CHUNK_OBJECTS_MAX;
+}
+
 int catalog_prepare(struct catalog *catalog, uint64_t chunk,
                     const struct catalog_entry *entry,
                     struct chunk_object **ret_objects)
@@ -317,9 +349,7 @@ int catalog_prepare(struct catalog *catalog, uint64_t chunk,
     size_t size = entry->objects_count * sizeof(objects[0]);
     int error = 0;
 
-    if (entry->generation > CATALOG_GENERATION_MAX ||
-        entry->uploaded_generation > CATALOG_GENERATION_MAX ||
-        entry->flags > FLAGS_MASK || entry->objects_count > CHUNK_OBJECTS_MAX)
+    if (!entry_is_valid(entry))
         return -EINVAL;
     if (entry->generation > 0 && size > 0) {
         objects = malloc(size);
@@ -338,12 +368,84 @@ int catalog_prepare(struct catalog *catalog, uint64_t chunk,
     return error;
 }
 
-/* What an entry's generation and flags are in a slot; a hole has no flags. */
-static uint64_t generation_word(const struct catalog_entry *entry)
+/* Whether a slot's chunk is mapped, and which of the counts it is part of. */
+struct share {
+    bool is_mapped;
+    unsigned dirty, unpublished;
+    uint32_t file_pages;
+};
+
+static struct share share_of(struct slot *slot)
 {
-    return entry->generation == 0
-               ? 0
-               : entry->generation << FLAGS_BITS | entry->flags;
+    uint64_t word = load_generation(slot), generation = word >> FLAGS_BITS;
+    bool has_content = (word & (CATALOG_ZERO | CATALOG_HOLE)) == 0;
+
+    if (generation == 0)
+        return (struct share){0};
+    return (struct share){
+        .is_mapped = true,
+        .dirty = has_content && slot->uploaded >> FLAGS_BITS != generation,
+        .unpublished = slot->published != generation,
+        .file_pages = slot->file_pages,
+    };
+}
+
+/*
+ * Put an entry's generation and flags into its slot, of which the rest is set.
+ * A chunk is counted before it is set and after it is removed, so that
+ * catalog_next never skips one that is mapped.
+ */
+static void store_generation_locked(struct catalog *catalog, struct leaf *leaf,
+                                    struct slot *slot, uint64_t word)
+    REQUIRES(catalog->lock)
+{
+    bool was_mapped = load_generation(slot) != 0, is_mapped = word != 0;
+
+    if (is_mapped && !was_mapped) {
+        atomic_fetch_add(&leaf->mapped, 1);
+        atomic_fetch_add(&catalog->mapped, 1);
+    }
+    atomic_store_explicit(&slot->generation, word, memory_order_release);
+    if (!is_mapped && was_mapped) {
+        atomic_fetch_sub(&leaf->mapped, 1);
+        atomic_fetch_sub(&catalog->mapped, 1);
+    }
+}
+
+static void count_locked(struct catalog *catalog, const struct share *before,
+                         const struct share *after) REQUIRES(catalog->lock)
+{
+    atomic_fetch_add(&catalog->dirty, (uint64_t)after->dirty - before->dirty);
+    atomic_fetch_add(&catalog->unpublished,
+                     (uint64_t)after->unpublished - before->unpublished);
+    atomic_fetch_add(&catalog->file_pages,
+                     (uint64_t)after->file_pages - before->file_pages);
+}
+
+/* Set a slot; a hole has nothing.  Returns the objects it had, to be freed. */
+static struct chunk_object *
+set_slot_locked(struct catalog *catalog, struct leaf *leaf, struct slot *slot,
+                const struct catalog_entry *entry, struct chunk_object *objects)
+    REQUIRES(catalog->lock)
+{
+    static const struct catalog_entry hole;
+    const struct share before = share_of(slot);
+    struct chunk_object *replaced = slot->objects;
+    struct share after;
+
+    if (entry->generation == 0)
+        entry = &hole;
+    slot->objects = objects;
+    slot->uploaded =
+        entry->uploaded_generation << FLAGS_BITS | entry->objects_count;
+    slot->published = entry->published_generation;
+    slot->revision = entry->revision;
+    slot->file_pages = entry->file_pages;
+    store_generation_locked(catalog, leaf, slot,
+                            entry->generation << FLAGS_BITS | entry->flags);
+    after = share_of(slot);
+    count_locked(catalog, &before, &after);
+    return replaced;
 }
 
 void catalog_apply(struct catalog *catalog, uint64_t chunk,
@@ -351,32 +453,51 @@ void catalog_apply(struct catalog *catalog, uint64_t chunk,
                    struct chunk_object *objects)
 {
     struct leaf *leaf = find_leaf(catalog, chunk);
-    AUTO_FREE struct chunk_object *replaced = NULL;
-    bool was_mapped, is_mapped = entry->generation > 0;
-    struct slot *slot;
 
     if (!leaf) {
-        assert(!is_mapped && !objects);
+        assert(entry->generation == 0 && !objects);
         return;
     }
+    mutex_lock(&catalog->lock);
+    objects = set_slot_locked(catalog, leaf, &leaf->slots[chunk % LEAF_SLOTS],
+                              entry, objects);
+    mutex_unlock(&catalog->lock);
+    free(objects);
+}
+
+void catalog_publish(struct catalog *catalog, uint64_t chunk,
+                     const struct catalog_entry *entry)
+{
+    static const struct catalog_entry hole;
+    const unsigned hole_flags = CATALOG_HOLE | CATALOG_FILE;
+    struct leaf *leaf = find_leaf(catalog, chunk);
+    struct chunk_object *replaced = NULL;
+    struct share before, after;
+    struct slot *slot;
+
+    if (!leaf)
+        return;
     slot = &leaf->slots[chunk % LEAF_SLOTS];
     mutex_lock(&catalog->lock);
-    was_mapped = load_generation(slot) != 0;
-    replaced = slot->objects;
-    slot->objects = objects;
-    slot->uploaded = is_mapped ? entry->uploaded_generation << FLAGS_BITS |
-                                     entry->objects_count
-                               : 0;
-    /* Counted before it is set: catalog_next never skips a mapped chunk. */
-    if (is_mapped && !was_mapped) {
-        atomic_fetch_add(&leaf->mapped, 1);
-        atomic_fetch_add(&catalog->mapped, 1);
-    }
-    atomic_store_explicit(&slot->generation, generation_word(entry),
-                          memory_order_release);
-    if (!is_mapped && was_mapped) {
-        atomic_fetch_sub(&leaf->mapped, 1);
-        atomic_fetch_sub(&catalog->mapped, 1);
+    before = share_of(slot);
+    if (before.is_mapped) {
+        slot->published =
+            (entry->flags & CATALOG_HOLE) != 0 ? 0 : entry->generation;
+        after = share_of(slot);
+        count_locked(catalog, &before, &after);
+        if (slot->published == 0 &&
+            (load_generation(slot) & hole_flags) == CATALOG_HOLE)
+            replaced = set_slot_locked(catalog, leaf, slot, &hole, NULL);
     }
     mutex_unlock(&catalog->lock);
+    free(replaced);
+}
+
+void catalog_clear(struct catalog *catalog)
+{
+    static const struct catalog_entry hole;
+    uint64_t chunk = 0;
+
+    while (catalog_next(catalog, chunk, UINT64_MAX, &chunk))
+        catalog_apply(catalog, chunk, &hole, NULL);
 }

@@ -19,19 +19,45 @@
 /* Generations are at most this: they share a word with the flags. */
 #define CATALOG_GENERATION_MAX ((UINT64_C(1) << 56) - 1)
 
+/*
+ * ZERO and HOLE exclude each other, and the content is all that they say.
+ * With one of them FILE means only that a file is still there, for a state
+ * that the open checkpoint wants; without, that it has the ruling table.
+ */
 enum catalog_flags {
-    CATALOG_FILE = 1 << 0, /* a chunk file has the table of this generation */
-    CATALOG_ZERO = 1 << 1, /* no file, no object: zeros, but not a hole */
+    CATALOG_FILE = 1 << 0, /* the chunk has a file */
+    CATALOG_ZERO = 1 << 1, /* zeros, but not a hole */
+    CATALOG_HOLE = 1 << 2, /* a hole, of which the last image does not know */
 };
 
-/* A chunk that the catalog does not have is a hole: generation 0. */
+/*
+ * A chunk that the catalog does not have is a hole, here and in the last
+ * image: generation 0.
+ *
+ * The generation numbers the states of the content.  One state may be put in
+ * other words (uploaded, evicted, fetched): the revision numbers these.
+ *
+ *   clean      uploaded_generation == generation, or ZERO, or HOLE
+ *   published  published_generation == generation
+ */
 struct catalog_entry {
-    uint64_t generation;          /* here, newest; 0: a hole */
-    uint64_t uploaded_generation; /* of objects; 0: none */
-    unsigned flags;               /* of catalog_flags */
-    unsigned objects_count;       /* 0, or those that its table needs */
+    uint64_t generation;           /* here, newest */
+    uint32_t revision;             /* of the ruling table, in generation */
+    uint64_t uploaded_generation;  /* of objects; 0: none */
+    uint64_t published_generation; /* in the last image; 0: a hole there */
+    uint32_t file_pages;           /* how much of the disk the file takes */
+    unsigned flags;                /* of catalog_flags */
+    unsigned objects_count;        /* 0, or those that its table needs */
     struct chunk_object objects[CHUNK_OBJECTS_MAX]; /* the newest is last */
 };
+
+/* Whether nothing of the chunk's content has to be uploaded.  In the catalog of
+ * a checkpoint: ready; a chunk that is not is pending. */
+static inline bool catalog_entry_is_clean(const struct catalog_entry *entry)
+{
+    return (entry->flags & (CATALOG_ZERO | CATALOG_HOLE)) != 0 ||
+           entry->uploaded_generation == entry->generation;
+}
 
 struct catalog;
 
@@ -57,12 +83,19 @@ uint64_t catalog_generation(struct catalog *catalog, uint64_t chunk,
 bool catalog_next(struct catalog *catalog, uint64_t from, uint64_t end,
                   uint64_t *ret_chunk);
 
-/* Returns how many chunks are mapped. */
+/* Returns how many chunks have an entry. */
 uint64_t catalog_count(struct catalog *catalog);
+
+/* Returns how many of them are not clean, and how many are not published. */
+uint64_t catalog_dirty(struct catalog *catalog);
+uint64_t catalog_unpublished(struct catalog *catalog);
+
+/* Returns how many pages of the disk all files take, by their entries. */
+uint64_t catalog_file_pages(struct catalog *catalog);
 
 /*
  * Set a chunk's entry; generation 0 removes it.  For state_log.c.  -EINVAL:
- * past the end, or a number is too large; -ENOMEM.
+ * past the end, a number is too large, or ZERO and HOLE; -ENOMEM.
  */
 int catalog_set(struct catalog *catalog, uint64_t chunk,
                 const struct catalog_entry *entry);
@@ -78,5 +111,16 @@ int catalog_prepare(struct catalog *catalog, uint64_t chunk,
 void catalog_apply(struct catalog *catalog, uint64_t chunk,
                    const struct catalog_entry *entry,
                    struct chunk_object *objects);
+
+/*
+ * An image has the chunk in the state of this entry, which is the checkpoint's.
+ * published_generation becomes its generation, 0 if it is a HOLE; and an entry
+ * that is a HOLE, as the image says too, leaves unless it has a file.
+ */
+void catalog_publish(struct catalog *catalog, uint64_t chunk,
+                     const struct catalog_entry *entry);
+
+/* Remove all entries. */
+void catalog_clear(struct catalog *catalog);
 
 #endif

@@ -487,7 +487,10 @@ static int open_to_read(struct device *device,
     if (error == 0)
         error = catalog_new(chunks_count(device), &device->catalog);
     if (error == 0)
-        error = state_log_open(device->cache_dir, device->catalog, create,
+        error = catalog_new(chunks_count(device), &device->checkpoint_catalog);
+    if (error == 0)
+        error = state_log_open(device->cache_dir, device->catalog,
+                               device->checkpoint_catalog, create,
                                options->read_only, &device->state_log);
     if (error == -ENOENT)
         log_error("%s: the state log of %s is missing", options->name,
@@ -555,6 +558,7 @@ int device_parts_close(struct device *device, bool was_opened)
         chunk_dir_close(device->chunk_dir);
     if (device->state_log != NULL)
         state_log_close(device->state_log);
+    catalog_free(device->checkpoint_catalog);
     catalog_free(device->catalog);
     if (device->journal_dirfd >= 0)
         (void)file_close(device->journal_dirfd);

@@ -31,6 +31,7 @@ struct device {
     struct cache_dir *cache_dir;
     int journal_dirfd; /* -1: it is the cache directory */
     struct catalog *catalog;
+    struct catalog *checkpoint_catalog; /* what the open one is to say */
     struct state_log *state_log;
     struct chunk_dir *chunk_dir;
     struct open_chunks *open_chunks;

@@ -39,8 +39,10 @@
 #include "base/crc32c.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "cache/cache_dir.h"
 #include "cache/geometry.h"
+#include "cache/state_contents.h"
 #include "cache/state_files.h"
 #include "cache/state_record.h"
 #include "cache/state_replay.h"
@@ -60,9 +62,13 @@ enum { ZEROS_SIZE = 1 << 18 };
 
 struct state_log {
     struct cache_dir *cache_dir;
-    struct catalog *catalog;
     bool read_only;
     struct state_files files;
+
+    struct mutex lock;
+    struct condition turn_ended;
+    bool is_taken GUARDED_BY(lock); /* somebody's turn; the rest is his */
+
     int error;                  /* the final one */
     int fd;                     /* of the log in use, -1: none */
     struct state_header header; /* of the log in use */
@@ -72,7 +78,7 @@ struct state_log {
     uint64_t snapshot;          /* number of the newest good one; 0: none */
     uint8_t cachedir_id[UUID_SIZE];
     struct log_limit full_limit;
-    struct state_numbers numbers;
+    struct state_contents contents; /* facts: changed under the lock too */
     _Atomic uint64_t written;
 };
 
@@ -148,7 +154,7 @@ static int write_new_files(struct state_log *log, uint64_t group_size,
     header->size = 0;
     error = state_snapshot_write(log->files.dirfd,
                                  state_file_new_name(STATE_FILE_SNAPSHOT),
-                                 header, log->catalog, &size);
+                                 header, &log->contents, &size);
     if (error < 0)
         return error;
     log->written += size;
@@ -205,9 +211,9 @@ static int try_next(struct state_log *log, uint64_t group_size,
 {
     struct state_header header = {
         .number = log->header.number + 1,
-        .commit = log->numbers.commit,
-        .journal_begin = log->numbers.journal_begin,
-        .last_generation = log->numbers.last_generation,
+        .commit = log->contents.numbers.commit,
+        .journal_begin = log->contents.numbers.journal_begin,
+        .last_generation = log->contents.numbers.last_generation,
     };
     int error, fd = -1;
 
@@ -257,17 +263,6 @@ static int begin_next(struct state_log *log, uint64_t group_size)
 
 /* ---- open ---------------------------------------------------------------- */
 
-static int clear_catalog(struct catalog *catalog)
-{
-    struct catalog_entry hole = {0};
-    uint64_t chunk = 0;
-    int error = 0;
-
-    while (error == 0 && catalog_next(catalog, chunk, UINT64_MAX, &chunk))
-        error = catalog_set(catalog, chunk, &hole);
-    return error;
-}
-
 /* Read snapshot number.  -EBADMSG: it cannot be used, another one might. */
 static int read_snapshot(struct state_log *log, uint64_t number,
                          struct state_header *ret_header)
@@ -277,7 +272,7 @@ static int read_snapshot(struct state_log *log, uint64_t number,
 
     state_file_name(STATE_FILE_SNAPSHOT, number, name);
     error = state_snapshot_read(log->files.dirfd, name, !log->read_only,
-                                log->catalog, ret_header);
+                                &log->contents, ret_header);
     if (error == 0 && ret_header->number != number)
         error = -EBADMSG;
     if (error == 0 &&
@@ -297,8 +292,8 @@ static int read_snapshot(struct state_log *log, uint64_t number,
         log_warning("%s/state/%s: %s; looking for an older one",
                     log->files.cachedir, name,
                     error == -EIO ? log_errno(error) : "damaged");
-        error = clear_catalog(log->catalog);
-        return error < 0 ? error : -EBADMSG;
+        state_contents_clear(&log->contents);
+        return -EBADMSG;
     }
     if (error < 0)
         return state_file_complain(&log->files, STATE_FILE_SNAPSHOT, number,
@@ -319,12 +314,8 @@ static int find_snapshot(struct state_log *log,
     for (size_t i = snapshots->count; i > 0; i--) {
         int error = read_snapshot(log, snapshots->list[i - 1], ret_header);
 
-        if (error == 0) {
-            log->numbers.commit = ret_header->commit;
-            log->numbers.journal_begin = ret_header->journal_begin;
-            log->numbers.last_generation = ret_header->last_generation;
+        if (error == 0)
             log->snapshot = ret_header->number;
-        }
         if (error != -EBADMSG)
             return error;
     }
@@ -359,8 +350,7 @@ static int replay_logs(struct state_log *log,
                                         "does not belong to its snapshot",
                                         -EUCLEAN);
         if (error == 0)
-            error = state_replay_run(&replay, !log->read_only, log->catalog,
-                                     &log->numbers);
+            error = state_replay_run(&replay, !log->read_only, &log->contents);
         if (error < 0) {
             (void)file_close(replay.fd);
             return error;
@@ -445,7 +435,7 @@ static int read_state(struct state_log *log,
         error = find_snapshot(log, inventory, &snapshot);
     if (error == 0)
         error = replay_logs(log, &snapshot, last);
-    if (error == 0 && void_commit > log->numbers.commit)
+    if (error == 0 && void_commit > log->contents.numbers.commit)
         error =
             state_file_complain(&log->files, STATE_FILE_LOG, void_log,
                                 "commits in front of it are missing", -EUCLEAN);
@@ -512,8 +502,9 @@ static int open_dir(struct state_log *log, bool create)
                : 0;
 }
 
-int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
-                   bool read_only, struct state_log **ret_log)
+int state_log_open(struct cache_dir *dir, struct catalog *catalog,
+                   struct catalog *checkpoint, bool create, bool read_only,
+                   struct state_log **ret_log)
 {
     struct state_log *log = calloc(1, sizeof(*log));
     struct superblock superblock;
@@ -521,9 +512,12 @@ int state_log_open(struct cache_dir *dir, struct catalog *catalog, bool create,
 
     if (!log)
         return -ENOMEM;
-    assert(catalog_count(catalog) == 0);
+    assert(catalog_count(catalog) == 0 && catalog_count(checkpoint) == 0);
+    mutex_init(&log->lock);
+    condition_init(&log->turn_ended);
     log->cache_dir = dir;
-    log->catalog = catalog;
+    log->contents.catalog = catalog;
+    log->contents.checkpoint = checkpoint;
     log->read_only = read_only;
     log->files.cachedir = cache_dir_path(dir);
     log->files.dirfd = log->fd = -1;
@@ -549,27 +543,49 @@ void state_log_close(struct state_log *log)
         (void)file_close(log->fd);
     if (log->files.dirfd >= 0)
         (void)file_close(log->files.dirfd);
+    condition_done(&log->turn_ended);
+    mutex_done(&log->lock);
     free(log);
 }
 
 /* ---- commit -------------------------------------------------------------- */
 
-/* Take what applying the changes will need; free_objects gives it up. */
-static int prepare(struct state_log *log, const struct state_change changes[],
-                   size_t count, struct chunk_object *objects[])
+/* Wait for one's turn: no lock is held across a sync. */
+static void take_turn(struct state_log *log) EXCLUDES(log->lock)
 {
-    for (size_t i = 0; i < count; i++) {
-        int error = 0;
+    mutex_lock(&log->lock);
+    while (log->is_taken)
+        condition_wait(&log->turn_ended, &log->lock);
+    log->is_taken = true;
+    mutex_unlock(&log->lock);
+}
 
-        assert(changes[i].kind == STATE_CHUNK ||
-               changes[i].kind == STATE_JOURNAL_BEGIN);
-        if (changes[i].kind == STATE_CHUNK)
-            error = catalog_prepare(log->catalog, changes[i].chunk,
-                                    &changes[i].entry, &objects[i]);
-        if (error < 0)
-            return error;
+static void end_turn(struct state_log *log) EXCLUDES(log->lock)
+{
+    mutex_lock(&log->lock);
+    log->is_taken = false;
+    condition_signal(&log->turn_ended);
+    mutex_unlock(&log->lock);
+}
+
+/*
+ * See whether the changes fit, one after the other, and what the facts will
+ * be; and take what applying them will need, which free_objects gives up.
+ */
+static int prepare(struct state_log *log, const struct state_change changes[],
+                   size_t count, struct state_facts *facts,
+                   struct chunk_object *objects[])
+{
+    int error = 0;
+
+    *facts = log->contents.facts;
+    for (size_t i = 0; error == 0 && i < count; i++) {
+        error = state_facts_follow(facts, &changes[i]);
+        if (error == 0)
+            error = state_contents_prepare(&log->contents, &changes[i],
+                                           &objects[i]);
     }
-    return 0;
+    return error;
 }
 
 static void free_objects(struct chunk_object *objects[], size_t count)
@@ -579,14 +595,15 @@ static void free_objects(struct chunk_object *objects[], size_t count)
 }
 
 static void apply(struct state_log *log, const struct state_change changes[],
-                  size_t count, struct chunk_object *objects[])
+                  size_t count, const struct state_facts *facts,
+                  struct chunk_object *objects[])
 {
-    for (size_t i = 0; i < count; i++) {
-        if (changes[i].kind == STATE_CHUNK)
-            catalog_apply(log->catalog, changes[i].chunk, &changes[i].entry,
-                          take_pointer(&objects[i]));
-        state_numbers_note(&log->numbers, &changes[i]);
-    }
+    for (size_t i = 0; i < count; i++)
+        state_contents_apply(&log->contents, &changes[i],
+                             take_pointer(&objects[i]));
+    mutex_lock(&log->lock);
+    log->contents.facts = *facts;
+    mutex_unlock(&log->lock);
 }
 
 /* See to it that the log in use has room for the group. */
@@ -655,7 +672,7 @@ static int encode_and_write(struct state_log *log,
     uint64_t size = state_group_file_size(changes_size);
     AUTO_FREE unsigned char *data = calloc(1, size);
     struct state_group group = {
-        .commit = log->numbers.commit + 1,
+        .commit = log->contents.numbers.commit + 1,
         .count = count,
         .size = changes_size,
     };
@@ -671,56 +688,86 @@ static int encode_and_write(struct state_log *log,
     return write_group(log, data, size);
 }
 
-int state_log_commit(struct state_log *log, const struct state_change changes[],
-                     size_t count)
+static int commit_in_turn(struct state_log *log,
+                          const struct state_change changes[], size_t count,
+                          struct chunk_object *objects[])
 {
-    AUTO_FREE struct chunk_object **objects = NULL;
+    struct state_facts facts;
     uint64_t changes_size = 0;
     int error;
 
     if (log->read_only || log->error < 0)
         return log->read_only ? -EROFS : log->error;
-    objects = calloc(count + 1, sizeof(objects[0]));
-    if (!objects)
-        return -ENOMEM;
     for (size_t i = 0; i < count; i++)
         changes_size += state_change_size(&changes[i]);
-    error = prepare(log, changes, count, objects);
+    error = prepare(log, changes, count, &facts, objects);
     if (error == 0)
         error = make_room(log, state_group_file_size(changes_size));
     if (error == 0)
         error = encode_and_write(log, changes, count, changes_size);
     if (error == 0) {
-        apply(log, changes, count, objects);
-        log->numbers.commit++;
+        apply(log, changes, count, &facts, objects);
+        log->contents.numbers.commit++;
     }
+    return error;
+}
+
+int state_log_commit(struct state_log *log, const struct state_change changes[],
+                     size_t count)
+{
+    AUTO_FREE struct chunk_object **objects =
+        calloc(count + 1, sizeof(objects[0]));
+    int error;
+
+    if (!objects)
+        return -ENOMEM;
+    take_turn(log);
+    error = commit_in_turn(log, changes, count, objects);
+    end_turn(log);
     free_objects(objects, count);
     return error;
 }
 
-int state_log_snapshot(struct state_log *log)
+static int snapshot_in_turn(struct state_log *log)
 {
     if (log->read_only || log->error < 0)
         return log->read_only ? -EROFS : log->error;
-    if (log->numbers.commit == log->header.commit &&
+    if (log->contents.numbers.commit == log->header.commit &&
         log->snapshot == log->header.number)
         return 0;
     return begin_next(log, 0);
 }
 
+int state_log_snapshot(struct state_log *log)
+{
+    int error;
+
+    take_turn(log);
+    error = snapshot_in_turn(log);
+    end_turn(log);
+    return error;
+}
+
+void state_log_facts(struct state_log *log, struct state_facts *ret_facts)
+{
+    mutex_lock(&log->lock);
+    *ret_facts = log->contents.facts;
+    mutex_unlock(&log->lock);
+}
+
 uint64_t state_log_last_commit(struct state_log *log)
 {
-    return log->numbers.commit;
+    return log->contents.numbers.commit;
 }
 
 uint64_t state_log_journal_begin(struct state_log *log)
 {
-    return log->numbers.journal_begin;
+    return log->contents.numbers.journal_begin;
 }
 
 uint64_t state_log_last_generation(struct state_log *log)
 {
-    return log->numbers.last_generation;
+    return log->contents.numbers.last_generation;
 }
 
 uint64_t state_log_written(struct state_log *log)

@@ -33,13 +33,16 @@ enum {
 
     /* A change, and each of its objects. */
     CHANGE_CHUNK = 0,
-    CHANGE_GENERATION = 8, /* or the number of STATE_JOURNAL_BEGIN */
-    CHANGE_UPLOADED = 16,
-    CHANGE_KIND = 24,
-    CHANGE_FLAGS = 25,
-    CHANGE_OBJECTS_COUNT = 26,
-    CHANGE_RESERVED = 27,
-    CHANGE_SIZE = 28,
+    CHANGE_GENERATION = 8, /* or a number */
+    CHANGE_UPLOADED = 16,  /* or a time */
+    CHANGE_PUBLISHED = 24,
+    CHANGE_REVISION = 32,
+    CHANGE_FILE_PAGES = 36,
+    CHANGE_KIND = 40,
+    CHANGE_FLAGS = 41,
+    CHANGE_OBJECTS_COUNT = 42,
+    CHANGE_RESERVED = 43,
+    CHANGE_SIZE = 44,
     OBJECT_EPOCH = 0,
     OBJECT_NONCE = 8,
     OBJECT_COUNTER = 16,
@@ -67,14 +70,28 @@ enum {
     /* The last page of a snapshot. */
     END_SHEETS = 8,
     END_ENTRIES = 16,
-    END_RESERVED = 24,
+    END_CHECKPOINT_ENTRIES = 24,
+    END_POSITION = 32,
+    END_TIME = 40,
+    END_PUBLISHED_TIME = 48,
+    END_COUNTER = 56,
+    END_PHASE = 64,
+    END_HAS = 65,
+    END_RESERVED = 66,
+    END_EPOCH = 72,
+    END_INTENT = END_EPOCH + STATE_RECORD_SIZE,
+    END_ADOPT = END_INTENT + STATE_RECORD_SIZE,
+    END_RESERVED_2 = END_ADOPT + STATE_RECORD_SIZE,
 };
 
 _Static_assert(STATE_CHANGE_MAX ==
                    CHANGE_SIZE + CHUNK_OBJECTS_MAX * OBJECT_SIZE,
                "a change with all objects");
 
-static const unsigned KNOWN_FLAGS = CATALOG_FILE | CATALOG_ZERO;
+static const unsigned KNOWN_FLAGS = CATALOG_FILE | CATALOG_ZERO | CATALOG_HOLE;
+
+/* What there is in a snapshot's last page. */
+enum { HAS_EPOCH = 1, HAS_INTENT = 2, HAS_ADOPT = 4 };
 
 /* ---- header -------------------------------------------------------------- */
 
@@ -134,16 +151,48 @@ uint32_t state_seed(const struct state_header *header)
 
 /* ---- changes ------------------------------------------------------------- */
 
+/* What a kind of change says. */
+struct saying {
+    bool is_known, chunk, number, time, record;
+};
+
+static struct saying saying_of(enum state_change_kind kind)
+{
+    static const struct saying sayings[] = {
+        [STATE_CHUNK] = {.is_known = true, .chunk = true},
+        [STATE_JOURNAL_BEGIN] = {.is_known = true, .number = true},
+        [STATE_CHECKPOINT_BEGIN] = {.is_known = true,
+                                    .number = true,
+                                    .time = true},
+        [STATE_CHECKPOINT_CHUNK] = {.is_known = true, .chunk = true},
+        [STATE_CHECKPOINT_OPEN] = {.is_known = true},
+        [STATE_CHECKPOINT_PUBLISHED] = {.is_known = true},
+        [STATE_CHECKPOINT_DROPPED] = {.is_known = true},
+        [STATE_EPOCH_INTENT] = {.is_known = true, .record = true},
+        [STATE_EPOCH_DECIDED] = {.is_known = true, .record = true},
+        [STATE_EPOCH_VOID] = {.is_known = true},
+        [STATE_COUNTER] = {.is_known = true, .number = true},
+        [STATE_ADOPT] = {.is_known = true, .record = true},
+        [STATE_ADOPTED] = {.is_known = true, .time = true},
+    };
+    static const struct saying unknown;
+
+    return (size_t)kind < sizeof(sayings) / sizeof(sayings[0]) ? sayings[kind]
+                                                               : unknown;
+}
+
 /* A hole has nothing but its chunk. */
 static unsigned objects_count(const struct state_change *change)
 {
-    return change->kind == STATE_CHUNK && change->entry.generation > 0
+    return saying_of(change->kind).chunk && change->entry.generation > 0
                ? change->entry.objects_count
                : 0;
 }
 
 size_t state_change_size(const struct state_change *change)
 {
+    if (saying_of(change->kind).record)
+        return CHANGE_SIZE + STATE_RECORD_SIZE;
     return CHANGE_SIZE + (size_t)objects_count(change) * OBJECT_SIZE;
 }
 
@@ -157,29 +206,43 @@ static void encode_object(const struct chunk_object *object, unsigned char *to)
     put_le32(to + OBJECT_TABLE_CHECKSUM, object->table_checksum);
 }
 
-size_t state_change_encode(const struct state_change *change, void *data)
+static void encode_entry(const struct state_change *change, unsigned char *to)
 {
     const struct catalog_entry *entry = &change->entry;
-    unsigned char *to = data;
 
-    memset(to, 0, CHANGE_SIZE);
-    to[CHANGE_KIND] = (unsigned char)change->kind;
-    if (change->kind == STATE_JOURNAL_BEGIN) {
-        put_le64(to + CHANGE_GENERATION, change->number);
-        return CHANGE_SIZE;
-    }
     put_le64(to + CHANGE_CHUNK, change->chunk);
     if (entry->generation == 0)
-        return CHANGE_SIZE;
+        return;
     assert((entry->flags & ~KNOWN_FLAGS) == 0 &&
            entry->objects_count <= CHUNK_OBJECTS_MAX);
     put_le64(to + CHANGE_GENERATION, entry->generation);
     put_le64(to + CHANGE_UPLOADED, entry->uploaded_generation);
+    put_le64(to + CHANGE_PUBLISHED, entry->published_generation);
+    put_le32(to + CHANGE_REVISION, entry->revision);
+    put_le32(to + CHANGE_FILE_PAGES, entry->file_pages);
     to[CHANGE_FLAGS] = (unsigned char)entry->flags;
     to[CHANGE_OBJECTS_COUNT] = (unsigned char)entry->objects_count;
     to += CHANGE_SIZE;
     for (unsigned i = 0; i < entry->objects_count; i++)
         encode_object(&entry->objects[i], to + (size_t)i * OBJECT_SIZE);
+}
+
+size_t state_change_encode(const struct state_change *change, void *data)
+{
+    struct saying says = saying_of(change->kind);
+    unsigned char *to = data;
+
+    assert(says.is_known);
+    memset(to, 0, CHANGE_SIZE);
+    to[CHANGE_KIND] = (unsigned char)change->kind;
+    if (says.number)
+        put_le64(to + CHANGE_GENERATION, change->number);
+    if (says.time)
+        put_le64(to + CHANGE_UPLOADED, change->time_ns);
+    if (says.chunk)
+        encode_entry(change, to);
+    else if (says.record)
+        memcpy(to + CHANGE_SIZE, change->record, STATE_RECORD_SIZE);
     return state_change_size(change);
 }
 
@@ -193,15 +256,24 @@ static void decode_object(const unsigned char *from, struct chunk_object *to)
     to->table_checksum = get_le32(from + OBJECT_TABLE_CHECKSUM);
 }
 
-static int decode_journal_begin(const unsigned char *from,
-                                struct state_change *to)
+/* Whether only the chunk and the kind are said. */
+static bool is_bare(const unsigned char *from)
 {
-    if (get_le64(from + CHANGE_CHUNK) != 0 ||
-        get_le64(from + CHANGE_UPLOADED) != 0 ||
-        !bytes_are_zero(from + CHANGE_FLAGS, CHANGE_SIZE - CHANGE_FLAGS))
-        return -EBADMSG;
-    to->number = get_le64(from + CHANGE_GENERATION);
-    return 0;
+    return bytes_are_zero(from + CHANGE_GENERATION,
+                          CHANGE_KIND - CHANGE_GENERATION) &&
+           bytes_are_zero(from + CHANGE_FLAGS, CHANGE_SIZE - CHANGE_FLAGS);
+}
+
+static bool entry_is_valid(const struct catalog_entry *entry)
+{
+    const unsigned both = CATALOG_ZERO | CATALOG_HOLE;
+
+    return entry->generation <= CATALOG_GENERATION_MAX &&
+           entry->uploaded_generation <= CATALOG_GENERATION_MAX &&
+           entry->published_generation <= CATALOG_GENERATION_MAX &&
+           (entry->flags & ~KNOWN_FLAGS) == 0 &&
+           (entry->flags & both) != both &&
+           entry->objects_count <= CHUNK_OBJECTS_MAX;
 }
 
 static int decode_chunk(const unsigned char *from, size_t size,
@@ -212,18 +284,14 @@ static int decode_chunk(const unsigned char *from, size_t size,
     to->chunk = get_le64(from + CHANGE_CHUNK);
     entry->generation = get_le64(from + CHANGE_GENERATION);
     entry->uploaded_generation = get_le64(from + CHANGE_UPLOADED);
+    entry->published_generation = get_le64(from + CHANGE_PUBLISHED);
+    entry->revision = get_le32(from + CHANGE_REVISION);
+    entry->file_pages = get_le32(from + CHANGE_FILE_PAGES);
     entry->flags = from[CHANGE_FLAGS];
     entry->objects_count = from[CHANGE_OBJECTS_COUNT];
-    if (entry->generation > CATALOG_GENERATION_MAX ||
-        entry->uploaded_generation > CATALOG_GENERATION_MAX ||
-        (entry->flags & ~KNOWN_FLAGS) != 0 ||
-        entry->objects_count > CHUNK_OBJECTS_MAX || from[CHANGE_RESERVED] != 0)
-        return -EBADMSG;
-    if (entry->generation == 0 &&
-        (entry->uploaded_generation != 0 || entry->flags != 0 ||
-         entry->objects_count != 0))
-        return -EBADMSG;
-    if (size < state_change_size(to))
+    if (!entry_is_valid(entry) || from[CHANGE_RESERVED] != 0 ||
+        (entry->generation == 0 && !is_bare(from)) ||
+        size < state_change_size(to))
         return -EBADMSG;
     from += CHANGE_SIZE;
     for (unsigned i = 0; i < entry->objects_count; i++)
@@ -231,22 +299,43 @@ static int decode_chunk(const unsigned char *from, size_t size,
     return 0;
 }
 
+/* Decode a change that is not of a chunk. */
+static int decode_other(const unsigned char *from, size_t size,
+                        struct saying says, struct state_change *to)
+{
+    if (says.number)
+        to->number = get_le64(from + CHANGE_GENERATION);
+    if (says.time)
+        to->time_ns = get_le64(from + CHANGE_UPLOADED);
+    if (get_le64(from + CHANGE_CHUNK) != 0 ||
+        get_le64(from + CHANGE_GENERATION) != to->number ||
+        get_le64(from + CHANGE_UPLOADED) != to->time_ns ||
+        !bytes_are_zero(from + CHANGE_PUBLISHED,
+                        CHANGE_KIND - CHANGE_PUBLISHED) ||
+        !bytes_are_zero(from + CHANGE_FLAGS, CHANGE_SIZE - CHANGE_FLAGS) ||
+        size < state_change_size(to))
+        return -EBADMSG;
+    if (says.record)
+        memcpy(to->record, from + CHANGE_SIZE, STATE_RECORD_SIZE);
+    return 0;
+}
+
 int state_change_decode(const void *data, size_t size,
                         struct state_change *ret_change, size_t *ret_size)
 {
     const unsigned char *from = data;
-    int error = -EBADMSG;
+    struct saying says;
+    int error;
 
     if (size < CHANGE_SIZE)
-        return error;
+        return -EBADMSG;
     memset(ret_change, 0, sizeof(*ret_change));
-    if (from[CHANGE_KIND] == STATE_CHUNK) {
-        ret_change->kind = STATE_CHUNK;
-        error = decode_chunk(from, size, ret_change);
-    } else if (from[CHANGE_KIND] == STATE_JOURNAL_BEGIN) {
-        ret_change->kind = STATE_JOURNAL_BEGIN;
-        error = decode_journal_begin(from, ret_change);
-    }
+    ret_change->kind = (enum state_change_kind)from[CHANGE_KIND];
+    says = saying_of(ret_change->kind);
+    if (!says.is_known)
+        return -EBADMSG;
+    error = says.chunk ? decode_chunk(from, size, ret_change)
+                       : decode_other(from, size, says, ret_change);
     if (error == 0)
         *ret_size = state_change_size(ret_change);
     return error;
@@ -327,6 +416,21 @@ int state_sheet_check(const void *sheet, uint64_t index, uint32_t seed,
     return 0;
 }
 
+static void encode_facts(const struct state_facts *facts, unsigned char *to)
+{
+    put_le64(to + END_POSITION, facts->checkpoint_position);
+    put_le64(to + END_TIME, facts->checkpoint_time_ns);
+    put_le64(to + END_PUBLISHED_TIME, facts->published_time_ns);
+    put_le64(to + END_COUNTER, facts->counter);
+    to[END_PHASE] = (unsigned char)facts->phase;
+    to[END_HAS] = (unsigned char)((facts->has_epoch ? HAS_EPOCH : 0) |
+                                  (facts->has_intent ? HAS_INTENT : 0) |
+                                  (facts->must_adopt ? HAS_ADOPT : 0));
+    memcpy(to + END_EPOCH, facts->epoch, STATE_RECORD_SIZE);
+    memcpy(to + END_INTENT, facts->intent, STATE_RECORD_SIZE);
+    memcpy(to + END_ADOPT, facts->adopt, STATE_RECORD_SIZE);
+}
+
 void state_end_encode(const struct state_end *end, uint32_t seed, void *page)
 {
     unsigned char *to = page;
@@ -335,7 +439,40 @@ void state_end_encode(const struct state_end *end, uint32_t seed, void *page)
     memcpy(to + AT_MAGIC, MAGIC_END, sizeof(MAGIC_END));
     put_le64(to + END_SHEETS, end->sheets);
     put_le64(to + END_ENTRIES, end->entries);
+    put_le64(to + END_CHECKPOINT_ENTRIES, end->checkpoint_entries);
+    encode_facts(&end->facts, to);
     put_le32(to + AT_CHECKSUM, crc32c(seed, to, AT_CHECKSUM));
+}
+
+/* Whether a record is there, or else zeros. */
+static bool record_is_as_said(const unsigned char *record, bool is_said)
+{
+    return is_said || bytes_are_zero(record, STATE_RECORD_SIZE);
+}
+
+static int decode_facts(const unsigned char *from, struct state_facts *to)
+{
+    unsigned has = from[END_HAS];
+
+    if (from[END_PHASE] > CHECKPOINT_OPEN ||
+        has > (HAS_EPOCH | HAS_INTENT | HAS_ADOPT))
+        return -EBADMSG;
+    to->phase = (enum checkpoint_phase)from[END_PHASE];
+    to->checkpoint_position = get_le64(from + END_POSITION);
+    to->checkpoint_time_ns = get_le64(from + END_TIME);
+    to->published_time_ns = get_le64(from + END_PUBLISHED_TIME);
+    to->counter = get_le64(from + END_COUNTER);
+    to->has_epoch = (has & HAS_EPOCH) != 0;
+    to->has_intent = (has & HAS_INTENT) != 0;
+    to->must_adopt = (has & HAS_ADOPT) != 0;
+    if (!record_is_as_said(from + END_EPOCH, to->has_epoch) ||
+        !record_is_as_said(from + END_INTENT, to->has_intent) ||
+        !record_is_as_said(from + END_ADOPT, to->must_adopt))
+        return -EBADMSG;
+    memcpy(to->epoch, from + END_EPOCH, STATE_RECORD_SIZE);
+    memcpy(to->intent, from + END_INTENT, STATE_RECORD_SIZE);
+    memcpy(to->adopt, from + END_ADOPT, STATE_RECORD_SIZE);
+    return 0;
 }
 
 int state_end_decode(const void *page, uint32_t seed, struct state_end *ret_end)
@@ -344,9 +481,11 @@ int state_end_decode(const void *page, uint32_t seed, struct state_end *ret_end)
 
     if (memcmp(from + AT_MAGIC, MAGIC_END, sizeof(MAGIC_END)) != 0 ||
         get_le32(from + AT_CHECKSUM) != crc32c(seed, from, AT_CHECKSUM) ||
-        !bytes_are_zero(from + END_RESERVED, AT_CHECKSUM - END_RESERVED))
+        !bytes_are_zero(from + END_RESERVED, END_EPOCH - END_RESERVED) ||
+        !bytes_are_zero(from + END_RESERVED_2, AT_CHECKSUM - END_RESERVED_2))
         return -EBADMSG;
     ret_end->sheets = get_le64(from + END_SHEETS);
     ret_end->entries = get_le64(from + END_ENTRIES);
-    return 0;
+    ret_end->checkpoint_entries = get_le64(from + END_CHECKPOINT_ENTRIES);
+    return decode_facts(from, &ret_end->facts);
 }

@@ -4,7 +4,8 @@
  *
  * Pure.  docs/FORMAT.md says the same in words.  Every file begins with a
  * header page.  In a log, groups of changes follow; in a snapshot, sheets
- * full of changes, each of which gives one chunk its entry, and a last page.
+ * full of changes, each of which gives one chunk its entry, and a last page
+ * with the facts.
  * All checksums behind the header are seeded by the file's own salt, so that
  * nothing of another file passes.
  */
@@ -21,7 +22,7 @@ enum {
     STATE_PAGE = 4096,      /* a header; groups begin at multiples of it */
     STATE_SHEET = 65536,    /* the unit of a snapshot */
     STATE_GROUP_HEAD = 64,  /* bytes of a group before its changes */
-    STATE_CHANGE_MAX = 604, /* bytes of a change with all its objects */
+    STATE_CHANGE_MAX = 620, /* bytes of a change with all its objects */
 };
 
 enum state_file_kind {
@@ -95,10 +96,13 @@ void state_sheet_seal(void *sheet, uint64_t index, size_t used, uint32_t seed);
 int state_sheet_check(const void *sheet, uint64_t index, uint32_t seed,
                       size_t *ret_used);
 
-/* The last page of a snapshot: how much must have come before it. */
+/* The last page of a snapshot: how much must have come before it, and what
+ * the state says besides. */
 struct state_end {
     uint64_t sheets;
-    uint64_t entries;
+    uint64_t entries;            /* of the device's catalog */
+    uint64_t checkpoint_entries; /* of the open checkpoint's */
+    struct state_facts facts;
 };
 
 /* Encode and decode STATE_PAGE bytes.  -EBADMSG. */

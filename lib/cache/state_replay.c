@@ -16,15 +16,6 @@
 /* Pages are looked at in pieces of this size. */
 enum { SCAN_SIZE = 1 << 16 };
 
-void state_numbers_note(struct state_numbers *numbers,
-                        const struct state_change *change)
-{
-    if (change->kind == STATE_JOURNAL_BEGIN)
-        numbers->journal_begin = change->number;
-    else if (change->entry.generation > numbers->last_generation)
-        numbers->last_generation = change->entry.generation;
-}
-
 /* Say what is wrong with the log.  Returns error. */
 static int complain(const struct state_replay *replay, const char *what,
                     int error)
@@ -173,10 +164,26 @@ int state_replay_is_empty(struct state_replay *replay, bool *ret_is_empty)
 
 /* ---- groups -------------------------------------------------------------- */
 
+static int apply_change(struct state_contents *contents,
+                        const struct state_change *change)
+{
+    struct chunk_object *objects;
+    int error = state_contents_prepare(contents, change, &objects);
+
+    if (error < 0)
+        return error;
+    if (state_facts_follow(&contents->facts, change) < 0) {
+        free(objects);
+        return -EBADMSG;
+    }
+    state_contents_apply(contents, change, objects);
+    return 0;
+}
+
 static int apply_changes(const struct state_replay *replay,
                          const struct state_group *group,
-                         const unsigned char *changes, struct catalog *catalog,
-                         struct state_numbers *numbers)
+                         const unsigned char *changes,
+                         struct state_contents *contents)
 {
     uint64_t left = group->size, count = 0;
 
@@ -185,8 +192,8 @@ static int apply_changes(const struct state_replay *replay,
         size_t size = 0;
         int error = state_change_decode(changes, left, &change, &size);
 
-        if (error == 0 && change.kind == STATE_CHUNK)
-            error = catalog_set(catalog, change.chunk, &change.entry);
+        if (error == 0)
+            error = apply_change(contents, &change);
         if (error == -ENOMEM)
             return complain(replay, "no memory for it", error);
         if (error < 0)
@@ -195,7 +202,6 @@ static int apply_changes(const struct state_replay *replay,
                                 ? "has a chunk past the end of the device"
                                 : "has a change that makes no sense",
                             -EUCLEAN);
-        state_numbers_note(numbers, &change);
         changes += size;
         left -= size;
     }
@@ -228,8 +234,8 @@ static int read_changes(const struct state_replay *replay,
 }
 
 /* Apply the next group.  *ret_is_good: there was one. */
-static int replay_group(struct state_replay *replay, struct catalog *catalog,
-                        struct state_numbers *numbers, bool *ret_is_good)
+static int replay_group(struct state_replay *replay,
+                        struct state_contents *contents, bool *ret_is_good)
 {
     uint64_t left = replay->header.size - replay->end;
     unsigned char head[STATE_GROUP_HEAD];
@@ -241,29 +247,29 @@ static int replay_group(struct state_replay *replay, struct catalog *catalog,
     error = read_inside(replay, head, sizeof(head), replay->end);
     if (error < 0 || state_group_decode(head, &replay->header, &group) < 0)
         return error;
-    if (group.commit != numbers->commit + 1)
+    if (group.commit != contents->numbers.commit + 1)
         return complain(replay, "a commit is missing", -EUCLEAN);
     if (group.size > left - STATE_GROUP_HEAD)
         return complain(replay, "a group goes past the end", -EUCLEAN);
     error = read_changes(replay, &group, &changes);
     if (error < 0 || !changes)
         return error;
-    error = apply_changes(replay, &group, changes, catalog, numbers);
+    error = apply_changes(replay, &group, changes, contents);
     if (error < 0)
         return error;
-    numbers->commit = group.commit;
+    contents->numbers.commit = group.commit;
     replay->end += state_group_file_size(group.size);
     *ret_is_good = true;
     return 0;
 }
 
 int state_replay_run(struct state_replay *replay, bool sync,
-                     struct catalog *catalog, struct state_numbers *numbers)
+                     struct state_contents *contents)
 {
     bool is_good = true, has_group = false;
     int error = 0;
 
-    if (replay->header.commit != numbers->commit)
+    if (replay->header.commit != contents->numbers.commit)
         return complain(replay, "commits in front of it are missing", -EUCLEAN);
     /* Groups that an earlier process wrote may not be on the disk yet. */
     if (sync)
@@ -271,7 +277,7 @@ int state_replay_run(struct state_replay *replay, bool sync,
     if (error < 0)
         return complain(replay, log_errno(error), error);
     while (error == 0 && is_good && replay->end < replay->header.size)
-        error = replay_group(replay, catalog, numbers, &is_good);
+        error = replay_group(replay, contents, &is_good);
     if (error == 0)
         error = look_behind_end(replay, &has_group);
     if (error == 0 && has_group)
@@ -280,6 +286,6 @@ int state_replay_run(struct state_replay *replay, bool sync,
         log_info("%s/state/log.%016" PRIx64 ": what comes after commit %" PRIu64
                  " was cut off before it was durable",
                  replay->files->cachedir, replay->header.number,
-                 numbers->commit);
+                 contents->numbers.commit);
     return error;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * state_replay - read one log of the state back into the catalog.
+ * state_replay - read one log of the state back.
  *
  * For state_log.c.  In a log, a group is overwritten only if it never was
  * whole: behind the last good group there are zeros, or what a torn group
@@ -13,24 +13,12 @@
 #ifndef CACHE_STATE_REPLAY_H
 #define CACHE_STATE_REPLAY_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cache/catalog.h"
+#include "cache/state_contents.h"
 #include "cache/state_files.h"
 #include "cache/state_record.h"
-
-/* Where the state stands; read by any thread, and in no order. */
-struct state_numbers {
-    _Atomic uint64_t commit;
-    _Atomic uint64_t journal_begin;
-    _Atomic uint64_t last_generation;
-};
-
-/* Note what a change says besides the catalog. */
-void state_numbers_note(struct state_numbers *numbers,
-                        const struct state_change *change);
 
 struct state_replay {
     const struct state_files *files; /* where it is */
@@ -53,10 +41,10 @@ int state_replay_open(const struct state_files *files, uint64_t number,
 int state_replay_is_empty(struct state_replay *replay, bool *ret_is_empty);
 
 /*
- * Apply the log, which must begin where the numbers stand; sync: make it
+ * Apply the log, which must begin where the contents stand; sync: make it
  * durable first.  -EUCLEAN: it is damaged.
  */
 int state_replay_run(struct state_replay *replay, bool sync,
-                     struct catalog *catalog, struct state_numbers *numbers);
+                     struct state_contents *contents);
 
 #endif

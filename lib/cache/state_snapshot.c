@@ -45,36 +45,47 @@ static int write_entry(struct writer *writer, const struct state_change *change)
         error = write_sheet(writer);
     writer->used += state_change_encode(
         change, writer->sheet + STATE_SHEET_HEAD + writer->used);
-    writer->end.entries++;
     return error;
 }
 
-static int write_entries(struct writer *writer, struct catalog *catalog)
+/* Write all entries of a catalog; *ret_count is how many. */
+static int write_entries(struct writer *writer, struct catalog *catalog,
+                         enum state_change_kind kind, uint64_t *ret_count)
 {
-    struct state_change change = {.kind = STATE_CHUNK};
+    struct state_change change = {.kind = kind};
     uint64_t from = 0;
     int error = 0;
 
+    *ret_count = 0;
     while (error == 0 &&
            catalog_next(catalog, from, UINT64_MAX, &change.chunk)) {
         catalog_get(catalog, change.chunk, &change.entry);
         error = write_entry(writer, &change);
         from = change.chunk + 1;
+        ++*ret_count;
     }
-    return error == 0 && writer->used > 0 ? write_sheet(writer) : error;
+    return error;
 }
 
 static int write_all(struct writer *writer, const struct state_header *header,
-                     struct catalog *catalog)
+                     struct state_contents *contents)
 {
     int error;
 
     state_header_encode(header, writer->sheet);
     error = write_at_end(writer, writer->sheet, STATE_PAGE);
     if (error == 0)
-        error = write_entries(writer, catalog);
+        error = write_entries(writer, contents->catalog, STATE_CHUNK,
+                              &writer->end.entries);
+    if (error == 0)
+        error =
+            write_entries(writer, contents->checkpoint, STATE_CHECKPOINT_CHUNK,
+                          &writer->end.checkpoint_entries);
+    if (error == 0 && writer->used > 0)
+        error = write_sheet(writer);
     if (error < 0)
         return error;
+    writer->end.facts = contents->facts;
     state_end_encode(&writer->end, writer->seed, writer->sheet);
     error = write_at_end(writer, writer->sheet, STATE_PAGE);
     return error < 0 ? error : file_sync_data(writer->fd);
@@ -82,7 +93,7 @@ static int write_all(struct writer *writer, const struct state_header *header,
 
 int state_snapshot_write(int dirfd, const char *name,
                          const struct state_header *header,
-                         struct catalog *catalog, uint64_t *ret_size)
+                         struct state_contents *contents, uint64_t *ret_size)
 {
     AUTO_FREE unsigned char *sheet = calloc(1, STATE_SHEET);
     struct writer writer = {.seed = state_seed(header), .sheet = sheet};
@@ -93,7 +104,7 @@ int state_snapshot_write(int dirfd, const char *name,
     writer.fd = file_open(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (writer.fd < 0)
         return writer.fd;
-    error = write_all(&writer, header, catalog);
+    error = write_all(&writer, header, contents);
     close_error = file_close(writer.fd);
     if (error == 0)
         error = close_error;
@@ -114,19 +125,30 @@ static int read_exactly(int fd, void *data, size_t size, uint64_t offset)
     return (size_t)n == size ? 0 : -EBADMSG;
 }
 
-/* Set the entries of a sheet, which are all >= *next, in ascending order. */
+/*
+ * Set the entries of a sheet, in ascending order from *next: those of the
+ * catalog, and when these are all, those of the checkpoint.
+ */
 static int set_entries(const unsigned char *changes, size_t size,
-                       uint64_t last_generation, struct catalog *catalog,
-                       uint64_t *next)
+                       uint64_t last_generation, const struct state_end *end,
+                       struct state_contents *contents, uint64_t *next)
 {
     while (size > 0) {
+        enum state_change_kind kind = STATE_CHUNK;
+        struct catalog *catalog = contents->catalog;
         struct state_change change;
         size_t used;
         int error = state_change_decode(changes, size, &change, &used);
 
         if (error < 0)
             return error;
-        if (change.kind != STATE_CHUNK || change.entry.generation == 0 ||
+        if (catalog_count(catalog) == end->entries) {
+            kind = STATE_CHECKPOINT_CHUNK;
+            catalog = contents->checkpoint;
+            if (catalog_count(catalog) == 0)
+                *next = 0;
+        }
+        if (change.kind != kind || change.entry.generation == 0 ||
             change.entry.generation > last_generation || change.chunk < *next ||
             change.chunk == UINT64_MAX)
             return -EBADMSG;
@@ -140,14 +162,14 @@ static int set_entries(const unsigned char *changes, size_t size,
     return 0;
 }
 
-static int read_sheets(int fd, uint64_t count,
+static int read_sheets(int fd, const struct state_end *end,
                        const struct state_header *header, unsigned char *sheet,
-                       struct catalog *catalog)
+                       struct state_contents *contents)
 {
     uint32_t seed = state_seed(header);
     uint64_t next = 0;
 
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; i < end->sheets; i++) {
         size_t used = 0;
         int error =
             read_exactly(fd, sheet, STATE_SHEET, STATE_PAGE + i * STATE_SHEET);
@@ -156,18 +178,23 @@ static int read_sheets(int fd, uint64_t count,
             error = state_sheet_check(sheet, i, seed, &used);
         if (error == 0)
             error = set_entries(sheet + STATE_SHEET_HEAD, used,
-                                header->last_generation, catalog, &next);
+                                header->last_generation, end, contents, &next);
         if (error < 0)
             return error;
     }
-    return 0;
+    return catalog_count(contents->catalog) == end->entries &&
+                   catalog_count(contents->checkpoint) ==
+                       end->checkpoint_entries
+               ? 0
+               : -EBADMSG;
 }
 
-static int read_all(int fd, unsigned char *sheet, struct catalog *catalog,
+static int read_all(int fd, unsigned char *sheet,
+                    struct state_contents *contents,
                     struct state_header *ret_header)
 {
-    uint64_t size, sheets;
     struct state_end end;
+    uint64_t size;
     int error = file_size(fd, &size);
 
     if (error == 0)
@@ -178,21 +205,24 @@ static int read_all(int fd, unsigned char *sheet, struct catalog *catalog,
         return error;
     if (size < 2 * STATE_PAGE || (size - 2 * STATE_PAGE) % STATE_SHEET != 0)
         return -EBADMSG;
-    sheets = (size - 2 * STATE_PAGE) / STATE_SHEET;
     error = read_exactly(fd, sheet, STATE_PAGE, size - STATE_PAGE);
     if (error == 0)
         error = state_end_decode(sheet, state_seed(ret_header), &end);
-    if (error == 0 && end.sheets != sheets)
+    if (error == 0 && end.sheets != (size - 2 * STATE_PAGE) / STATE_SHEET)
         error = -EBADMSG;
     if (error == 0)
-        error = read_sheets(fd, sheets, ret_header, sheet, catalog);
-    if (error == 0 && catalog_count(catalog) != end.entries)
-        error = -EBADMSG;
-    return error;
+        error = read_sheets(fd, &end, ret_header, sheet, contents);
+    if (error < 0)
+        return error;
+    contents->facts = end.facts;
+    contents->numbers.commit = ret_header->commit;
+    contents->numbers.journal_begin = ret_header->journal_begin;
+    contents->numbers.last_generation = ret_header->last_generation;
+    return 0;
 }
 
 int state_snapshot_read(int dirfd, const char *name, bool sync,
-                        struct catalog *catalog,
+                        struct state_contents *contents,
                         struct state_header *ret_header)
 {
     AUTO_FREE unsigned char *sheet = malloc(STATE_SHEET);
@@ -206,7 +236,7 @@ int state_snapshot_read(int dirfd, const char *name, bool sync,
     if (sync)
         error = file_sync_data(fd);
     if (error == 0)
-        error = read_all(fd, sheet, catalog, ret_header);
+        error = read_all(fd, sheet, contents, ret_header);
     (void)file_close(fd);
     return error;
 }

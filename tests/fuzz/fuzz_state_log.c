@@ -164,7 +164,7 @@ static void write_files(uint8_t mode, const uint8_t *data, size_t size)
 {
     static uint8_t file[INPUT_MAX + 2 * STATE_PAGE];
     uint8_t empty[2 * STATE_PAGE] = {0};
-    struct state_end end = {0, 0};
+    struct state_end end = {0};
     size_t file_size;
 
     if (size > INPUT_MAX)
@@ -191,7 +191,7 @@ static void write_files(uint8_t mode, const uint8_t *data, size_t size)
 
 struct state {
     struct cache_dir *dir;
-    struct catalog *catalog;
+    struct catalog *catalog, *checkpoint;
     struct state_log *log;
 };
 
@@ -199,14 +199,16 @@ static int open_state(struct state *state, bool read_only)
 {
     require(cache_dir_open(root, false, &state->dir) == 0);
     require(catalog_new(CHUNKS, &state->catalog) == 0);
+    require(catalog_new(CHUNKS, &state->checkpoint) == 0);
     state->log = NULL;
-    return state_log_open(state->dir, state->catalog, false, read_only,
-                          &state->log);
+    return state_log_open(state->dir, state->catalog, state->checkpoint, false,
+                          read_only, &state->log);
 }
 
 static void close_state(struct state *state)
 {
     state_log_close(state->log);
+    catalog_free(state->checkpoint);
     catalog_free(state->catalog);
     cache_dir_close(state->dir);
 }
