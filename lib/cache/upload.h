@@ -38,7 +38,8 @@ struct upload_context {
 /* What of a chunk that cannot be read counts as lost, if anything. */
 enum upload_loss {
     UPLOAD_NO_LOSS,     /* it may be readable later: the upload fails */
-    UPLOAD_BLOCKS_LOST, /* a block that its disk or the bucket has not */
+    UPLOAD_BLOCKS_LOST, /* a block that its disk does not give, or of which
+                           the bucket says that it has not got it */
     UPLOAD_TABLE_LOST,  /* the whole state: its table is gone */
 };
 
@@ -63,9 +64,10 @@ struct upload_result {
  * Read the state, build its object and put it.
  *   -ESTALE    the file has no such state: it was overtaken, or is damaged;
  *              only who hands out the work can tell (logged there)
- *   -EBADMSG   a block is damaged here and is nowhere else (logged)
  *   others     of the store, of the disk (logged), or -ENOMEM
- * What is lost (work->loss) is damaged in the object, and logged.
+ * What is lost is marked as damaged in the object, and logged: blocks whose
+ * checksum is wrong in the file and which are nowhere else, and what
+ * work->loss says.
  */
 int upload_chunk(const struct upload_context *context,
                  const struct upload_work *work,
@@ -74,9 +76,8 @@ int upload_chunk(const struct upload_context *context,
 /*
  * Decode and check the table of an upload's result, from whatever process:
  * -EBADMSG if it is not that of this work.  On success it is as fetch_table
- * would return it: generation and revision are those that were uploaded, its
- * last object is the reference to the new one, and data_end is where the data
- * of a file begins.
+ * would return it: its last object is the reference to the new one, and
+ * data_end is where the data of a file begins.
  */
 int upload_decode_table(const void *table, size_t table_size,
                         const struct upload_work *work, uint32_t chunk_size,
