@@ -13,32 +13,87 @@
 
 enum { THREAD_NAME_SIZE = 16 }; /* what the kernel keeps, with the zero */
 
+/* Tasks in the order given. */
+struct queue {
+    struct workers_task *first;
+    struct workers_task **end;
+};
+
 struct workers {
     struct mutex lock; /* a leaf: nothing is called under it */
     struct condition task_waits;
-    struct workers_task *first GUARDED_BY(lock);
-    struct workers_task **end GUARDED_BY(lock);
+    struct queue tasks GUARDED_BY(lock);
+    struct queue idle_tasks GUARDED_BY(lock);
+    size_t idle_running GUARDED_BY(lock); /* threads that run one of these */
+    size_t idle_max;                      /* how many may */
     bool is_stopping GUARDED_BY(lock);
     char name[THREAD_NAME_SIZE];
     size_t count; /* of threads that were started */
     pthread_t threads[];
 };
 
-/* Returns the next task, or NULL when there is none and all is to end. */
-static struct workers_task *take_task(struct workers *workers)
+static void queue_init(struct queue *queue)
 {
+    queue->first = NULL;
+    queue->end = &queue->first;
+}
+
+static void queue_put(struct queue *queue, struct workers_task *task)
+{
+    task->next = NULL;
+    *queue->end = task;
+    queue->end = &task->next;
+}
+
+/* Returns the first task, which is taken out; NULL if there is none. */
+static struct workers_task *queue_take(struct queue *queue)
+{
+    struct workers_task *task = queue->first;
+
+    if (task) {
+        queue->first = task->next;
+        if (!queue->first)
+            queue->end = &queue->first;
+        task->next = NULL;
+    }
+    return task;
+}
+
+/* Returns the next task; *ret_is_idle says of which kind. NULL: none now. */
+static struct workers_task *next_task_locked(struct workers *workers,
+                                             bool *ret_is_idle)
+    REQUIRES(workers->lock)
+{
+    struct workers_task *task = queue_take(&workers->tasks);
+
+    *ret_is_idle = false;
+    if (!task && workers->idle_running < workers->idle_max) {
+        task = queue_take(&workers->idle_tasks);
+        *ret_is_idle = task != NULL;
+    }
+    return task;
+}
+
+/*
+ * Returns the next task, or NULL when there is none and all is to end: idle
+ * tasks that still wait then are for those who run some already.  *is_idle
+ * says of which kind the last one was, and becomes that of this one.
+ */
+static struct workers_task *take_task(struct workers *workers, bool *is_idle)
+{
+    bool was_idle = *is_idle;
     struct workers_task *task;
 
     mutex_lock(&workers->lock);
-    while (!workers->first && !workers->is_stopping)
+    if (was_idle)
+        workers->idle_running--;
+    while ((task = next_task_locked(workers, is_idle)) == NULL &&
+           !workers->is_stopping)
         condition_wait(&workers->task_waits, &workers->lock);
-    task = workers->first;
-    if (task) {
-        workers->first = task->next;
-        if (!workers->first)
-            workers->end = &workers->first;
-        task->next = NULL;
-    }
+    if (*is_idle)
+        workers->idle_running++;
+    else if (was_idle && workers->idle_tasks.first) /* another thread may */
+        condition_signal(&workers->task_waits);
     mutex_unlock(&workers->lock);
     return task;
 }
@@ -47,9 +102,10 @@ static void *run_tasks(void *argument)
 {
     struct workers *workers = argument;
     struct workers_task *task;
+    bool is_idle = false;
 
     (void)pthread_setname_np(pthread_self(), workers->name);
-    while ((task = take_task(workers)) != NULL)
+    while ((task = take_task(workers, &is_idle)) != NULL)
         task->run(task);
     return NULL;
 }
@@ -66,7 +122,9 @@ int workers_start(const char *name, size_t count, struct workers **ret_workers)
         return -ENOMEM;
     mutex_init(&workers->lock);
     condition_init(&workers->task_waits);
-    workers->end = &workers->first;
+    queue_init(&workers->tasks);
+    queue_init(&workers->idle_tasks);
+    workers->idle_max = count > 1 ? count - 1 : 1;
     (void)snprintf(workers->name, sizeof(workers->name), "%s", name);
 
     /* A thread inherits the mask: the main thread alone takes signals. */
@@ -87,15 +145,24 @@ int workers_start(const char *name, size_t count, struct workers **ret_workers)
     return 0;
 }
 
-void workers_submit(struct workers *workers, struct workers_task *task)
+static void submit(struct workers *workers, struct queue *queue,
+                   struct workers_task *task)
 {
     assert(task->run);
-    task->next = NULL;
     mutex_lock(&workers->lock);
-    *workers->end = task;
-    workers->end = &task->next;
+    queue_put(queue, task);
     mutex_unlock(&workers->lock);
     condition_signal(&workers->task_waits);
+}
+
+void workers_submit(struct workers *workers, struct workers_task *task)
+{
+    submit(workers, &workers->tasks, task);
+}
+
+void workers_submit_idle(struct workers *workers, struct workers_task *task)
+{
+    submit(workers, &workers->idle_tasks, task);
 }
 
 void workers_stop(struct workers *workers)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * workers - a fixed number of threads that run tasks in the order given.
+ * workers - a fixed number of threads that run tasks in the order given, and
+ * others when they have nothing better to do.
  *
  * Used for what may block.  A task is embedded in what it works on; nothing
  * is allocated to run it.  Threads: any may submit, also a running task.
@@ -29,6 +30,12 @@ int workers_start(const char *name, size_t count, struct workers **ret_workers);
  * then.  run() may submit it again or free it.
  */
 void workers_submit(struct workers *workers, struct workers_task *task);
+
+/*
+ * The same for a task that nobody waits for: it is run when no other task is
+ * waiting, and one thread (of two or more) is always left for those.
+ */
+void workers_submit_idle(struct workers *workers, struct workers_task *task);
 
 /* Run all tasks that are waiting, then end and free; NULL does nothing. */
 void workers_stop(struct workers *workers);

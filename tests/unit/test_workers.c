@@ -2,6 +2,7 @@
 #include "base/workers.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -138,6 +139,148 @@ TEST("two threads run two tasks side by side")
     CHECK(meeting.count == 2);
     condition_done(&meeting.arrived);
     mutex_done(&meeting.lock);
+}
+
+/* A task that waits until it may go on, and tells when it runs. */
+struct gate {
+    struct mutex lock;
+    struct condition changed;
+    unsigned waiting;
+    unsigned passed;
+    bool is_open;
+};
+
+struct visitor {
+    struct workers_task task;
+    struct gate *gate;
+};
+
+static void wait_at_gate(struct workers_task *task)
+{
+    struct gate *gate = holder_of(task, struct visitor)->gate;
+
+    mutex_lock(&gate->lock);
+    gate->waiting++;
+    condition_broadcast(&gate->changed);
+    while (!gate->is_open)
+        condition_wait(&gate->changed, &gate->lock);
+    mutex_unlock(&gate->lock);
+}
+
+static void pass_gate(struct workers_task *task)
+{
+    struct gate *gate = holder_of(task, struct visitor)->gate;
+
+    mutex_lock(&gate->lock);
+    gate->passed++;
+    condition_broadcast(&gate->changed);
+    mutex_unlock(&gate->lock);
+}
+
+static void gate_init(struct gate *gate)
+{
+    *gate = (struct gate){.waiting = 0};
+    mutex_init(&gate->lock);
+    condition_init(&gate->changed);
+}
+
+static void gate_done(struct gate *gate)
+{
+    condition_done(&gate->changed);
+    mutex_done(&gate->lock);
+}
+
+/* Return when so many wait at the gate. */
+static void gate_wait(struct gate *gate, unsigned waiting, unsigned passed)
+{
+    mutex_lock(&gate->lock);
+    while (gate->waiting < waiting || gate->passed < passed)
+        condition_wait(&gate->changed, &gate->lock);
+    mutex_unlock(&gate->lock);
+}
+
+static void gate_open(struct gate *gate)
+{
+    mutex_lock(&gate->lock);
+    gate->is_open = true;
+    condition_broadcast(&gate->changed);
+    mutex_unlock(&gate->lock);
+}
+
+TEST("idle tasks leave a thread to the others, and run after them")
+{
+    struct gate gate;
+    struct visitor idle[3] = {{{wait_at_gate, NULL}, &gate},
+                              {{wait_at_gate, NULL}, &gate},
+                              {{wait_at_gate, NULL}, &gate}};
+    struct visitor task = {{pass_gate, NULL}, &gate};
+    struct workers *workers;
+
+    gate_init(&gate);
+    NEED(workers_start("idle", 3, &workers) == 0);
+    for (size_t i = 0; i < 3; i++)
+        workers_submit_idle(workers, &idle[i].task);
+    gate_wait(&gate, 2, 0);
+    /* Though all three could run now, this one does not wait for them. */
+    workers_submit(workers, &task.task);
+    gate_wait(&gate, 2, 1);
+    mutex_lock(&gate.lock);
+    CHECK(gate.waiting == 2);
+    mutex_unlock(&gate.lock);
+    gate_open(&gate);
+    workers_stop(workers);
+    CHECK(gate.waiting == 3);
+    gate_done(&gate);
+}
+
+TEST("one thread runs what waits before idle tasks, and these in their order")
+{
+    static struct numbered tasks[4];
+    unsigned results[4];
+    struct gate gate;
+    struct visitor first = {{wait_at_gate, NULL}, &gate};
+    struct workers *workers;
+    _Atomic unsigned done = 0;
+
+    gate_init(&gate);
+    NEED(workers_start("one", 1, &workers) == 0);
+    workers_submit(workers, &first.task);
+    gate_wait(&gate, 1, 0);
+    for (unsigned i = 0; i < 4; i++)
+        tasks[i] = (struct numbered){{note_number, NULL}, i, results, &done};
+    workers_submit_idle(workers, &tasks[2].task);
+    workers_submit_idle(workers, &tasks[3].task);
+    workers_submit(workers, &tasks[0].task);
+    workers_submit(workers, &tasks[1].task);
+    gate_open(&gate);
+    workers_stop(workers);
+    NEED(done == 4);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(results[i] == i);
+    gate_done(&gate);
+}
+
+TEST("many idle tasks and others, all mixed, run exactly once")
+{
+    static struct numbered tasks[MANY];
+    static unsigned results[MANY];
+    static bool seen[MANY];
+    struct workers *workers;
+    _Atomic unsigned done = 0;
+
+    NEED(workers_start("mixed", 3, &workers) == 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        tasks[i] = (struct numbered){{note_number, NULL}, i, results, &done};
+        (i % 3 == 0 ? workers_submit : workers_submit_idle)(workers,
+                                                            &tasks[i].task);
+    }
+    while (done < MANY) /* and not only once it is stopped */
+        (void)sched_yield();
+    workers_stop(workers);
+    for (unsigned i = 0; i < MANY; i++) {
+        CHECK(!seen[results[i]]);
+        seen[results[i]] = true;
+    }
 }
 
 struct portrait {
