@@ -80,7 +80,7 @@ struct image_change {
 
 /*
  * Tell the next change; chunks must ascend.  Returns 1, or 0 after the last
- * one, or an error, with which image_update then ends.
+ * one, or an error, with which image_update then ends.  It must not use base.
  */
 typedef int image_changes(void *context, struct image_change *ret_change);
 

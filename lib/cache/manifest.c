@@ -51,10 +51,9 @@ enum {
     ROOT_AT_LEAVES = 52,
     ROOT_AT_NAMES = 56,
     ROOT_AT_ORIGINS = 60,
-    ROOT_AT_CHUNKS = 64,
-    ROOT_AT_RESERVED = 72,
+    ROOT_AT_RESERVED = 64,
     ROOT_HEADER = 96,
-    LEAF_REF_SIZE = 24,
+    LEAF_REF_SIZE = 26,
     ORIGIN_SIZE = DEVICE_NAME_MAX + 1,
 
     NAME_SIZE = 20,
@@ -386,9 +385,7 @@ static bool geometry_is_valid(const struct manifest_root *root)
 
     return chunk_size >= DEVICE_CHUNK_SIZE_MIN &&
            chunk_size <= DEVICE_CHUNK_SIZE_MAX &&
-           (chunk_size & (chunk_size - 1)) == 0 && root->size > 0 &&
-           root->chunks >= root->leaves_count &&
-           root->chunks <= (uint64_t)root->leaves_count * MANIFEST_LEAF_CHUNKS;
+           (chunk_size & (chunk_size - 1)) == 0 && root->size > 0;
 }
 
 /* Whether a name can be the first part of a key, and ends. */
@@ -437,7 +434,8 @@ static bool leaves_are_valid(const struct manifest_root *root)
         const struct manifest_leaf_ref *leaf = &root->leaves[i];
 
         if (leaf->number > last || leaf->size == 0 ||
-            leaf->size > MANIFEST_LEAF_MAX ||
+            leaf->size > MANIFEST_LEAF_MAX || leaf->chunks == 0 ||
+            leaf->chunks > MANIFEST_LEAF_CHUNKS ||
             (i > 0 && leaf->number <= leaf[-1].number) ||
             !origin_is_known(root, leaf->origin))
             return false;
@@ -470,7 +468,6 @@ static void put_root(const struct manifest_root *root, const struct name *names,
     put_le32(data + ROOT_AT_LEAVES, root->leaves_count);
     put_le32(data + ROOT_AT_NAMES, names_count);
     put_le32(data + ROOT_AT_ORIGINS, root->origins_count);
-    put_le64(data + ROOT_AT_CHUNKS, root->chunks);
     if (origins_size > 0)
         memcpy(at, root->origins, origins_size);
     at = put_names(at + origins_size, names, names_count);
@@ -483,6 +480,7 @@ static void put_root(const struct manifest_root *root, const struct name *names,
         put_le32(at + 12, leaf->page);
         put_le32(at + 16, leaf->size);
         put_le32(at + 20, leaf->checksum);
+        put_le16(at + 24, leaf->chunks);
     }
     assert(at == data + size);
     seal(data, size, ROOT_MAGIC);
@@ -535,6 +533,8 @@ static bool take_leaves(const unsigned char *at, const struct dictionary *names,
         leaf->page = get_le32(at + 12);
         leaf->size = get_le32(at + 16);
         leaf->checksum = get_le32(at + 20);
+        leaf->chunks = get_le16(at + 24);
+        root->chunks += leaf->chunks;
     }
     return all_are_used(names);
 }
@@ -553,7 +553,7 @@ static int decode_root(const unsigned char *data, size_t size,
     root->chunk_size = get_le32(data + ROOT_AT_CHUNK_SIZE);
     root->leaves_count = get_le32(data + ROOT_AT_LEAVES);
     root->origins_count = get_le32(data + ROOT_AT_ORIGINS);
-    root->chunks = get_le64(data + ROOT_AT_CHUNKS);
+    root->chunks = 0;
     if (root->origins_count > MANIFEST_ORIGINS_MAX ||
         names.count > root->leaves_count ||
         size !=

@@ -83,6 +83,7 @@ struct manifest_leaf_ref {
     uint32_t page;
     uint32_t size;
     uint32_t checksum; /* CRC-32C of all its bytes */
+    uint16_t chunks;   /* that have an entry in it */
 };
 
 struct manifest_root {
@@ -90,7 +91,7 @@ struct manifest_root {
     uint64_t nonce;
     uint64_t size; /* of the device, bytes */
     uint32_t chunk_size;
-    uint64_t chunks;       /* that have an entry, in all leaves */
+    uint64_t chunks;       /* the sum of those of the leaves */
     uint32_t leaves_count; /* in ascending order of their numbers */
     struct manifest_leaf_ref *leaves;
     uint32_t origins_count; /* in ascending order of their numbers */
