@@ -23,7 +23,7 @@ struct control_server;
 
 /*
  * What serves requests: owner_handle and its like, many threads at once.
- * holder is the number of the connection, never used again in this process.
+ * holder is the number of the connection, which its server never uses again.
  * *reply is not started; it must be when 0 is returned.  A negative errno is
  * answered as "error", and logged by whom it comes from.
  */
@@ -35,7 +35,7 @@ struct control_handler {
     /*
      * A daemon that starts wants the lock: the descriptor belongs to the
      * callee, which closes it when the lock is free.  NULL: it is not given
-     * up.  Called at most once.
+     * up, for the owner is a daemon.
      */
     void (*yield)(void *context, int fd);
     void *context;
