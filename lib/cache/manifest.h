@@ -24,13 +24,21 @@
 
 #include "cache/chunk_table.h"
 #include "cache/device.h"
-#include "cache/epoch.h" /* struct root_ref */
 
 enum {
     MANIFEST_LEAF_CHUNKS = 2048,
     MANIFEST_LEAF_MAX = 2 << 20,  /* bytes of an encoded leaf */
     MANIFEST_ROOT_MAX = 64 << 20, /* and of a root: over 2 million leaves */
     MANIFEST_ORIGINS_MAX = 255,
+};
+
+/* The root of an image: where it is, and what it must be; size 0: none. */
+struct root_ref {
+    uint64_t epoch; /* epoch and nonce: those of its pages' keys */
+    uint64_t nonce;
+    uint32_t page;
+    uint32_t size;
+    uint32_t checksum; /* CRC-32C of all its bytes */
 };
 
 /* A chunk in an image; without objects: zeros that are no hole. */
