@@ -13,6 +13,8 @@ static struct catalog_entry make_entry(uint64_t number)
     memset(&entry, 0, sizeof(entry));
     entry.generation = number;
     entry.uploaded_generation = number - 1;
+    entry.published_generation = number / 3;
+    entry.revision = (uint32_t)number * 5;
     entry.flags = number % 2 == 0 ? CATALOG_FILE : CATALOG_ZERO;
     entry.objects_count = (unsigned)(number % 4);
     for (unsigned i = 0; i < entry.objects_count; i++)
@@ -25,6 +27,8 @@ static bool is_consistent(const struct catalog_entry *entry)
     struct catalog_entry expected = make_entry(entry->generation);
     bool is = entry->uploaded_generation == expected.uploaded_generation &&
               entry->flags == expected.flags &&
+              entry->published_generation == expected.published_generation &&
+              entry->revision == expected.revision &&
               entry->objects_count == expected.objects_count;
 
     for (unsigned i = 0; is && i < entry->objects_count; i++)

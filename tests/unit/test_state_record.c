@@ -31,6 +31,9 @@ static struct state_change make_chunk(unsigned objects)
     change.chunk = 0x0102030405060708;
     change.entry.generation = CATALOG_GENERATION_MAX;
     change.entry.uploaded_generation = 3;
+    change.entry.published_generation = 5;
+    change.entry.revision = 0xfedcba98;
+    change.entry.file_pages = 0x12345678;
     change.entry.flags = CATALOG_FILE;
     change.entry.objects_count = objects;
     for (unsigned i = 0; i < objects; i++) {
@@ -113,16 +116,23 @@ TEST("a change comes back as it was, and takes the bytes that it said")
     unsigned char data[STATE_CHANGE_MAX + 8], again[STATE_CHANGE_MAX];
     struct state_change decoded;
 
-    for (size_t i = 0; i < 3; i++) {
-        struct state_change change = make_chunk(counts[i]);
-        size_t size = state_change_size(&change), used = 0;
+    for (size_t i = 0; i < 6; i++) {
+        struct state_change change = make_chunk(counts[i % 3]);
+        size_t size, used = 0;
 
+        if (i >= 3)
+            change.kind = STATE_CHECKPOINT_CHUNK;
+        size = state_change_size(&change);
         CHECK(size <= STATE_CHANGE_MAX);
         CHECK(state_change_encode(&change, data) == size);
         CHECK(state_change_decode(data, sizeof(data), &decoded, &used) == 0);
         CHECK(used == size);
+        CHECK(decoded.kind == change.kind);
         CHECK(decoded.chunk == change.chunk);
-        CHECK(decoded.entry.objects_count == counts[i]);
+        CHECK(decoded.entry.published_generation == 5);
+        CHECK(decoded.entry.revision == 0xfedcba98);
+        CHECK(decoded.entry.file_pages == 0x12345678);
+        CHECK(decoded.entry.objects_count == counts[i % 3]);
         CHECK(decoded.entry.flags == CATALOG_FILE);
         CHECK(state_change_encode(&decoded, again) == size);
         CHECK(memcmp(data, again, size) == 0);
@@ -138,17 +148,63 @@ TEST("a begin of the journal comes back, a hole has nothing but its chunk")
     size_t used = 0;
 
     change.entry.generation = 0;
-    CHECK(state_change_encode(&change, data) == 28);
-    CHECK(state_change_decode(data, 28, &decoded, &used) == 0 && used == 28);
+    CHECK(state_change_encode(&change, data) == 44);
+    CHECK(state_change_decode(data, 44, &decoded, &used) == 0 && used == 44);
     CHECK(decoded.kind == STATE_CHUNK && decoded.chunk == change.chunk);
     CHECK(decoded.entry.generation == 0 && decoded.entry.flags == 0);
     CHECK(decoded.entry.objects_count == 0);
     change.kind = STATE_JOURNAL_BEGIN;
     change.number = UINT64_MAX - 1;
-    CHECK(state_change_encode(&change, data) == 28);
-    CHECK(state_change_decode(data, 28, &decoded, &used) == 0 && used == 28);
+    CHECK(state_change_encode(&change, data) == 44);
+    CHECK(state_change_decode(data, 44, &decoded, &used) == 0 && used == 44);
     CHECK(decoded.kind == STATE_JOURNAL_BEGIN);
     CHECK(decoded.number == change.number);
+}
+
+TEST("what is said besides the chunks comes back, each kind with its own")
+{
+    static const struct {
+        enum state_change_kind kind;
+        bool number, time, record;
+    } kinds[] = {
+        {STATE_CHECKPOINT_BEGIN, true, true, false},
+        {STATE_CHECKPOINT_OPEN, false, false, false},
+        {STATE_CHECKPOINT_PUBLISHED, false, false, false},
+        {STATE_CHECKPOINT_DROPPED, false, false, false},
+        {STATE_EPOCH_INTENT, false, false, true},
+        {STATE_EPOCH_DECIDED, false, false, true},
+        {STATE_EPOCH_VOID, false, false, false},
+        {STATE_COUNTER, true, false, false},
+        {STATE_ADOPT, false, false, true},
+        {STATE_ADOPTED, false, true, false},
+    };
+    unsigned char data[STATE_CHANGE_MAX];
+    struct state_change decoded;
+    size_t used = 0;
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        struct state_change change = {
+            .kind = kinds[i].kind, .number = 77, .time_ns = 88};
+        size_t size = state_change_size(&change);
+
+        memset(change.record, 99, STATE_RECORD_SIZE);
+        CHECK(state_change_encode(&change, data) == size);
+        CHECK(size == (kinds[i].record ? 44 + 512 : 44));
+        CHECK(state_change_decode(data, size, &decoded, &used) == 0);
+        CHECK(used == size && decoded.kind == kinds[i].kind);
+        CHECK(decoded.number == (kinds[i].number ? 77 : 0));
+        CHECK(decoded.time_ns == (kinds[i].time ? 88 : 0));
+        CHECK(decoded.record[511] == (kinds[i].record ? 99 : 0));
+        CHECK(state_change_decode(data, size - 1, &decoded, &used) == -EBADMSG);
+        data[7] = 1; /* a chunk, where there is none */
+        CHECK(state_change_decode(data, size, &decoded, &used) == -EBADMSG);
+        data[7] = 0;
+        data[32] = 1;
+        CHECK(state_change_decode(data, size, &decoded, &used) == -EBADMSG);
+        data[32] = 0;
+        data[41] = 1;
+        CHECK(state_change_decode(data, size, &decoded, &used) == -EBADMSG);
+    }
 }
 
 TEST("a change that this version never writes is refused")
@@ -157,14 +213,17 @@ TEST("a change that this version never writes is refused")
         size_t at;
         unsigned char value;
     } changes[] = {
-        {15, 1},  /* generation too large */
-        {23, 1},  /* uploaded generation too large */
-        {24, 0},  /* kind */
-        {24, 3},  /* kind */
-        {24, 2},  /* a begin of the journal with a chunk */
-        {25, 4},  /* a flag */
-        {26, 17}, /* objects */
-        {27, 1},  /* reserved */
+        {15, 1},   /* generation too large */
+        {23, 1},   /* uploaded generation too large */
+        {31, 1},   /* published generation too large */
+        {40, 0},   /* kind */
+        {40, 14},  /* kind */
+        {40, 255}, /* kind */
+        {40, 2},   /* a begin of the journal with a chunk */
+        {41, 6},   /* zeros and a hole */
+        {41, 8},   /* a flag */
+        {42, 17},  /* objects */
+        {43, 1},   /* reserved */
     };
     unsigned char data[STATE_CHANGE_MAX];
     struct state_change change = make_chunk(1), decoded;
@@ -179,7 +238,7 @@ TEST("a change that this version never writes is refused")
     }
     /* A hole with something besides its chunk. */
     change.entry.generation = 0;
-    for (size_t at = 16; at < 27; at += at == 16 ? 9 : 1) {
+    for (size_t at = 16; at < 44; at += at == 39 ? 2 : 1) {
         (void)state_change_encode(&change, data);
         data[at] = 1;
         CHECK(state_change_decode(data, sizeof(data), &decoded, &used) ==
@@ -249,16 +308,51 @@ TEST("a sheet passes in its own place and file only, and unchanged")
 
 TEST("the end of a snapshot passes in its own file only, and unchanged")
 {
-    struct state_end end = {12, 3456}, decoded;
+    struct state_end end = {12, 3456, 77, {.counter = 5}}, decoded;
     unsigned char page[STATE_PAGE];
 
+    end.facts.phase = CHECKPOINT_OPEN;
+    end.facts.checkpoint_position = 6;
+    end.facts.checkpoint_time_ns = 7;
+    end.facts.published_time_ns = 8;
+    end.facts.has_intent = true;
+    memset(end.facts.intent, 9, STATE_RECORD_SIZE);
     state_end_encode(&end, 77, page);
     CHECK(state_end_decode(page, 77, &decoded) == 0);
     CHECK(decoded.sheets == 12 && decoded.entries == 3456);
+    CHECK(decoded.checkpoint_entries == 77 && decoded.facts.counter == 5);
+    CHECK(decoded.facts.phase == CHECKPOINT_OPEN);
+    CHECK(decoded.facts.checkpoint_position == 6);
+    CHECK(decoded.facts.checkpoint_time_ns == 7);
+    CHECK(decoded.facts.published_time_ns == 8);
+    CHECK(decoded.facts.has_intent && !decoded.facts.has_epoch &&
+          !decoded.facts.must_adopt);
+    CHECK(decoded.facts.intent[511] == 9 && decoded.facts.epoch[0] == 0);
     CHECK(state_end_decode(page, 78, &decoded) == -EBADMSG);
     for (size_t i = 0; i < sizeof(page); i++) {
         page[i] ^= 0x80;
         CHECK(state_end_decode(page, 77, &decoded) == -EBADMSG);
         page[i] ^= 0x80;
+    }
+}
+
+TEST("the end of a snapshot with a phase, a flag or a record too many is none")
+{
+    static const struct {
+        size_t at;
+        unsigned char value;
+    } changes[] = {{64, 3}, {65, 8},  {65, 3},   {66, 1},  {71, 1},
+                   {72, 1}, {583, 1}, {1607, 1}, {1608, 1}};
+    const struct state_end end = {0};
+    unsigned char page[STATE_PAGE];
+    struct state_end decoded;
+
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        bool is_said = changes[i].value == 3 && changes[i].at == 65;
+
+        state_end_encode(&end, 77, page);
+        page[changes[i].at] = changes[i].value;
+        put_le32(page + STATE_PAGE - 4, crc32c(77, page, STATE_PAGE - 4));
+        CHECK(state_end_decode(page, 77, &decoded) == (is_said ? 0 : -EBADMSG));
     }
 }

@@ -53,10 +53,10 @@ static struct state_change make_change(uint64_t chunk, uint64_t generation)
 }
 
 /* Write the file and replay it; what became of it is in the results. */
-static int run(struct state_replay *replay, struct state_numbers *numbers,
+static int run(struct state_replay *replay, struct state_numbers *ret_numbers,
                uint64_t *ret_mapped)
 {
-    struct catalog *catalog = NULL;
+    struct state_contents contents = {.numbers.commit = 10};
     int error, dirfd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct state_files files = {dirfd, "cache"};
     int fd =
@@ -64,16 +64,18 @@ static int run(struct state_replay *replay, struct state_numbers *numbers,
 
     CHECK(fd >= 0 && write(fd, file, sizeof(file)) == sizeof(file));
     (void)close(fd);
-    CHECK(catalog_new(CHUNKS, &catalog) == 0);
-    memset(numbers, 0, sizeof(*numbers));
-    numbers->commit = 10;
+    CHECK(catalog_new(CHUNKS, &contents.catalog) == 0);
+    CHECK(catalog_new(CHUNKS, &contents.checkpoint) == 0);
     error = state_replay_open(&files, 5, id, true, replay);
     if (error == 0) {
-        error = state_replay_run(replay, false, catalog, numbers);
+        error = state_replay_run(replay, false, &contents);
         (void)close(replay->fd);
     }
-    *ret_mapped = catalog_count(catalog);
-    catalog_free(catalog);
+    *ret_mapped = catalog_count(contents.catalog);
+    ret_numbers->commit = contents.numbers.commit;
+    ret_numbers->last_generation = contents.numbers.last_generation;
+    catalog_free(contents.checkpoint);
+    catalog_free(contents.catalog);
     (void)close(dirfd);
     return error;
 }
@@ -187,6 +189,11 @@ TEST("a whole group with a change that makes no sense is damage")
     begin_file();
     change = make_change(1, 1);
     file[STATE_PAGE + 200] = 1; /* behind the changes, under the checksum */
+    put_group(1, (struct state_group){.commit = 11, .count = 1}, &change);
+    CHECK(run_quietly() == -EUCLEAN);
+    /* An end of what was not begun. */
+    begin_file();
+    change = (struct state_change){.kind = STATE_CHECKPOINT_PUBLISHED};
     put_group(1, (struct state_group){.commit = 11, .count = 1}, &change);
     CHECK(run_quietly() == -EUCLEAN);
 }

@@ -23,21 +23,36 @@ static int open_test_dir(void)
     return open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-/* A catalog in which every step-th chunk is mapped, some with objects. */
-static struct catalog *make_catalog(uint64_t step)
+/* Catalogs in which every step-th chunk has an entry, some with objects. */
+static struct catalog *make_catalog(uint64_t chunks, uint64_t step)
 {
     struct catalog_entry entry = {.flags = CATALOG_FILE};
     struct catalog *catalog = NULL;
 
-    if (!CHECK(catalog_new(CHUNKS, &catalog) == 0))
+    if (!CHECK(catalog_new(chunks, &catalog) == 0))
         return NULL;
-    for (uint64_t chunk = 0; step > 0 && chunk < CHUNKS; chunk += step) {
+    for (uint64_t chunk = 0; step > 0 && chunk < chunks; chunk += step) {
         entry.generation = chunk + 1;
         entry.objects_count = chunk % 100 == 0 ? CHUNK_OBJECTS_MAX : 0;
         entry.objects[CHUNK_OBJECTS_MAX - 1].id.counter = chunk;
         CHECK(catalog_set(catalog, chunk, &entry) == 0);
     }
     return catalog;
+}
+
+static bool make_contents(struct state_contents *contents, uint64_t chunks,
+                          uint64_t step, uint64_t checkpoint_step)
+{
+    memset(contents, 0, sizeof(*contents));
+    contents->catalog = make_catalog(chunks, step);
+    contents->checkpoint = make_catalog(chunks, checkpoint_step);
+    return contents->catalog && contents->checkpoint;
+}
+
+static void free_contents(struct state_contents *contents)
+{
+    catalog_free(contents->catalog);
+    catalog_free(contents->checkpoint);
 }
 
 static bool catalogs_are_equal(struct catalog *a, struct catalog *b)
@@ -56,31 +71,44 @@ static bool catalogs_are_equal(struct catalog *a, struct catalog *b)
     return catalog_count(a) == catalog_count(b);
 }
 
-TEST("a catalog comes back from its snapshot, empty, sparse or full")
+static bool are_equal(const struct state_contents *a,
+                      const struct state_contents *b)
 {
-    static const uint64_t steps[] = {0, 70000, 1000, 3, 1};
+    return catalogs_are_equal(a->catalog, b->catalog) &&
+           catalogs_are_equal(a->checkpoint, b->checkpoint);
+}
+
+TEST("contents come back from their snapshot, empty, sparse or full")
+{
+    static const uint64_t steps[] = {0, 70000, 1000, 3, 1, 0, 1};
+    enum { COUNT = sizeof(steps) / sizeof(steps[0]) };
     int dirfd = open_test_dir();
 
-    for (size_t i = 0; i < 5; i++) {
-        struct catalog *catalog = make_catalog(steps[i]);
-        struct catalog *found = make_catalog(0);
+    for (size_t i = 0; i < COUNT; i++) {
+        struct state_contents contents, found;
         struct state_header read_header = {.size = 0};
         struct stat status;
         uint64_t size = 0;
 
-        NEED(catalog && found);
-        CHECK(state_snapshot_write(dirfd, "snapshot", &header, catalog,
+        NEED(make_contents(&contents, CHUNKS, steps[i], steps[COUNT - 1 - i]));
+        NEED(make_contents(&found, CHUNKS, 0, 0));
+        contents.facts.counter = 7;
+        contents.facts.has_epoch = true;
+        contents.facts.epoch[100] = 8;
+        CHECK(state_snapshot_write(dirfd, "snapshot", &header, &contents,
                                    &size) == 0);
         CHECK(fstatat(dirfd, "snapshot", &status, 0) == 0);
         CHECK((uint64_t)status.st_size == size);
-        CHECK(state_snapshot_read(dirfd, "snapshot", true, found,
+        CHECK(state_snapshot_read(dirfd, "snapshot", true, &found,
                                   &read_header) == 0);
         CHECK(read_header.number == 3 && read_header.salt == 4 &&
-              read_header.commit == 5 && read_header.journal_begin == 6 &&
-              read_header.last_generation == CHUNKS);
-        CHECK(catalogs_are_equal(catalog, found));
-        catalog_free(catalog);
-        catalog_free(found);
+              found.numbers.commit == 5 && found.numbers.journal_begin == 6 &&
+              found.numbers.last_generation == CHUNKS);
+        CHECK(found.facts.counter == 7 && found.facts.has_epoch &&
+              !found.facts.has_intent && found.facts.epoch[100] == 8);
+        CHECK(are_equal(&contents, &found));
+        free_contents(&contents);
+        free_contents(&found);
     }
     (void)close(dirfd);
 }
@@ -88,23 +116,28 @@ TEST("a catalog comes back from its snapshot, empty, sparse or full")
 TEST("an entry past the end, or above the last generation, is refused")
 {
     int dirfd = open_test_dir();
-    struct catalog *catalog = make_catalog(1), *small = NULL, *found;
-    struct state_header lying = header, read_header;
-    uint64_t size;
 
-    NEED(catalog);
-    CHECK(state_snapshot_write(dirfd, "good", &header, catalog, &size) == 0);
-    CHECK(catalog_new(CHUNKS - 1, &small) == 0);
-    CHECK(state_snapshot_read(dirfd, "good", true, small, &read_header) ==
-          -EINVAL);
-    lying.last_generation = CHUNKS - 1;
-    CHECK(state_snapshot_write(dirfd, "lying", &lying, catalog, &size) == 0);
-    found = make_catalog(0);
-    CHECK(state_snapshot_read(dirfd, "lying", true, found, &read_header) ==
-          -EBADMSG);
-    catalog_free(catalog);
-    catalog_free(found);
-    catalog_free(small);
+    for (uint64_t step = 0; step < 2; step++) {
+        struct state_contents contents, small, found;
+        struct state_header lying = header, read_header;
+        uint64_t size;
+
+        NEED(make_contents(&contents, CHUNKS, step, 1 - step));
+        NEED(make_contents(&small, CHUNKS - 1, 0, 0));
+        NEED(make_contents(&found, CHUNKS, 0, 0));
+        CHECK(state_snapshot_write(dirfd, "good", &header, &contents, &size) ==
+              0);
+        CHECK(state_snapshot_read(dirfd, "good", true, &small, &read_header) ==
+              -EINVAL);
+        lying.last_generation = CHUNKS - 1;
+        CHECK(state_snapshot_write(dirfd, "lying", &lying, &contents, &size) ==
+              0);
+        CHECK(state_snapshot_read(dirfd, "lying", true, &found, &read_header) ==
+              -EBADMSG);
+        free_contents(&contents);
+        free_contents(&small);
+        free_contents(&found);
+    }
     (void)close(dirfd);
 }
 
@@ -113,13 +146,14 @@ TEST("whatever write, sync or read fails is told, and a missing file is")
     static const unsigned kinds[] = {FAULT_CREATE, FAULT_WRITE,
                                      FAULT_SYNC_DATA};
     int dirfd = open_test_dir();
-    struct catalog *catalog = make_catalog(1), *found = make_catalog(0);
+    struct state_contents contents, found;
     struct state_header read_header;
     unsigned long writes = 0;
     uint64_t size = 0;
 
-    NEED(catalog && found);
-    CHECK(state_snapshot_read(dirfd, "absent", false, found, &read_header) ==
+    NEED(make_contents(&contents, CHUNKS, 1, 1000));
+    NEED(make_contents(&found, CHUNKS, 0, 0));
+    CHECK(state_snapshot_read(dirfd, "absent", false, &found, &read_header) ==
           -ENOENT);
     for (size_t i = 0; i < 3; i++) {
         unsigned long nth = 1;
@@ -129,7 +163,7 @@ TEST("whatever write, sync or read fails is told, and a missing file is")
             int error;
 
             fault_fail(&calls, -ENOSPC, false, 512);
-            error = state_snapshot_write(dirfd, "snapshot", &header, catalog,
+            error = state_snapshot_write(dirfd, "snapshot", &header, &contents,
                                          &size);
             if (fault_count() < nth)
                 break;
@@ -142,16 +176,15 @@ TEST("whatever write, sync or read fails is told, and a missing file is")
         struct fault_calls calls = {.kinds = FAULT_READ, .nth = nth};
 
         fault_fail(&calls, -EIO, false, 0);
-        CHECK(state_snapshot_read(dirfd, "snapshot", false, found,
+        CHECK(state_snapshot_read(dirfd, "snapshot", false, &found,
                                   &read_header) == -EIO);
-        catalog_free(found);
-        found = make_catalog(0);
+        state_contents_clear(&found);
     }
     fault_reset();
-    CHECK(state_snapshot_read(dirfd, "snapshot", false, found, &read_header) ==
+    CHECK(state_snapshot_read(dirfd, "snapshot", false, &found, &read_header) ==
           0);
-    CHECK(catalogs_are_equal(catalog, found));
-    catalog_free(catalog);
-    catalog_free(found);
+    CHECK(are_equal(&contents, &found));
+    free_contents(&contents);
+    free_contents(&found);
     (void)close(dirfd);
 }
