@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/status_text.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/human.h"
+
+/* ---- text that grows ------------------------------------------------------
+ */
+
+struct text {
+    FILE *stream;
+    char *bytes;
+    size_t len;
+};
+
+static bool text_begin(struct text *text)
+{
+    *text = (struct text){NULL, NULL, 0};
+    text->stream = open_memstream(&text->bytes, &text->len);
+    return text->stream != NULL;
+}
+
+/* Returns the bytes, which are the caller's, or NULL without memory. */
+static char *text_end(struct text *text)
+{
+    if (fclose(text->stream) == 0)
+        return text->bytes;
+    free(text->bytes);
+    return NULL;
+}
+
+__attribute__((format(printf, 2, 3))) static void add(struct text *text,
+                                                      const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vfprintf(text->stream, format, arguments);
+    va_end(arguments);
+}
+
+/* ---- JSON -----------------------------------------------------------------
+ */
+
+enum kind { TEXT, NUMBER, YES_OR_NO };
+
+static const struct {
+    const char *name;
+    enum kind kind;
+} keys[] = {
+    {"device", TEXT},
+    {"size", NUMBER},
+    {"chunk_size", NUMBER},
+    {"state", TEXT},
+    {"claim", TEXT},
+    {"claim_epoch", NUMBER},
+    {"claim_host", TEXT},
+    {"writethrough", YES_OR_NO},
+    {"conditional_put", YES_OR_NO},
+    {"connections", NUMBER},
+    {"journal_used", NUMBER},
+    {"journal_size", NUMBER},
+    {"cache_used", NUMBER},
+    {"cache_limit", NUMBER},
+    {"disk_total", NUMBER},
+    {"disk_available", NUMBER},
+    {"chunks", NUMBER},
+    {"dirty_chunks", NUMBER},
+    {"dirty_bytes", NUMBER},
+    {"oldest_unpublished_ns", NUMBER},
+    {"behind", YES_OR_NO},
+    {"image_epoch", NUMBER},
+    {"image_time_ns", NUMBER},
+    {"checkpoint", TEXT},
+    {"checkpoint_time_ns", NUMBER},
+    {"checkpoint_chunks", NUMBER},
+    {"checkpoint_left", NUMBER},
+    {"checkpoint_bytes", NUMBER},
+    {"leases", NUMBER},
+    {"uploaded", NUMBER},
+    {"evicted", NUMBER},
+    {"fetched", NUMBER},
+    {"requests", NUMBER},
+    {"parked", NUMBER},
+    {"damaged", NUMBER},
+    {"alarms", NUMBER},
+    {"held", TEXT},
+};
+
+/* Text as a JSON string of ASCII only; a byte beyond is shown as Latin-1. */
+static void add_json_string(struct text *text, const char *value)
+{
+    add(text, "\"");
+    for (; *value != '\0'; value++) {
+        unsigned char byte = (unsigned char)*value;
+
+        if (byte < 0x20 || byte >= 0x7f)
+            add(text, "\\u%04x", byte);
+        else if (byte == '"' || byte == '\\')
+            add(text, "\\%c", byte);
+        else
+            add(text, "%c", byte);
+    }
+    add(text, "\"");
+}
+
+static void add_json_value(struct text *text,
+                           const struct control_message *status,
+                           const char *key, enum kind kind)
+{
+    uint64_t number;
+    int error;
+
+    if (kind == TEXT) {
+        add_json_string(text, control_message_get(status, key));
+        return;
+    }
+    error = control_message_get_number(
+        status, key, 0, kind == YES_OR_NO ? 1 : UINT64_MAX, &number);
+    if (error)
+        add(text, "null");
+    else if (kind == YES_OR_NO)
+        add(text, "%s", number ? "true" : "false");
+    else
+        add(text, "%" PRIu64, number);
+}
+
+char *status_text_json(const struct control_message *status)
+{
+    const char *separator = "";
+    struct text text;
+
+    if (!text_begin(&text))
+        return NULL;
+    add(&text, "{");
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (!control_message_get(status, keys[i].name))
+            continue;
+        add(&text, "%s\"%s\": ", separator, keys[i].name);
+        add_json_value(&text, status, keys[i].name, keys[i].kind);
+        separator = ", ";
+    }
+    add(&text, "}");
+    return text_end(&text);
+}
+
+/* ---- a table --------------------------------------------------------------
+ */
+
+/* Whether the key has a number. */
+static bool get(const struct control_message *status, const char *key,
+                uint64_t *ret_value)
+{
+    return control_message_get_number(status, key, 0, UINT64_MAX, ret_value) ==
+           0;
+}
+
+/* The number of a key, or 0. */
+static uint64_t number_of(const struct control_message *status, const char *key)
+{
+    uint64_t value;
+
+    return get(status, key, &value) ? value : 0;
+}
+
+static const char *text_of(const struct control_message *status,
+                           const char *key, const char *otherwise)
+{
+    const char *value = control_message_get(status, key);
+
+    return value ? value : otherwise;
+}
+
+/* "used of size (share)". */
+static void add_share(struct text *text, uint64_t used, uint64_t size)
+{
+    char used_text[HUMAN_TEXT], size_text[HUMAN_TEXT];
+
+    add(text, "%s of %s", human_size(used, used_text),
+        human_size(size, size_text));
+    if (size > 0)
+        add(text, " (%.0f %%)", 100.0 * (double)used / (double)size);
+}
+
+static void add_ago(struct text *text, uint64_t time_ns, uint64_t now_ns)
+{
+    char length[HUMAN_TEXT];
+    uint64_t age_ns = time_ns < now_ns ? now_ns - time_ns : 0;
+
+    add(text, "%s ago", human_duration(age_ns / 1000000000U, length));
+}
+
+static void add_cache(struct text *text, const struct control_message *status)
+{
+    uint64_t limit = number_of(status, "cache_limit"), total, available;
+    char used[HUMAN_TEXT];
+
+    add(text, "  cache       ");
+    if (limit > 0)
+        add_share(text, number_of(status, "cache_used"), limit);
+    else
+        add(text, "%s", human_size(number_of(status, "cache_used"), used));
+    if (limit == 0 && get(status, "disk_total", &total) &&
+        get(status, "disk_available", &available) && available <= total) {
+        add(text, "; disk ");
+        add_share(text, total - available, total);
+    }
+    add(text, "; journal ");
+    add_share(text, number_of(status, "journal_used"),
+              number_of(status, "journal_size"));
+    add(text, "\n");
+}
+
+static void add_not_in_bucket(struct text *text,
+                              const struct control_message *status,
+                              uint64_t now_ns)
+{
+    uint64_t oldest;
+    char bytes[HUMAN_TEXT];
+
+    add(text, "  dirty       %" PRIu64 " of %" PRIu64 " chunks, %s\n",
+        number_of(status, "dirty_chunks"), number_of(status, "chunks"),
+        human_size(number_of(status, "dirty_bytes"), bytes));
+    add(text, "  unpublished ");
+    if (get(status, "oldest_unpublished_ns", &oldest)) {
+        add(text, "oldest write ");
+        add_ago(text, oldest, now_ns);
+        if (control_message_has(status, "behind"))
+            add(text, ": more than maxage");
+    } else {
+        add(text, "nothing");
+    }
+    add(text, "\n");
+}
+
+static void add_image(struct text *text, const struct control_message *status,
+                      uint64_t now_ns)
+{
+    uint64_t epoch, time_ns;
+    char moment[HUMAN_TEXT];
+
+    add(text, "  image       ");
+    if (get(status, "image_epoch", &epoch) &&
+        get(status, "image_time_ns", &time_ns)) {
+        add(text, "%" PRIu64 " of %s, ", epoch, human_time(time_ns, moment));
+        add_ago(text, time_ns, now_ns);
+    } else {
+        add(text, "none yet");
+    }
+    add(text, "\n  claim       %s", text_of(status, "claim", "unknown"));
+    if (get(status, "claim_epoch", &epoch))
+        add(text, ", epoch %" PRIu64 " of %s", epoch,
+            text_of(status, "claim_host", "?"));
+    add(text, "\n");
+}
+
+static void add_checkpoint(struct text *text,
+                           const struct control_message *status,
+                           uint64_t now_ns)
+{
+    const char *phase = text_of(status, "checkpoint", "none");
+    char bytes[HUMAN_TEXT];
+    uint64_t time_ns;
+
+    if (strcmp(phase, "none") == 0)
+        return;
+    add(text, "  checkpoint  %s, ", phase);
+    if (get(status, "checkpoint_time_ns", &time_ns)) {
+        add_ago(text, time_ns, now_ns);
+        add(text, ", ");
+    }
+    add(text, "%" PRIu64 " of %" PRIu64 " chunks left, %s\n",
+        number_of(status, "checkpoint_left"),
+        number_of(status, "checkpoint_chunks"),
+        human_size(number_of(status, "checkpoint_bytes"), bytes));
+}
+
+/* What should not be: a line only if it is. */
+static void add_troubles(struct text *text,
+                         const struct control_message *status)
+{
+    uint64_t value;
+
+    if (control_message_get(status, "held"))
+        add(text, "  held        %s\n", text_of(status, "held", ""));
+    if (number_of(status, "damaged") > 0)
+        add(text, "  damaged     %" PRIu64 " blocks or pages\n",
+            number_of(status, "damaged"));
+    if (number_of(status, "alarms") > 0)
+        add(text, "  alarms      %" PRIu64 " objects are missing\n",
+            number_of(status, "alarms"));
+    if (get(status, "conditional_put", &value) && value == 0)
+        add(text, "  store       cannot keep two hosts apart: it has no "
+                  "conditional put\n");
+    if (control_message_has(status, "writethrough"))
+        add(text, "  writethrough an image of this device is not a whole file "
+                  "system if its journal is on another\n");
+}
+
+char *status_text_table(const struct control_message *status, uint64_t now_ns)
+{
+    char size[HUMAN_TEXT];
+    struct text text;
+
+    if (!text_begin(&text))
+        return NULL;
+    add(&text, "%s: %s, %s, %" PRIu64 " connections\n",
+        text_of(status, "device", "?"), text_of(status, "state", "unknown"),
+        human_size(number_of(status, "size"), size),
+        number_of(status, "connections"));
+    add_cache(&text, status);
+    add_not_in_bucket(&text, status, now_ns);
+    add_image(&text, status, now_ns);
+    add_checkpoint(&text, status, now_ns);
+    add_troubles(&text, status);
+    return text_end(&text);
+}
