@@ -16,8 +16,8 @@
  * Object ids: their counter is reserved in the state log before the first of
  * them is given out, so that no id is ever given out twice.
  *
- * Threads: any.  Locks: its own, a leaf, not held across a commit or a
- * callback.
+ * Threads: any.  Locks: its own, above those of catalogs and use; not held
+ * across a commit or a callback.
  */
 #ifndef CACHE_LEASE_H
 #define CACHE_LEASE_H
@@ -46,8 +46,9 @@ struct lease_options {
     struct catalog *catalog;    /* of the device */
     struct catalog *checkpoint; /* of the open checkpoint */
     struct state_log *state_log;
-    struct use *use;   /* NULL: in the order of the catalog */
-    unsigned parallel; /* uploads at once, at least 1 */
+    struct chunk_dir *chunk_dir; /* to look whether a state is lost */
+    struct use *use;             /* NULL: in the order of the catalog */
+    unsigned parallel;           /* uploads at once, at least 1 */
     /* Record what was uploaded: device_uploaded; sets each one's error. */
     int (*uploaded)(void *context, struct uploaded *list[], size_t count);
     void (*pressure)(void *context, struct lease_pressure *ret_pressure);
@@ -90,6 +91,12 @@ int leases_set_candidates(struct leases *leases, const uint64_t chunks[],
 /* Returns which hundredth a chunk belongs to, 0 .. 99; even and stable. */
 unsigned lease_percent(uint64_t chunk);
 
+/*
+ * Tell an id that nobody else has, for an object that is put outside of a
+ * lease.  -EPERM: there is no claim; others as lease_take.
+ */
+int lease_new_id(struct leases *leases, struct object_id *ret_id);
+
 enum lease_purpose {
     LEASE_CHECKPOINT, /* what the checkpoint wants */
     LEASE_EVICTION,   /* candidates */
@@ -111,7 +118,9 @@ struct lease {
 };
 
 /*
- * Take a lease.
+ * Take a lease, if it is time for one: uploads that fail are tried again
+ * later, and while somebody waits for the bucket uploads get a small share of
+ * the time only, unless somebody waits for room.
  *   -EAGAIN  not now: ask again after *ret_wait_ns at the latest
  *   -ENODATA no chunk of these hundredths waits, now or later, unless an
  *            upload that is under way fails
