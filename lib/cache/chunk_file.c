@@ -2,14 +2,18 @@
 /*
  * Why a power cut is survived at each step:
  *
- * write, write_slot   past everything that the ruling slot names, and in the
- *                     other slot: the ruling state is not touched.
+ * write, write_slot   past everything that the ruling slot and the pinned one
+ *                     name, and in a third: neither state is touched.  A
+ *                     table that was written and not committed may stay in
+ *                     its slot; the next one of the same generation and
+ *                     revision takes that slot, so that only one is found.
  * create              the name may be lost, or may come back after remove:
  *                     the state log names no generation in it, so the next
  *                     create replaces it.
  * rewrite             the new file is synced under a name that nobody reads
  *                     before it takes the old one's: either has the ruling
- *                     slot and all that it names.  A later generation must
+ *                     slot, the pinned one, and all that they name, though
+ *                     not at the same places.  A later generation must
  *                     not be written to the new one before its name is
  *                     durable, else the old one, without it, could come
  *                     back: so chunk_dir_open syncs every directory, and a
@@ -43,6 +47,7 @@ enum {
     FILE_MODE = 0600,
     SHARD_CHUNKS = 4096, /* files in a directory: any file system likes that */
     NAME_MAX_SIZE = 8 + 1 + 16 + sizeof(SET_ASIDE),
+    HEAD_SIZE = 64,        /* of a slot: what says whose table it has */
     COPY_BUFFER = 1 << 20, /* gathers blocks in a rewrite */
     /*
      * A file this many times as large as its chunk was to be rewritten often,
@@ -77,6 +82,7 @@ enum action {
     CREATE,
     REMOVE,
     KEEP,
+    READ_SLOT,
     WRITE_BLOCKS,
     WRITE_TABLE,
     SYNC,
@@ -91,6 +97,7 @@ static const char *const action_words[] = {
     [CREATE] = "create its file",
     [REMOVE] = "remove its file",
     [KEEP] = "set its damaged file aside",
+    [READ_SLOT] = "read the tables of its file",
     [WRITE_BLOCKS] = "write blocks to its file",
     [WRITE_TABLE] = "write the table of its file",
     [SYNC] = "sync its file",
@@ -432,7 +439,7 @@ int chunk_file_remove(struct chunk_dir *dir, uint64_t chunk)
 
 uint32_t chunk_file_data_start(uint32_t chunk_size)
 {
-    return 2 * (uint32_t)chunk_table_encoded_max(chunk_size);
+    return CHUNK_SLOTS * (uint32_t)chunk_table_encoded_max(chunk_size);
 }
 
 /* ---- slots --------------------------------------------------------------- */
@@ -462,24 +469,25 @@ static int decode_slot(const struct chunk_file *file, const void *slot,
 }
 
 int chunk_file_read_table(struct chunk_file *file, uint64_t generation,
-                          struct chunk_table **ret_table)
+                          uint32_t revision, struct chunk_table **ret_table)
 {
     size_t slot_size = chunk_table_encoded_max(file->dir->chunk_size);
-    AUTO_FREE unsigned char *slots = calloc(2, slot_size);
+    AUTO_FREE unsigned char *slots = calloc(CHUNK_SLOTS, slot_size);
     ssize_t size;
     int result = -ESTALE;
 
     if (!slots)
         return -ENOMEM;
-    size = file_read(file->fd, slots, 2 * slot_size, 0);
+    size = file_read(file->fd, slots, CHUNK_SLOTS * slot_size, 0);
     if (size < 0)
         return (int)size;
-    for (unsigned slot = 0; slot < 2; slot++) {
+    for (unsigned slot = 0; slot < CHUNK_SLOTS; slot++) {
         struct chunk_table *table;
         int error =
             decode_slot(file, slots + slot * slot_size, slot_size, &table);
 
-        if (!error && table->generation == generation) {
+        if (!error && table->generation == generation &&
+            table->revision == revision) {
             table->slot = slot;
             *ret_table = table;
             return 0;
@@ -492,6 +500,34 @@ int chunk_file_read_table(struct chunk_file *file, uint64_t generation,
             result = error;
     }
     return result;
+}
+
+int chunk_file_choose_slot(struct chunk_file *file, uint64_t generation,
+                           uint32_t revision, unsigned taken,
+                           unsigned *ret_slot)
+{
+    size_t slot_size = chunk_table_encoded_max(file->dir->chunk_size);
+    unsigned chosen = CHUNK_SLOTS;
+
+    for (unsigned slot = 0; slot < CHUNK_SLOTS; slot++) {
+        unsigned char head[HEAD_SIZE] = {0};
+        ssize_t size;
+
+        if ((taken >> slot & 1) != 0)
+            continue;
+        size = file_read(file->fd, head, sizeof(head), slot * slot_size);
+        if (size < 0)
+            return failed(file->dir, file->chunk, READ_SLOT, (int)size);
+        if (chunk_table_claims(head, (size_t)size, generation, revision)) {
+            *ret_slot = slot;
+            return 0;
+        }
+        if (chosen == CHUNK_SLOTS)
+            chosen = slot;
+    }
+    assert(chosen < CHUNK_SLOTS);
+    *ret_slot = chosen;
+    return 0;
 }
 
 /* Whether the name of each file is known to be durably its own. */
@@ -512,7 +548,7 @@ int chunk_file_write_slot(struct chunk_file *file,
     size_t size;
     int error;
 
-    assert(table->chunk == file->chunk && table->slot < 2 &&
+    assert(table->chunk == file->chunk && table->slot < CHUNK_SLOTS &&
            table->chunk_size == file->dir->chunk_size && table->data_end != 0);
     if (!slot)
         return -ENOMEM;
@@ -567,6 +603,35 @@ int chunk_file_read_block(struct chunk_file *file,
     return block_decode(&how, stored, plain, size);
 }
 
+int chunk_file_read_stored(struct chunk_file *file,
+                           const struct chunk_table *table, uint32_t block,
+                           void *stored)
+{
+    const struct chunk_block *b = &table->blocks[block];
+    int error;
+
+    assert(block < table->blocks_count && b->local_pages != 0);
+    error = read_stored(file, b, stored, false);
+    if (!error && crc32c(0, stored, b->stored_size) != b->checksum)
+        error = -EBADMSG;
+    return error;
+}
+
+int chunk_file_end(struct chunk_file *file, uint32_t *ret_end)
+{
+    uint32_t start = chunk_file_data_start(file->dir->chunk_size);
+    uint64_t size;
+    int error = file_size(file->fd, &size);
+
+    if (error)
+        return error;
+    size = round_up(size, CACHE_PAGE);
+    if (size > UINT32_MAX)
+        return -EFBIG;
+    *ret_end = size < start ? start : (uint32_t)size;
+    return 0;
+}
+
 int chunk_file_write(struct chunk_file *file, const void *data, size_t size,
                      uint32_t place)
 {
@@ -597,9 +662,11 @@ int chunk_file_sync(struct chunk_file *file)
 struct copy {
     const struct chunk_file *from;
     struct chunk_file *to;
-    struct chunk_table *table; /* the new one */
-    unsigned char *buffer;     /* of COPY_BUFFER */
+    struct chunk_table *table;  /* the new ones */
+    struct chunk_table *pinned; /* or NULL */
+    unsigned char *buffer;      /* of COPY_BUFFER */
     size_t used;
+    uint32_t end;  /* of what was written already */
     bool gives_up; /* what cannot be read */
     bool has_lost; /* pages, which the old file may still have in some form */
 };
@@ -610,11 +677,10 @@ static int copy_flush(struct copy *copy)
 
     if (copy->used == 0)
         return 0;
-    error = chunk_file_write(copy->to, copy->buffer, copy->used,
-                             copy->table->data_end);
+    error = chunk_file_write(copy->to, copy->buffer, copy->used, copy->end);
     if (error)
         return error;
-    copy->table->data_end += (uint32_t)round_up(copy->used, CACHE_PAGE);
+    copy->end += (uint32_t)round_up(copy->used, CACHE_PAGE);
     copy->used = 0;
     return 0;
 }
@@ -626,9 +692,9 @@ static bool is_in_object(const struct chunk_block *block)
 }
 
 /* The local bytes of this block are bad. */
-static void give_up_local(struct copy *copy, uint32_t block)
+static void give_up_local(struct copy *copy, struct chunk_block *b,
+                          uint32_t block)
 {
-    struct chunk_block *b = &copy->table->blocks[block];
     bool is_lost = !is_in_object(b);
 
     if (is_lost)
@@ -642,9 +708,8 @@ static void give_up_local(struct copy *copy, uint32_t block)
                       : "it will be fetched again");
 }
 
-static int copy_block(struct copy *copy, uint32_t block)
+static int copy_block(struct copy *copy, struct chunk_block *b, uint32_t block)
 {
-    struct chunk_block *b = &copy->table->blocks[block];
     unsigned char *stored;
     int error;
 
@@ -659,11 +724,44 @@ static int copy_block(struct copy *copy, uint32_t block)
     if (error && error != -EBADMSG && !is_in_object(b) && !copy->gives_up)
         return failed(copy->from->dir, copy->from->chunk, COPY_BLOCK, error);
     if (error || crc32c(0, stored, b->stored_size) != b->checksum) {
-        give_up_local(copy, block);
+        give_up_local(copy, b, block);
         return 0;
     }
-    b->place = copy->table->data_end + (uint32_t)copy->used;
+    b->place = copy->end + (uint32_t)copy->used;
     copy->used += b->stored_size;
+    return 0;
+}
+
+/* Whether both are the same bytes of the file: none are written twice. */
+static bool is_same_local(const struct chunk_block *block,
+                          const struct chunk_block *other)
+{
+    return block->local_pages == other->local_pages &&
+           block->place == other->place &&
+           block->stored_size == other->stored_size &&
+           block->codec == other->codec && block->checksum == other->checksum;
+}
+
+/* A block of both tables. */
+static int copy_both(struct copy *copy, uint32_t block)
+{
+    struct chunk_block *newest = &copy->table->blocks[block];
+    struct chunk_block *pinned =
+        copy->pinned ? &copy->pinned->blocks[block] : NULL;
+    bool is_shared = pinned && is_same_local(newest, pinned);
+    int error = 0;
+
+    if (newest->local_pages != 0)
+        error = copy_block(copy, newest, block);
+    if (error || !pinned || pinned->local_pages == 0)
+        return error;
+    if (is_shared && newest->local_pages != 0) {
+        pinned->place = newest->place;
+        return 0;
+    }
+    if (!is_shared)
+        return copy_block(copy, pinned, block);
+    give_up_local(copy, pinned, block); /* as it was for the newest */
     return 0;
 }
 
@@ -671,18 +769,24 @@ static int copy_all(struct copy *copy)
 {
     int error;
 
-    copy->table->slot = 0;
-    copy->table->data_end = chunk_file_data_start(copy->table->chunk_size);
+    copy->end = chunk_file_data_start(copy->table->chunk_size);
     for (uint32_t i = 0; i < copy->table->blocks_count; i++) {
-        if (copy->table->blocks[i].local_pages == 0)
-            continue;
-        error = copy_block(copy, i);
+        error = copy_both(copy, i);
         if (error)
             return error;
     }
     error = copy_flush(copy);
     if (error)
         return error;
+    copy->table->slot = 0;
+    copy->table->data_end = copy->end;
+    if (copy->pinned) {
+        copy->pinned->slot = 1;
+        copy->pinned->data_end = copy->end;
+        error = chunk_file_write_slot(copy->to, copy->pinned);
+        if (error)
+            return error;
+    }
     error = chunk_file_write_slot(copy->to, copy->table);
     if (error)
         return error;
@@ -711,8 +815,10 @@ static int take_place(struct chunk_dir *dir, uint64_t chunk)
 
 int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
                        const struct chunk_table *table,
+                       const struct chunk_table *pinned,
                        struct chunk_file **ret_file,
-                       struct chunk_table **ret_table)
+                       struct chunk_table **ret_table,
+                       struct chunk_table **ret_pinned)
 {
     AUTO_FREE unsigned char *buffer = malloc(COPY_BUFFER);
     struct copy copy = {
@@ -724,7 +830,8 @@ int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
     int error = -ENOMEM;
 
     copy.table = chunk_table_copy(table);
-    if (!buffer || !copy.table)
+    copy.pinned = pinned ? chunk_table_copy(pinned) : NULL;
+    if (!buffer || !copy.table || (pinned && !copy.pinned))
         goto out;
     format_unfinished(file->chunk, unfinished);
     error = create_file(dir, file->chunk, unfinished, &copy.to);
@@ -741,8 +848,20 @@ int chunk_file_rewrite(struct chunk_dir *dir, struct chunk_file *file,
     }
     *ret_file = take_pointer(&copy.to);
     *ret_table = take_pointer(&copy.table);
+    if (pinned)
+        *ret_pinned = take_pointer(&copy.pinned);
 out:
     chunk_file_release(copy.to);
     chunk_table_release(copy.table);
+    chunk_table_release(copy.pinned);
     return error;
+}
+
+uint32_t chunk_file_pages(const struct chunk_table *table, unsigned slots)
+{
+    uint64_t data = table->data_end - chunk_file_data_start(table->chunk_size);
+
+    return (uint32_t)((round_up(data, CACHE_PAGE) +
+                       slots * (uint64_t)chunk_table_encoded_size(table)) /
+                      CACHE_PAGE);
 }

@@ -50,7 +50,8 @@ enum {
     AT_CHUNK_SIZE = 40,
     AT_DATA_END = 44,
     AT_OBJECTS_COUNT = 48,
-    AT_RESERVED = 52,
+    AT_REVISION = 52,
+    AT_RESERVED = 56,
     HEADER_SIZE = 64,
 
     OBJECT_SIZE = 36,
@@ -162,6 +163,43 @@ bool chunk_table_is_zero(const struct chunk_table *table)
     return true;
 }
 
+bool object_id_is(const struct object_id *id, const struct object_id *other)
+{
+    return id->epoch == other->epoch && id->nonce == other->nonce &&
+           id->counter == other->counter;
+}
+
+void chunk_table_forget_objects(struct chunk_table *table)
+{
+    bool is_needed[CHUNK_OBJECTS_MAX] = {false};
+    uint16_t new_index[CHUNK_OBJECTS_MAX];
+    unsigned count = 0;
+
+    if (table->objects_count == 0)
+        return;
+    is_needed[table->objects_count - 1] = true;
+    for (uint32_t i = 0; i < table->blocks_count; i++) {
+        const struct chunk_block *block = &table->blocks[i];
+
+        if (block->base == BASE_UNKNOWN)
+            return; /* it may be in any of them */
+        if (block->base == BASE_OBJECT)
+            is_needed[block->object] = true;
+    }
+    for (unsigned i = 0; i < table->objects_count; i++) {
+        new_index[i] = (uint16_t)count;
+        if (is_needed[i])
+            table->objects[count++] = table->objects[i];
+    }
+    for (uint32_t i = 0; i < table->blocks_count; i++) {
+        struct chunk_block *block = &table->blocks[i];
+
+        if (block->base == BASE_OBJECT)
+            block->object = new_index[block->object];
+    }
+    table->objects_count = count;
+}
+
 uint64_t chunk_table_live_bytes(const struct chunk_table *table)
 {
     uint64_t live = 0;
@@ -188,7 +226,7 @@ static size_t block_entry_size(const struct chunk_block *block)
     return size;
 }
 
-static size_t encoded_size(const struct chunk_table *table)
+size_t chunk_table_encoded_size(const struct chunk_table *table)
 {
     size_t size = HEADER_SIZE + table->objects_count * (size_t)OBJECT_SIZE +
                   table->blocks_count / 8;
@@ -303,7 +341,7 @@ static bool table_is_valid(const struct chunk_table *table)
         return false;
     if (!objects_are_valid(table))
         return false;
-    own_size = (uint32_t)encoded_size(table);
+    own_size = (uint32_t)chunk_table_encoded_size(table);
     for (uint32_t i = 0; i < table->blocks_count; i++) {
         if (!block_is_valid(table, &table->blocks[i], own_size))
             return false;
@@ -362,7 +400,7 @@ size_t chunk_table_encode(const struct chunk_table *table, void *data)
     size_t size;
 
     assert(table_is_valid(table));
-    size = encoded_size(table);
+    size = chunk_table_encoded_size(table);
     memset(bytes, 0, size);
     memcpy(bytes + AT_MAGIC, MAGIC, sizeof(MAGIC));
     put_le32(bytes + AT_VERSION, VERSION);
@@ -372,6 +410,7 @@ size_t chunk_table_encode(const struct chunk_table *table, void *data)
     put_le32(bytes + AT_CHUNK_SIZE, table->chunk_size);
     put_le32(bytes + AT_DATA_END, table->data_end);
     put_le32(bytes + AT_OBJECTS_COUNT, table->objects_count);
+    put_le32(bytes + AT_REVISION, table->revision);
     for (unsigned i = 0; i < table->objects_count; i++)
         at = put_object(at, &table->objects[i]);
     bitmap = at;
@@ -384,6 +423,17 @@ size_t chunk_table_encode(const struct chunk_table *table, void *data)
     }
     put_le32(bytes + AT_CHECKSUM, checksum_of(bytes, size));
     return size;
+}
+
+bool chunk_table_claims(const void *data, size_t size, uint64_t generation,
+                        uint32_t revision)
+{
+    const unsigned char *bytes = data;
+
+    return size >= HEADER_SIZE &&
+           memcmp(bytes + AT_MAGIC, MAGIC, sizeof(MAGIC)) == 0 &&
+           get_le64(bytes + AT_GENERATION) == generation &&
+           get_le32(bytes + AT_REVISION) == revision;
 }
 
 /* ---- decode -------------------------------------------------------------- */
@@ -513,6 +563,7 @@ int chunk_table_decode(const void *data, size_t size,
     if (!table)
         return -ENOMEM;
     table->generation = get_le64(bytes + AT_GENERATION);
+    table->revision = get_le32(bytes + AT_REVISION);
     table->data_end = get_le32(bytes + AT_DATA_END);
     table->objects_count = objects_count;
     reader.left = size - HEADER_SIZE;

@@ -71,10 +71,11 @@ struct chunk_table {
     atomic_uint references;
     uint64_t chunk;      /* which */
     uint64_t generation; /* of the state that it describes */
+    uint32_t revision;   /* of the table, in that generation (catalog.h) */
     uint32_t chunk_size;
     uint32_t blocks_count;
     uint32_t data_end; /* file: where its data ends; object: 0 */
-    unsigned slot;     /* file: 0 or 1, which it was read from; not encoded */
+    unsigned slot;     /* file: which it was read from; not encoded */
     unsigned objects_count;
     struct chunk_object objects[CHUNK_OBJECTS_MAX]; /* the newest is last */
     struct chunk_block blocks[];                    /* blocks_count */
@@ -99,6 +100,15 @@ bool chunk_table_is_hole(const struct chunk_table *table);
 /* Returns whether every block reads as zeros without being here. */
 bool chunk_table_is_zero(const struct chunk_table *table);
 
+/*
+ * Forget the objects that no block is in, but for the newest one, whose table
+ * may be asked for.  For a table that nobody else has seen.
+ */
+void chunk_table_forget_objects(struct chunk_table *table);
+
+/* Returns whether both name the same object. */
+bool object_id_is(const struct object_id *id, const struct object_id *other);
+
 /* Returns how many bytes of the file the local blocks use. */
 uint64_t chunk_table_live_bytes(const struct chunk_table *table);
 
@@ -107,6 +117,9 @@ uint64_t chunk_table_live_bytes(const struct chunk_table *table);
  * size of a slot, a multiple of 4096.
  */
 size_t chunk_table_encoded_max(uint32_t chunk_size);
+
+/* Returns how many bytes this one encodes to. */
+size_t chunk_table_encoded_size(const struct chunk_table *table);
 
 /*
  * Encode into data, which has room for chunk_table_encoded_max.  Returns the
@@ -122,6 +135,13 @@ size_t chunk_table_encode(const struct chunk_table *table, void *data);
  */
 int chunk_table_decode(const void *data, size_t size,
                        struct chunk_table **ret_table);
+
+/*
+ * Returns whether these bytes, the first of a slot, say that they are a table
+ * of that generation and revision, be it valid or not.
+ */
+bool chunk_table_claims(const void *data, size_t size, uint64_t generation,
+                        uint32_t revision);
 
 /* Room for the text of an object id, and its terminator. */
 enum { OBJECT_ID_TEXT = 16 + 1 + 16 + 1 + 16 + 1 };
