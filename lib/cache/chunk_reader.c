@@ -58,11 +58,29 @@ bool chunk_reader_may_try_again(struct chunk_reader *reader, int error)
            open_chunks_make_room(reader->open_chunks);
 }
 
+/* Whether the chunk has, or had in this entry, a table of its own. */
+static bool has_table(const struct catalog_entry *entry)
+{
+    return entry->generation != 0 &&
+           (entry->flags & (CATALOG_ZERO | CATALOG_HOLE)) == 0;
+}
+
+/* Whether the entry says of the chunk what the catalog says of it now. */
+static bool still_rules(const struct chunk_reader *reader, uint64_t chunk,
+                        const struct catalog_entry *entry)
+{
+    struct catalog_entry now;
+
+    catalog_get(reader->catalog, chunk, &now);
+    return now.generation == entry->generation &&
+           now.revision == entry->revision && now.flags == entry->flags;
+}
+
 int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
                            struct chunk_file **ret_file,
                            struct chunk_table **ret_table)
 {
-    uint64_t generation;
+    struct catalog_entry entry;
     struct chunk_file *file = NULL;
     int error;
 
@@ -70,20 +88,31 @@ int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
     do {
         chunk_file_release(file);
         file = NULL;
-        generation = catalog_generation(reader->catalog, chunk, NULL);
+        catalog_get(reader->catalog, chunk, &entry);
+        if (!has_table(&entry) || (entry.flags & CATALOG_FILE) == 0)
+            return -ESTALE;
         error = chunk_file_open(reader->dir, chunk, &file);
         if (error == 0)
-            error = chunk_file_read_table(file, generation, ret_table);
-    } while (error != 0 &&
-             (generation != catalog_generation(reader->catalog, chunk, NULL) ||
-              chunk_reader_may_try_again(reader, error)));
+            error = chunk_file_read_table(file, entry.generation,
+                                          entry.revision, ret_table);
+    } while (error != 0 && (!still_rules(reader, chunk, &entry) ||
+                            chunk_reader_may_try_again(reader, error)));
 
     if (error == 0) {
         *ret_file = file;
         return 0;
     }
     chunk_file_release(file);
-    return unreadable_file(reader, chunk, generation, error);
+    return unreadable_file(reader, chunk, entry.generation, error);
+}
+
+int chunk_reader_read_table(struct chunk_reader *reader, uint64_t chunk,
+                            struct chunk_file *file, uint64_t generation,
+                            uint32_t revision, struct chunk_table **ret_table)
+{
+    int error = chunk_file_read_table(file, generation, revision, ret_table);
+
+    return error == 0 ? 0 : unreadable_file(reader, chunk, generation, error);
 }
 
 bool chunk_reader_is_clean(const struct chunk_reader *reader,
@@ -116,6 +145,7 @@ static int hold_remote(struct chunk_reader *reader, uint64_t chunk,
     if (error != 0)
         return error;
     table->generation = entry->generation;
+    table->revision = entry->revision;
     *ret_open = open_chunks_put(reader->open_chunks, chunk, NULL, table);
     return *ret_open == NULL ? -ENOMEM : 0;
 }
@@ -125,11 +155,8 @@ static int hold_clean(struct chunk_reader *reader, uint64_t chunk,
                       const struct catalog_entry *entry, enum patience patience,
                       struct open_chunk **ret_open, unsigned *ret_flags)
 {
-    struct catalog_entry now;
-
-    catalog_get(reader->catalog, chunk, &now);
-    /* It may have got a new file, or become zeros, as we looked. */
-    if (now.generation != entry->generation)
+    /* It may have got a new file, lost it, or become zeros, as we looked. */
+    if (!still_rules(reader, chunk, entry))
         return chunk_reader_hold(reader, chunk, patience, ret_open, ret_flags);
     /* A bad file that holds no more than its objects do is no loss. */
     if (chunk_reader_is_clean(reader, entry))
@@ -147,8 +174,9 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
     int error;
 
     *ret_open = NULL;
-    entry.generation = catalog_generation(reader->catalog, chunk, ret_flags);
-    if (entry.generation == 0 || (*ret_flags & CATALOG_ZERO) != 0)
+    entry.generation = catalog_generation(reader->catalog, chunk, &entry.flags);
+    *ret_flags = entry.flags;
+    if (!has_table(&entry))
         return 0;
     *ret_open = open_chunks_get(reader->open_chunks, chunk, entry.generation);
     if (*ret_open != NULL)
@@ -157,7 +185,7 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
         return -EAGAIN;
     catalog_get(reader->catalog, chunk, &entry);
     *ret_flags = entry.flags;
-    if (entry.generation == 0 || (entry.flags & CATALOG_ZERO) != 0)
+    if (!has_table(&entry))
         return 0;
     if ((entry.flags & CATALOG_FILE) == 0)
         return hold_remote(reader, chunk, &entry, patience, ret_open);

@@ -60,12 +60,21 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
 /*
  * Read the table that the state log says rules a chunk that has a file, from
  * that file, opened by its name: the pair that the next state is built on.
- * -EBADMSG: it is damaged, or missing; others: it cannot be read now, and may
- * be whole (all are logged).
+ * -EBADMSG: it is damaged, or missing; -ESTALE: the chunk has no such table,
+ * or not any more; others: it cannot be read now, and may be whole (all but
+ * -ESTALE are logged).
  */
 int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
                            struct chunk_file **ret_file,
                            struct chunk_table **ret_table);
+
+/*
+ * Read the table of a state that the file must have.  Errors as above, without
+ * -ESTALE.
+ */
+int chunk_reader_read_table(struct chunk_reader *reader, uint64_t chunk,
+                            struct chunk_file *file, uint64_t generation,
+                            uint32_t revision, struct chunk_table **ret_table);
 
 /*
  * Returns whether what failed with this error may work now: there were no

@@ -146,6 +146,15 @@ struct open_chunk *open_chunks_get(struct open_chunks *chunks, uint64_t number,
     return chunk;
 }
 
+/* Whether one table is of an older state, or says it in older words. */
+static bool is_older(const struct chunk_table *table,
+                     const struct chunk_table *than)
+{
+    return table->generation < than->generation ||
+           (table->generation == than->generation &&
+            table->revision < than->revision);
+}
+
 /* Returns what fell out and has to be freed: at most one. */
 static struct open_chunk *insert_locked(struct open_chunks *chunks,
                                         struct open_chunk *chunk)
@@ -185,7 +194,7 @@ struct open_chunk *open_chunks_put(struct open_chunks *chunks, uint64_t number,
 
     mutex_lock(&chunks->lock);
     present = find_locked(chunks, number);
-    if (present == NULL || present->table->generation <= table->generation) {
+    if (present == NULL || !is_older(table, present->table)) {
         if (present != NULL) {
             forget_locked(chunks, present);
             replaced = release_locked(present);

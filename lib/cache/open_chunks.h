@@ -36,15 +36,18 @@ int open_chunks_new(size_t max, struct open_chunks **ret_chunks);
 /* Nothing may be held any more.  NULL does nothing. */
 void open_chunks_free(struct open_chunks *chunks);
 
-/* Returns the chunk, held, if it is open in that generation; else NULL. */
+/*
+ * Returns the chunk, held, if it is open in that generation; else NULL.  It
+ * may be an older revision: that has the same content.
+ */
 struct open_chunk *open_chunks_get(struct open_chunks *chunks, uint64_t chunk,
                                    uint64_t generation);
 
 /*
  * Make file and table, whose references are taken over, the open chunk in
  * place of an older one.  Returns it, held; NULL without memory (then the
- * references were dropped).  One of an older generation than what is open is
- * returned, but not kept.
+ * references were dropped).  One of an older generation, or revision, than
+ * what is open is returned, but not kept.
  */
 struct open_chunk *open_chunks_put(struct open_chunks *chunks, uint64_t chunk,
                                    struct chunk_file *file,
