@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/auto.h"
 #include "base/bytes.h"
 #include "base/log.h"
 #include "cache/block_codec.h"
@@ -39,7 +40,22 @@ static bool is_remote(const struct chunk_block *entry)
     return entry->base == BASE_OBJECT || entry->base == BASE_UNKNOWN;
 }
 
-/* A table for a chunk without a readable one. */
+static bool has_file(const struct fold *fold)
+{
+    return (fold->before.flags & CATALOG_FILE) != 0;
+}
+
+/* Whether the chunk's file has a table that rules. */
+static bool has_table(const struct fold *fold)
+{
+    return has_file(fold) &&
+           (fold->before.flags & (CATALOG_ZERO | CATALOG_HOLE)) == 0;
+}
+
+/*
+ * A table for a chunk without a readable one, as if it were the one that
+ * rules.
+ */
 static struct chunk_table *table_without_file(const struct fold *fold,
                                               const struct chunk_reader *reader,
                                               bool was_lost)
@@ -50,8 +66,8 @@ static struct chunk_table *table_without_file(const struct fold *fold,
 
     if (table == NULL)
         return NULL;
-    table->data_end = chunk_file_data_start(reader->chunk_size);
-    table->slot = 1;
+    table->generation = fold->before.generation;
+    table->revision = fold->before.revision;
     if (is_in_bucket &&
         (!was_lost || chunk_reader_is_clean(reader, &fold->before))) {
         table->objects_count = fold->before.objects_count;
@@ -71,62 +87,187 @@ static struct chunk_table *table_without_file(const struct fold *fold,
     return table;
 }
 
-static bool has_much_dead_space(const struct chunk_table *table)
-{
-    uint64_t used = table->data_end - chunk_file_data_start(table->chunk_size);
-    uint64_t live = chunk_table_live_bytes(table);
+/* The states that the next one must leave alone, and the file they are in. */
+struct old_states {
+    struct chunk_file *file;
+    struct chunk_table *table;  /* to build on */
+    struct chunk_table *pinned; /* or NULL: none, the same, or unreadable */
+    bool was_lost;              /* the table: what it was cannot be read */
+    bool pin_was_lost;
+};
 
-    return used > 2 * live + DEAD_BYTES_ALLOWED;
+static void old_states_done(struct old_states *old)
+{
+    chunk_file_release(old->file);
+    chunk_table_release(old->table);
+    chunk_table_release(old->pinned);
 }
 
-/*
- * Move the chunk to a new file, if that is called for and can be done: else
- * it stays in the old one.  That is safe also after a sync of it has failed,
- * as the next state names nothing that was written since the last good one
- * and is not written again.
- */
-static int rewrite(struct fold_device *device, const struct fold *fold,
-                   struct chunk_file **file, struct chunk_table **table)
+/* Whether what failed with this error counts as lost, this time. */
+static bool counts_as_lost(const struct fold *fold, int error)
 {
-    struct chunk_file *new_file;
-    struct chunk_table *new_table;
+    return error == -EBADMSG || (error == -EIO && fold->failed_before);
+}
+
+/* Open the file, and the table that rules, if the chunk has one. */
+static int open_ruling(struct fold_device *device, const struct fold *fold,
+                       struct old_states *old)
+{
+    struct chunk_reader *reader = device->reader;
     int error;
 
-    if (!fold->failed_before && !has_much_dead_space(*table))
+    if (has_table(fold)) {
+        error = chunk_reader_open_file(reader, fold->chunk, &old->file,
+                                       &old->table);
+        if (error == 0)
+            return 0;
+        if (!counts_as_lost(fold, error))
+            return error;
+        old->was_lost = true;
+    }
+    old->table = table_without_file(fold, reader, old->was_lost);
+    if (old->table == NULL)
+        return -ENOMEM;
+    if (!fold->is_pinned)
         return 0;
-    error = chunk_file_rewrite(device->reader->dir, *file, *table, &new_file,
-                               &new_table);
+    do {
+        error = chunk_file_open(reader->dir, fold->chunk, &old->file);
+    } while (error != 0 && chunk_reader_may_try_again(reader, error));
+    if (error == -ENOENT) {
+        old->pin_was_lost = true;
+        return 0;
+    }
+    return error;
+}
+
+/* Whether the table that rules is the very one that the checkpoint wants. */
+static bool is_the_pinned(const struct fold *fold)
+{
+    return fold->checkpoint.generation == fold->before.generation &&
+           fold->checkpoint.revision == fold->before.revision;
+}
+
+static int open_pinned(struct fold_device *device, const struct fold *fold,
+                       struct old_states *old)
+{
+    int error;
+
+    if (!fold->is_pinned || old->file == NULL || is_the_pinned(fold))
+        return 0;
+    error = chunk_reader_read_table(device->reader, fold->chunk, old->file,
+                                    fold->checkpoint.generation,
+                                    fold->checkpoint.revision, &old->pinned);
+    if (error != 0 && counts_as_lost(fold, error)) {
+        old->pin_was_lost = true;
+        return 0;
+    }
+    return error;
+}
+
+static uint64_t live_bytes(const struct old_states *old)
+{
+    uint64_t live = chunk_table_live_bytes(old->table);
+
+    for (uint32_t i = 0; old->pinned && i < old->pinned->blocks_count; i++) {
+        const struct chunk_block *block = &old->pinned->blocks[i];
+
+        if (block->local_pages != 0 &&
+            (old->table->blocks[i].local_pages == 0 ||
+             old->table->blocks[i].place != block->place))
+            live += block->stored_size;
+    }
+    return live;
+}
+
+static bool has_much_dead_space(const struct old_states *old)
+{
+    uint64_t used =
+        old->table->data_end - chunk_file_data_start(old->table->chunk_size);
+
+    return used > 2 * live_bytes(old) + DEAD_BYTES_ALLOWED;
+}
+
+/* Move what the file must go on having to a new one. */
+static int rewrite(struct fold_device *device, struct old_states *old)
+{
+    struct chunk_dir *dir = device->reader->dir;
+    struct old_states new = {NULL, NULL, NULL, false, false};
+    int error = 0;
+
+    if (old->was_lost || old->pin_was_lost)
+        error = chunk_file_set_aside(dir, old->table->chunk);
+    if (error == 0)
+        error = chunk_file_rewrite(dir, old->file, old->table, old->pinned,
+                                   &new.file, &new.table, &new.pinned);
     if (error != 0)
-        return error == -ENOMEM ? error : 0;
-    atomic_fetch_add(&device->written, new_table->data_end);
-    chunk_file_release(*file);
-    chunk_table_release(*table);
-    *file = new_file;
-    *table = new_table;
+        return error;
+    atomic_fetch_add(&device->written, new.table->data_end);
+    new.was_lost = old->was_lost;
+    new.pin_was_lost = old->pin_was_lost;
+    old_states_done(old);
+    *old = new;
     return 0;
 }
 
-/*
- * Find the state to build on: fold->file and the returned table.  Leaves
- * fold->file NULL where a file has to be created.
- */
-static int open_old_state(struct fold_device *device, struct fold *fold,
-                          struct chunk_table **ret_table)
+/* The file has nothing to keep, or nothing that can be. */
+static void leave_file(struct old_states *old)
 {
-    struct chunk_reader *reader = device->reader;
-    bool had_file = (fold->before.flags & CATALOG_FILE) != 0;
-    int error;
+    chunk_file_release(old->file);
+    chunk_table_release(old->pinned);
+    old->file = NULL;
+    old->pinned = NULL;
+    old->table->data_end = chunk_file_data_start(old->table->chunk_size);
+}
 
-    if (had_file) {
-        error =
-            chunk_reader_open_file(reader, fold->chunk, &fold->file, ret_table);
+/*
+ * Find the state to build on: fold->file and *ret_table.  Leaves fold->file
+ * NULL where a file has to be created.
+ *
+ * The chunk moves to a new file if that is called for and can be done: else
+ * it stays in the old one.  That is safe also after a sync of it has failed,
+ * as the next state names nothing that was written since the last good one
+ * and is not written again.  But without a table that can be read nobody
+ * knows where to append, so then it must move, if it has anything to keep.
+ */
+static int open_old_states(struct fold_device *device, struct fold *fold,
+                           struct chunk_table **ret_table)
+{
+    struct old_states old = {NULL, NULL, NULL, false, false};
+    int error = open_ruling(device, fold, &old);
+
+    if (error == 0)
+        error = open_pinned(device, fold, &old);
+    if (error == 0 && old.file != NULL && !has_table(fold))
+        error = chunk_file_end(old.file, &old.table->data_end);
+    if (error != 0)
+        goto out;
+
+    if (old.pinned == NULL && (old.was_lost || !has_table(fold)))
+        leave_file(&old);
+    fold->slots = CHUNK_SLOTS;
+    if (old.file != NULL &&
+        (old.was_lost || fold->failed_before || has_much_dead_space(&old))) {
+        error = rewrite(device, &old);
         if (error == 0)
-            return rewrite(device, fold, &fold->file, ret_table);
-        if (error != -EBADMSG && (error != -EIO || !fold->failed_before))
-            return error;
+            fold->slots = old.pinned != NULL ? 3 : 2;
+        else if (error != -ENOMEM && !old.was_lost)
+            error = 0;
+        else if (counts_as_lost(fold, error)) {
+            leave_file(&old);
+            error = 0;
+        }
     }
-    *ret_table = table_without_file(fold, reader, had_file);
-    return *ret_table == NULL ? -ENOMEM : 0;
+    if (error != 0)
+        goto out;
+    if (has_table(fold))
+        fold->taken |= 1U << old.table->slot;
+    if (old.pinned != NULL)
+        fold->taken |= 1U << old.pinned->slot;
+    fold->file = take_pointer(&old.file);
+    *ret_table = take_pointer(&old.table);
+out:
+    old_states_done(&old);
+    return error;
 }
 
 /* Bring the pages that the journal knows into the block. */
@@ -332,7 +473,8 @@ static int build(struct fold_device *device, struct fold *fold,
         return -ENOMEM;
     fold->table = table;
     table->generation = atomic_fetch_add(&device->generation, 1) + 1;
-    table->slot = 1 - old->slot;
+    table->revision = 0;
+    table->slot = 0;
     for (uint32_t block = 0; block < table->blocks_count; block++) {
         int error;
 
@@ -364,7 +506,8 @@ static int make_file(const struct fold_device *device, struct fold *fold)
     int error = 0;
 
     fold->name_changed = true;
-    if ((fold->before.flags & CATALOG_FILE) != 0 && has_damage(fold->table))
+    fold->slots = 1;
+    if (has_file(fold) && (has_damage(fold->table) || fold->is_pinned))
         error = chunk_file_set_aside(dir, fold->chunk);
     if (error != 0)
         return error;
@@ -372,6 +515,16 @@ static int make_file(const struct fold_device *device, struct fold *fold)
         error = chunk_file_create(dir, fold->chunk, &fold->file);
     } while (chunk_reader_may_try_again(device->reader, error));
     return error;
+}
+
+/* Where the next state goes: its file, and the slot of its table. */
+static int find_place(const struct fold_device *device, struct fold *fold)
+{
+    if (fold->file == NULL)
+        return make_file(device, fold);
+    return chunk_file_choose_slot(fold->file, fold->table->generation,
+                                  fold->table->revision, fold->taken,
+                                  &fold->table->slot);
 }
 
 static int prepare(struct fold_device *device, struct fold *fold)
@@ -382,7 +535,10 @@ static int prepare(struct fold_device *device, struct fold *fold)
     int error;
 
     catalog_get(reader->catalog, fold->chunk, &fold->before);
-    error = open_old_state(device, fold, &old);
+    catalog_get(device->checkpoint, fold->chunk, &fold->checkpoint);
+    fold->is_pinned =
+        has_file(fold) && !catalog_entry_is_clean(&fold->checkpoint);
+    error = open_old_states(device, fold, &old);
     if (error == 0)
         error = build(device, fold, old, &appended);
     if (error != 0)
@@ -390,13 +546,11 @@ static int prepare(struct fold_device *device, struct fold *fold)
 
     if (chunk_table_is_hole(fold->table)) {
         fold->outcome = FOLD_HOLE;
-    } else if (chunk_table_is_zero(fold->table) &&
-               fold->before.objects_count == 0) {
+    } else if (chunk_table_is_zero(fold->table)) {
         fold->outcome = FOLD_ZERO;
     } else {
         fold->outcome = FOLD_FILE;
-        if (fold->file == NULL)
-            error = make_file(device, fold);
+        error = find_place(device, fold);
         if (error == 0 && appended.size > 0)
             error = chunk_file_write(fold->file, appended.data, appended.size,
                                      fold->table->data_end -
@@ -442,31 +596,59 @@ void fold_write_table(struct fold_device *device, struct fold *fold)
     atomic_fetch_add(&device->written, CACHE_PAGE);
 }
 
-void fold_describe(const struct fold *fold, struct state_change *ret_change)
+/* What the catalog will say of the chunk; all zero: nothing. */
+static void next_entry(const struct fold *fold, struct catalog_entry *ret_entry)
 {
-    *ret_change = (struct state_change){
+    const struct catalog_entry *before = &fold->before;
+    const struct chunk_table *table = fold->table;
+    bool is_hole = fold->outcome == FOLD_HOLE;
+
+    *ret_entry = (struct catalog_entry){
+        .generation = table->generation,
+        .published_generation = before->published_generation,
+    };
+    if (fold->outcome == FOLD_FILE) {
+        ret_entry->flags = CATALOG_FILE;
+        ret_entry->file_pages = chunk_file_pages(table, fold->slots);
+        /* They may have been lost, or void with an earlier state. */
+        ret_entry->objects_count = table->objects_count;
+        if (table->objects_count > 0)
+            ret_entry->uploaded_generation = before->uploaded_generation;
+        memcpy(ret_entry->objects, table->objects,
+               sizeof(table->objects[0]) * table->objects_count);
+        return;
+    }
+    if (is_hole && before->published_generation == 0 && !fold->is_pinned &&
+        fold->checkpoint.generation == 0) {
+        *ret_entry = (struct catalog_entry){.generation = 0};
+        return;
+    }
+    ret_entry->flags = is_hole ? CATALOG_HOLE : CATALOG_ZERO;
+    if (fold->is_pinned) {
+        ret_entry->flags |= CATALOG_FILE;
+        ret_entry->file_pages = before->file_pages;
+    }
+}
+
+size_t fold_describe(const struct fold *fold,
+                     struct state_change changes[FOLD_CHANGES_MAX])
+{
+    struct catalog_entry entry;
+
+    assert(fold->error == 0);
+    if (fold->outcome == FOLD_NOTHING)
+        return 0;
+    next_entry(fold, &entry);
+    /* Zeros stay zeros, a hole a hole. */
+    if (fold->outcome != FOLD_FILE && entry.flags == fold->before.flags &&
+        (entry.generation == 0) == (fold->before.generation == 0))
+        return 0;
+    changes[0] = (struct state_change){
         .kind = STATE_CHUNK,
         .chunk = fold->chunk,
+        .entry = entry,
     };
-    switch (fold->outcome) {
-    case FOLD_FILE:
-        ret_change->entry = fold->before;
-        ret_change->entry.generation = fold->table->generation;
-        ret_change->entry.flags = CATALOG_FILE;
-        if (fold->table->objects_count == 0) { /* it may have been lost */
-            ret_change->entry.objects_count = 0;
-            ret_change->entry.uploaded_generation = 0;
-        }
-        break;
-    case FOLD_ZERO:
-        ret_change->entry.generation = fold->table->generation;
-        ret_change->entry.flags = CATALOG_ZERO;
-        break;
-    case FOLD_HOLE:
-        break;
-    case FOLD_NOTHING:
-        assert(fold->outcome != FOLD_NOTHING);
-    }
+    return 1;
 }
 
 void fold_install(struct fold_device *device, struct fold *fold)
@@ -486,7 +668,7 @@ void fold_install(struct fold_device *device, struct fold *fold)
         open_chunks_drop(reader->open_chunks, fold->chunk);
         block_cache_drop_chunk(reader->blocks, fold->chunk,
                                fold->table->blocks_count);
-        if ((fold->before.flags & CATALOG_FILE) != 0) {
+        if (has_file(fold) && !fold->is_pinned) {
             int error = chunk_file_remove(reader->dir, fold->chunk);
 
             /* The state log says that it is void: only space is lost. */

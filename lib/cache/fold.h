@@ -56,6 +56,10 @@ struct fold {
     enum fold_outcome outcome;
     struct page_set *set;
     struct catalog_entry before;
+    struct catalog_entry checkpoint; /* the entry there */
+    bool is_pinned; /* the file has a state that the checkpoint wants */
+    unsigned taken; /* slots of the file that must stay, a mask */
+    unsigned slots; /* how many are written, with the next one */
     struct chunk_file *file;
     struct chunk_table *table;
     bool name_changed; /* created, rewritten: sync the directory */
