@@ -4,9 +4,10 @@
  * device's newest image.
  *
  *   pages of the manifest        image_update, below a nonce of their own
+ *   its root read back           image_open
  *   intent durable here          claim_publish
  *   epoch created, LIST beyond   claim_publish: the commit point
- *   recorded here                device_published
+ *   recorded here                device_published, by claim's decided()
  *
  * Whatever of this a crash leaves is either an undecided epoch, which
  * claim_publish repeats with that same body until it is decided, or pages that
@@ -22,6 +23,7 @@
 
 struct claim;
 struct device;
+struct object_store;
 
 /*
  * Make the open checkpoint an image.  One that changes nothing against the
@@ -29,9 +31,9 @@ struct device;
  * no image yet.  *ret_is_new: there is a new image.
  *   -EAGAIN   a chunk of it is not uploaded yet
  *   -ENOENT   there is no open checkpoint
- *   others    as image_update, claim_publish and device_published say
+ *   others    as image_update and claim_publish say; try again later
  */
-int publish_checkpoint(struct device *device, struct claim *claim,
-                       bool *ret_is_new);
+int publish_checkpoint(struct device *device, struct object_store *store,
+                       struct claim *claim, bool *ret_is_new);
 
 #endif
