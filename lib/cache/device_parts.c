@@ -308,6 +308,13 @@ static uint64_t last_commit(void *context)
     return state_log_last_commit(device->state_log);
 }
 
+/* A checkpoint was being folded: what was after its cut is apart again. */
+static int cut_again(struct device *device)
+{
+    device->replayed_cut = UINT64_MAX;
+    return page_index_cut(device->index);
+}
+
 static int replay(void *context, const struct journal_record *record,
                   uint64_t position, const uint32_t *checksums)
 {
@@ -320,6 +327,12 @@ static int replay(void *context, const struct journal_record *record,
         log_error("%s: the journal has a record past the device's end",
                   device->options.name);
         return -EUCLEAN;
+    }
+    if (record->position >= device->replayed_cut) {
+        int error = cut_again(device);
+
+        if (error != 0)
+            return error;
     }
     if (record->kind == JOURNAL_PAGES)
         return page_index_put(device->index, record->page, record->count,
@@ -350,8 +363,13 @@ static int open_journal(struct device *device, bool create,
             },
     };
     uint64_t segments = device->options.journal_size / options.segment_size;
+    struct state_facts facts;
     int error;
 
+    state_log_facts(device->state_log, &facts);
+    device->replayed_cut = facts.phase == CHECKPOINT_FOLDING
+                               ? facts.checkpoint_position
+                               : UINT64_MAX;
     memcpy(options.journal_id, device->superblock.journal_id, UUID_SIZE);
     memcpy(options.cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
     if (segments > UINT16_MAX)
@@ -359,6 +377,8 @@ static int open_journal(struct device *device, bool create,
     options.segments_max =
         segments < SEGMENTS_MIN ? SEGMENTS_MIN : (unsigned)segments;
     error = journal_open(&options, &device->journal);
+    if (error == 0 && device->replayed_cut != UINT64_MAX)
+        error = cut_again(device);
     if (error == -EEXIST) {
         log_error("%s: the journal of another device is where that of this new"
                   " one should be",
@@ -393,6 +413,7 @@ static int open_chunks(struct device *device, bool create)
     device->reader.open_chunks = device->open_chunks;
     device->reader.blocks = device->block_cache;
     device->reader.fetch = device->fetch;
+    device->fold.checkpoint = device->checkpoint_catalog;
     return 0;
 }
 
@@ -405,14 +426,17 @@ static int start_destage(struct device *device,
         .state_log = device->state_log,
         .cache_dir = device->cache_dir,
         .reserve_size = reserve_size(&device->options),
+        .cachesize = device->options.cachesize,
         .idle_ns = IDLE_NS,
         .made_room = callbacks->made_room,
         .failed = callbacks->failed,
+        .cut = callbacks->cut,
         .context = device,
     };
 
     device->fold.device_name = device->options.name;
     device->fold.reader = &device->reader;
+    device->fold.checkpoint = device->checkpoint;
     device->fold.index = device->index;
     device->fold.journal = device->journal;
     atomic_store(&device->fold.generation,
@@ -560,6 +584,7 @@ int device_parts_close(struct device *device, bool was_opened)
         state_log_close(device->state_log);
     catalog_free(device->checkpoint_catalog);
     catalog_free(device->catalog);
+    catalog_free(device->checkpoint);
     if (device->journal_dirfd >= 0)
         (void)file_close(device->journal_dirfd);
     cache_dir_close(device->cache_dir);
