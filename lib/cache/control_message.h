@@ -15,6 +15,9 @@
  *   hello       version                      ok version device size chunksize
  *                                               daemon=0|1 pid
  *   status                                   ok, with the keys of status_text.h
+ *   origins                                  ok, payload: for each a line
+ *                                               "number device"
+ *       of what devices objects are, besides ours: fetch_set_origin
  *   checkpoint                               ok time_ns joined=0|1 chunks left
  *                                               bytes
  *       join the open checkpoint, or open one; returns when it is OPEN.
