@@ -10,8 +10,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/auto.h"
 #include "base/log.h"
 #include "cache/geometry.h"
 
@@ -239,38 +241,6 @@ static void learn_bases(struct chunk_reader *reader,
                         table));
 }
 
-/* The base of a block, whole, from the bucket. */
-static int fetch_base(struct chunk_reader *reader,
-                      const struct open_chunk *open, uint32_t block,
-                      void *plain, enum patience patience)
-{
-    const struct chunk_table *table = open->table;
-    struct chunk_table *newest;
-    int error;
-
-    if (patience < PATIENCE_STORE)
-        return -EAGAIN;
-    if (reader->fetch == NULL || table->objects_count == 0) {
-        log_damage(reader, table->chunk, block,
-                   "is in an object, but there is no store to ask");
-        return -EIO;
-    }
-    if (table->blocks[block].base == BASE_OBJECT)
-        return fetch_block(reader->fetch, table, block, plain);
-
-    error = fetch_table(reader->fetch, table->chunk, table->chunk_size,
-                        &table->objects[table->objects_count - 1], &newest);
-    if (error != 0)
-        return error;
-    if (newest->blocks[block].base == BASE_OBJECT)
-        error = fetch_block(reader->fetch, newest, block, plain);
-    else
-        memset(plain, 0, CACHE_BLOCK);
-    learn_bases(reader, open, newest);
-    chunk_table_release(newest);
-    return error;
-}
-
 static void spread_pages(unsigned pages, const unsigned char *packed,
                          unsigned char *plain)
 {
@@ -282,63 +252,70 @@ static void spread_pages(unsigned pages, const unsigned char *packed,
     }
 }
 
+/* Pages of a block that is here in part, over what is in plain. */
+static int read_local(const struct open_chunk *open, uint32_t block,
+                      unsigned char *plain, bool nowait)
+{
+    static _Thread_local unsigned char packed[CACHE_BLOCK];
+    int error =
+        chunk_file_read_block(open->file, open->table, block, packed, nowait);
+
+    if (error == 0)
+        spread_pages(open->table->blocks[block].local_pages, packed, plain);
+    return error;
+}
+
+static int lost_block(struct chunk_reader *reader,
+                      const struct open_chunk *open, uint32_t block, int error)
+{
+    log_damage(reader, open->chunk, block,
+               error == -EBADMSG ? "is damaged in its file"
+                                 : "cannot be read from its file");
+    return -EIO;
+}
+
 /*
  * Read a block by its table into plain, so much of it that the wanted pages
- * are right.  *ret_whole: all of them are.
+ * are right.  *ret_whole: all of them are.  *ret_remote: nothing was read, the
+ * bucket has to bring the base.
  */
 static int read_block(struct chunk_reader *reader,
                       const struct open_chunk *open, uint32_t block,
-                      unsigned wanted, unsigned char *plain,
-                      enum patience patience, bool *ret_whole)
+                      unsigned wanted, unsigned char *plain, bool nowait,
+                      bool *ret_whole, bool *ret_remote)
 {
-    static _Thread_local unsigned char packed[CACHE_BLOCK];
     const struct chunk_block *entry = &open->table->blocks[block];
     unsigned local = entry->local_pages;
     bool is_remote = entry->base == BASE_OBJECT || entry->base == BASE_UNKNOWN;
     int error;
 
+    *ret_whole = entry->damaged_pages == 0;
+    *ret_remote = false;
     if ((entry->damaged_pages & wanted) != 0) {
         log_damage(reader, open->chunk, block, "was lost earlier");
         return -EIO;
     }
-    *ret_whole = entry->damaged_pages == 0;
+    if (is_remote && (wanted & ~local) != 0) {
+        *ret_remote = true;
+        return 0;
+    }
     if (local == ALL_PAGES) {
         error = chunk_file_read_block(open->file, open->table, block, plain,
-                                      patience == PATIENCE_NONE);
+                                      nowait);
         if (error == 0 || error == -EAGAIN)
             return error;
-        if (is_remote)
-            return fetch_base(reader, open, block, plain, patience);
-        log_damage(reader, open->chunk, block,
-                   error == -EBADMSG ? "is damaged in its file"
-                                     : "cannot be read from its file");
-        return -EIO;
+        *ret_remote = is_remote;
+        return is_remote ? 0 : lost_block(reader, open, block, error);
     }
-    if (is_remote && (wanted & ~local) != 0) {
-        error = fetch_base(reader, open, block, plain, patience);
-        if (error != 0)
-            return error;
-    } else {
-        memset(plain, 0, CACHE_BLOCK);
-        *ret_whole = *ret_whole && !is_remote;
-    }
+    memset(plain, 0, CACHE_BLOCK);
+    *ret_whole = *ret_whole && !is_remote;
     if (local == 0)
         return 0;
-    error = chunk_file_read_block(open->file, open->table, block, packed,
-                                  patience == PATIENCE_NONE);
-    if (error == 0) {
-        spread_pages(local, packed, plain);
-        return 0;
-    }
-    if (error == -EAGAIN)
+    error = read_local(open, block, plain, nowait);
+    if (error == 0 || error == -EAGAIN)
         return error;
     *ret_whole = false;
-    if ((wanted & local) == 0)
-        return 0;
-    log_damage(reader, open->chunk, block,
-               error == -EBADMSG ? "is damaged in its file"
-                                 : "cannot be read from its file");
-    return -EIO;
+    return (wanted & local) == 0 ? 0 : lost_block(reader, open, block, error);
 }
 
 struct currency {
@@ -354,35 +331,212 @@ static bool is_current(void *context)
     return catalog_generation(is->catalog, is->chunk, NULL) == is->generation;
 }
 
-/* The pages of a block that size bytes at offset inside it touch. */
-static unsigned pages_of(uint32_t offset, size_t size)
-{
-    unsigned first = offset / CACHE_PAGE;
-    unsigned last = (unsigned)((offset + size - 1) / CACHE_PAGE);
+/* ---- a read -------------------------------------------------------------- */
 
-    return ((2U << last) - 1) & ~((1U << first) - 1);
+enum { WANTED_AT_ONCE = 128 }; /* blocks; a longer read asks several times */
+
+static const unsigned char zeros[CACHE_BLOCK];
+
+/* A part of a chunk, and which of its blocks the bucket has to bring. */
+struct reading {
+    struct chunk_reader *reader;
+    struct open_chunk *open;
+    unsigned char *data; /* NULL: only into memory */
+    uint32_t offset;     /* in the chunk, of data */
+    size_t size;
+    uint32_t *wanted; /* in ascending order */
+    uint32_t *chosen; /* as much room: those of them that one table knows */
+    size_t wanted_count;
+    int error; /* of a block that arrived */
+};
+
+/* The part of a block that is read. */
+struct part {
+    uint32_t inside; /* the block */
+    size_t size;
+    size_t done; /* before it, of the whole */
+};
+
+static struct part part_of(const struct reading *reading, uint32_t block)
+{
+    size_t begin = (size_t)block * CACHE_BLOCK;
+    size_t from = begin > reading->offset ? begin : reading->offset;
+    size_t to = begin + CACHE_BLOCK;
+
+    if (to > reading->offset + reading->size)
+        to = reading->offset + reading->size;
+    return (struct part){(uint32_t)(from - begin), to - from,
+                         from - reading->offset};
 }
 
-/* Read a part of one block that is not in memory. */
-static int read_part(struct chunk_reader *reader, const struct open_chunk *open,
-                     uint32_t block, uint32_t offset, unsigned char *data,
-                     size_t size, enum patience patience)
+/* The pages of a block that a part of it touches. */
+static unsigned pages_of(const struct part *part)
 {
-    static _Thread_local unsigned char buffer[CACHE_BLOCK];
-    unsigned char *plain = size == CACHE_BLOCK ? data : buffer;
+    unsigned first = part->inside / CACHE_PAGE;
+    unsigned last = (part->inside + (unsigned)part->size - 1) / CACHE_PAGE;
+
+    return (2U << last) - (1U << first);
+}
+
+static void remember(struct chunk_reader *reader, const struct open_chunk *open,
+                     uint32_t block, const unsigned char *plain)
+{
     struct currency currency = {reader->catalog, open->chunk,
                                 open->table->generation};
-    bool is_whole;
-    int error = read_block(reader, open, block, pages_of(offset, size), plain,
-                           patience, &is_whole);
+
+    block_cache_put(reader->blocks, open->chunk, block, plain, is_current,
+                    &currency);
+}
+
+/* The base of a block is here: put together what was asked for. */
+static void place_base(struct reading *reading, uint32_t block,
+                       const unsigned char *plain)
+{
+    static _Thread_local unsigned char merged[CACHE_BLOCK];
+    const struct chunk_block *entry = &reading->open->table->blocks[block];
+    struct part part = part_of(reading, block);
+    bool is_whole = entry->damaged_pages == 0;
+
+    /* All pages local: the copy here is bad, or it had not been asked for. */
+    if (entry->local_pages != 0 && entry->local_pages != ALL_PAGES) {
+        int error;
+
+        memcpy(merged, plain, CACHE_BLOCK);
+        error = read_local(reading->open, block, merged, false);
+        is_whole = is_whole && error == 0;
+        if (error != 0 && (pages_of(&part) & entry->local_pages) != 0)
+            reading->error =
+                lost_block(reading->reader, reading->open, block, error);
+        plain = merged;
+    }
+    if (is_whole)
+        remember(reading->reader, reading->open, block, plain);
+    if (reading->data != NULL)
+        memcpy(reading->data + part.done, plain + part.inside, part.size);
+}
+
+/* Blocks that arrive, by the table that they were asked by. */
+struct arrival {
+    struct reading *reading;
+    const struct chunk_table *table;
+};
+
+static void arrive(void *context, uint32_t block, const void *stored,
+                   const void *plain)
+{
+    const struct arrival *arrival = context;
+    struct reading *reading = arrival->reading;
+    const struct chunk_reader *reader = reading->reader;
+    const struct chunk_block *as_read = &arrival->table->blocks[block];
+
+    if (reader->keep != NULL &&
+        reading->open->table->blocks[block].local_pages == 0)
+        reader->keep(reader->keep_context, arrival->table->chunk, block,
+                     as_read, &arrival->table->objects[as_read->object].id,
+                     stored);
+    place_base(reading, block, plain);
+}
+
+static int fetch_chosen(struct reading *reading,
+                        const struct chunk_table *table, size_t count)
+{
+    struct arrival arrival = {reading, table};
+
+    return count == 0 ? 0
+                      : fetch_blocks(reading->reader->fetch, table,
+                                     reading->chosen, count, arrive, &arrival);
+}
+
+/* Those of the wanted blocks of which the chunk's own table knows. */
+static int fetch_known(struct reading *reading, size_t *ret_unknown)
+{
+    const struct chunk_table *table = reading->open->table;
+    size_t count = 0;
+
+    for (size_t i = 0; i < reading->wanted_count; i++) {
+        if (table->blocks[reading->wanted[i]].base == BASE_OBJECT)
+            reading->chosen[count++] = reading->wanted[i];
+    }
+    *ret_unknown = reading->wanted_count - count;
+    return fetch_chosen(reading, table, count);
+}
+
+/* The others, of which the table of the newest object does. */
+static int fetch_unknown(struct reading *reading)
+{
+    const struct chunk_table *table = reading->open->table;
+    struct chunk_table *newest;
+    size_t count = 0;
+    int error =
+        fetch_table(reading->reader->fetch, table->chunk, table->chunk_size,
+                    &table->objects[table->objects_count - 1], &newest);
 
     if (error != 0)
         return error;
+    for (size_t i = 0; i < reading->wanted_count; i++) {
+        uint32_t block = reading->wanted[i];
+
+        if (table->blocks[block].base == BASE_OBJECT)
+            continue;
+        if (newest->blocks[block].base == BASE_OBJECT)
+            reading->chosen[count++] = block;
+        else
+            place_base(reading, block, zeros);
+    }
+    error = fetch_chosen(reading, newest, count);
+    learn_bases(reading->reader, reading->open, newest);
+    chunk_table_release(newest);
+    return error;
+}
+
+/* Get all wanted blocks from the bucket; none is wanted afterwards. */
+static int fetch_wanted(struct reading *reading)
+{
+    size_t unknown;
+    int error;
+
+    if (reading->wanted_count == 0)
+        return 0;
+    if (reading->reader->fetch == NULL ||
+        reading->open->table->objects_count == 0) {
+        log_damage(reading->reader, reading->open->chunk, reading->wanted[0],
+                   "is in an object, but there is no store to ask");
+        return -EIO;
+    }
+    error = fetch_known(reading, &unknown);
+    if (error == 0 && unknown > 0)
+        error = fetch_unknown(reading);
+    reading->wanted_count = 0;
+    return error != 0 ? error : reading->error;
+}
+
+/* One block, which is not in memory, by the chunk's table. */
+static int read_part(struct reading *reading, uint32_t block,
+                     enum patience patience)
+{
+    static _Thread_local unsigned char buffer[CACHE_BLOCK];
+    struct part part = part_of(reading, block);
+    unsigned char *to = reading->data + part.done;
+    unsigned char *plain = part.size == CACHE_BLOCK ? to : buffer;
+    bool is_whole;
+    bool is_remote;
+    int error =
+        read_block(reading->reader, reading->open, block, pages_of(&part),
+                   plain, patience == PATIENCE_NONE, &is_whole, &is_remote);
+
+    if (error != 0)
+        return error;
+    if (is_remote) {
+        if (patience < PATIENCE_STORE)
+            return -EAGAIN;
+        reading->wanted[reading->wanted_count++] = block;
+        return reading->wanted_count == WANTED_AT_ONCE ? fetch_wanted(reading)
+                                                       : 0;
+    }
     if (is_whole)
-        block_cache_put(reader->blocks, open->chunk, block, plain, is_current,
-                        &currency);
-    if (plain != data)
-        memcpy(data, plain + offset, size);
+        remember(reading->reader, reading->open, block, plain);
+    if (plain != to)
+        memcpy(to, plain + part.inside, part.size);
     return 0;
 }
 
@@ -390,34 +544,76 @@ int chunk_reader_read(struct chunk_reader *reader, uint64_t chunk,
                       uint32_t offset, void *data, size_t size,
                       enum patience patience)
 {
-    struct open_chunk *open = NULL;
-    unsigned char *to = data;
+    uint32_t wanted[WANTED_AT_ONCE];
+    uint32_t chosen[WANTED_AT_ONCE];
+    struct reading reading = {.reader = reader,
+                              .data = data,
+                              .offset = offset,
+                              .size = size,
+                              .wanted = wanted,
+                              .chosen = chosen};
+    uint32_t end = (uint32_t)((offset + size + CACHE_BLOCK - 1) / CACHE_BLOCK);
     bool is_held = false;
     int error = 0;
 
-    while (size > 0 && error == 0) {
-        uint32_t block = offset / CACHE_BLOCK;
-        uint32_t inside = offset % CACHE_BLOCK;
-        size_t part = CACHE_BLOCK - inside;
+    for (uint32_t block = offset / CACHE_BLOCK; block < end && error == 0;
+         block++) {
+        struct part part = part_of(&reading, block);
+        unsigned char *to = reading.data + part.done;
         unsigned flags;
 
-        if (part > size)
-            part = size;
-        if (!block_cache_get(reader->blocks, chunk, block, inside, to, part)) {
-            if (!is_held)
-                error =
-                    chunk_reader_hold(reader, chunk, patience, &open, &flags);
-            is_held = true;
-            if (error == 0 && open == NULL)
-                memset(to, 0, part);
-            else if (error == 0)
-                error =
-                    read_part(reader, open, block, inside, to, part, patience);
-        }
-        to += part;
-        offset += (uint32_t)part;
-        size -= part;
+        if (block_cache_get(reader->blocks, chunk, block, part.inside, to,
+                            part.size))
+            continue;
+        if (!is_held)
+            error = chunk_reader_hold(reader, chunk, patience, &reading.open,
+                                      &flags);
+        is_held = true;
+        if (error == 0 && reading.open == NULL)
+            memset(to, 0, part.size);
+        else if (error == 0)
+            error = read_part(&reading, block, patience);
     }
-    open_chunk_release(reader->open_chunks, open);
+    if (error == 0)
+        error = fetch_wanted(&reading);
+    open_chunk_release(reader->open_chunks, reading.open);
+    return error;
+}
+
+/* Whether memory has not got what only the bucket has of a block. */
+static bool is_worth_fetching(const struct reading *reading, uint32_t block)
+{
+    const struct chunk_block *entry = &reading->open->table->blocks[block];
+
+    return (entry->base == BASE_OBJECT || entry->base == BASE_UNKNOWN) &&
+           entry->local_pages != ALL_PAGES && entry->damaged_pages == 0 &&
+           !block_cache_has(reading->reader->blocks, reading->open->chunk,
+                            block);
+}
+
+int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
+                          uint32_t first, uint32_t count)
+{
+    AUTO_FREE uint32_t *room = calloc(count, 2 * sizeof(*room));
+    struct reading reading = {.reader = reader,
+                              .offset = first * CACHE_BLOCK,
+                              .size = (size_t)count * CACHE_BLOCK,
+                              .wanted = room,
+                              .chosen = room + count};
+    unsigned flags;
+    int error;
+
+    if (room == NULL)
+        return -ENOMEM;
+    error =
+        chunk_reader_hold(reader, chunk, PATIENCE_STORE, &reading.open, &flags);
+    if (error != 0 || reading.open == NULL)
+        return error;
+    for (uint32_t block = first; block < first + count; block++) {
+        if (is_worth_fetching(&reading, block))
+            reading.wanted[reading.wanted_count++] = block;
+    }
+    error = fetch_wanted(&reading);
+    open_chunk_release(reader->open_chunks, reading.open);
     return error;
 }

@@ -27,6 +27,15 @@ enum patience {
     PATIENCE_STORE = 2, /* the bucket too */
 };
 
+/*
+ * A block arrived from the bucket, and nothing of it is here: stored bytes, as
+ * the table entry says that it was read by, out of that object.  All are valid
+ * during the call, which copies what it wants and waits for nothing.
+ */
+typedef void chunk_reader_keep(void *context, uint64_t chunk, uint32_t block,
+                               const struct chunk_block *as_read,
+                               const struct object_id *id, const void *stored);
+
 /* All are the device's and outlive the reader. */
 struct chunk_reader {
     const char *device_name;
@@ -35,7 +44,9 @@ struct chunk_reader {
     struct chunk_dir *dir;
     struct open_chunks *open_chunks;
     struct block_cache *blocks;
-    struct fetch *fetch;      /* NULL: there is no store */
+    struct fetch *fetch;     /* NULL: there is no store */
+    chunk_reader_keep *keep; /* NULL: blocks that arrive are not kept */
+    void *keep_context;
     _Atomic uint64_t damaged; /* reads that met damage: a counter */
 };
 
@@ -47,6 +58,14 @@ struct chunk_reader {
 int chunk_reader_read(struct chunk_reader *reader, uint64_t chunk,
                       uint32_t offset, void *data, size_t size,
                       enum patience patience);
+
+/*
+ * Have these blocks, all inside the chunk, in memory as far as they are in
+ * the bucket only, and have room there.  Waits for the bucket; errors as
+ * above.
+ */
+int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
+                          uint32_t first, uint32_t count);
 
 /*
  * Hold the chunk's newest state.  *ret_open is NULL for a chunk without
