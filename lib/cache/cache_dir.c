@@ -44,7 +44,8 @@ enum {
     AT_INCARNATION = 152,
     AT_CHUNK_SIZE = 160,
     AT_CLEAN = 164,
-    AT_RESERVED = 168,
+    AT_UNPUBLISHED_SINCE = 168,
+    AT_RESERVED = 176,
 };
 
 /* The reserve grows by this much at a time. */
@@ -202,6 +203,7 @@ static void encode(const struct superblock *from,
     put_le64(data + AT_INCARNATION, from->incarnation);
     put_le32(data + AT_CHUNK_SIZE, from->chunk_size);
     data[AT_CLEAN] = from->clean;
+    put_le64(data + AT_UNPUBLISHED_SINCE, from->unpublished_since_ns);
     put_le32(data + AT_CHECKSUM, crc32c(0, data, AT_CHECKSUM));
 }
 
@@ -214,7 +216,8 @@ static bool fields_are_valid(const unsigned char data[SUPERBLOCK_SIZE])
            chunk_size >= DEVICE_CHUNK_SIZE_MIN &&
            chunk_size <= DEVICE_CHUNK_SIZE_MAX &&
            (chunk_size & (chunk_size - 1)) == 0 &&
-           bytes_are_zero(data + AT_CLEAN + 1, AT_RESERVED - AT_CLEAN - 1) &&
+           bytes_are_zero(data + AT_CLEAN + 1,
+                          AT_UNPUBLISHED_SINCE - AT_CLEAN - 1) &&
            bytes_are_zero(data + AT_RESERVED, AT_CHECKSUM - AT_RESERVED);
 }
 
@@ -239,6 +242,7 @@ static int decode(const unsigned char data[SUPERBLOCK_SIZE],
     to->incarnation = get_le64(data + AT_INCARNATION);
     to->chunk_size = get_le32(data + AT_CHUNK_SIZE);
     to->clean = data[AT_CLEAN];
+    to->unpublished_since_ns = get_le64(data + AT_UNPUBLISHED_SINCE);
     return 0;
 }
 

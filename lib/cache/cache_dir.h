@@ -30,6 +30,8 @@ struct superblock {
     uint32_t chunk_size;  /* bytes */
     uint64_t incarnation; /* grows when acknowledged writes may be lost */
     bool clean;           /* closed in order since it was last opened */
+    /* No image lacks a write older than that, or than its cut (since 1970). */
+    uint64_t unpublished_since_ns;
 };
 
 struct cache_dir;

@@ -68,8 +68,15 @@ int destage_all(struct destage *destage);
 /* Returns how many passes were finished. */
 uint64_t destage_passes(struct destage *destage);
 
-/* Bytes that may still be written to chunk files, when last measured. */
-uint64_t destage_room(struct destage *destage);
+/* What chunk files take, in bytes, when last measured. */
+struct destage_space {
+    uint64_t used;
+    uint64_t limit; /* cachesize, or less if the disk has less */
+    uint64_t room;  /* what is left of it */
+    uint64_t tight; /* with less room than that, whoever can waits */
+};
+void destage_get_space(struct destage *destage,
+                       struct destage_space *ret_space);
 
 /* ---- jobs ----------------------------------------------------------------
  *

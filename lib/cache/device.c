@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/workers.h"
+#include "cache/device_ahead.h"
 #include "cache/device_parts.h"
 #include "cache/device_read.h"
 #include "cache/device_write.h"
@@ -22,6 +23,8 @@
 enum {
     /* Longer reads are decoded by a worker, beside their neighbours. */
     READ_AT_ONCE_MAX = 128 << 10,
+    /* What is read at a time of what is not here: as device_read.c does. */
+    PREFETCH_AT_ONCE = 1 << 20,
     WRITES_AT_ONCE = 128,
 };
 
@@ -49,21 +52,47 @@ static void finish(struct device_request *request, int error)
 static void prefetch(struct device *device,
                      const struct device_request *request)
 {
-    unsigned char *block = malloc(CACHE_BLOCK);
+    unsigned char *data = malloc(PREFETCH_AT_ONCE);
     uint64_t end = request->offset + request->length;
     uint64_t most = device->options.block_cache_size / 2;
     uint64_t at = round_down(request->offset, CACHE_BLOCK);
 
     if (end - at > most)
         end = at + most;
-    for (; block != NULL && at < end; at += CACHE_BLOCK) {
+    if (data != NULL)
+        device_ahead_rest(device, at + PREFETCH_AT_ONCE, end);
+    while (data != NULL && at < end) {
+        size_t size = end - at < PREFETCH_AT_ONCE ? (size_t)(end - at)
+                                                  : PREFETCH_AT_ONCE;
         uint64_t progress = 0;
 
         /* Only a hint: who reads it will be told what is wrong. */
-        (void)device_read_range(device, at, CACHE_BLOCK, block, PATIENCE_STORE,
+        (void)device_read_range(device, at, size, data, PATIENCE_STORE,
                                 &progress);
+        at += size;
     }
-    free(block);
+    free(data);
+}
+
+/* As much patience as it has, and what is read ahead because of it. */
+static int run_read(struct device *device, struct device_request *request,
+                    enum patience patience)
+{
+    int error;
+
+    if (patience == PATIENCE_NONE && request->length > READ_AT_ONCE_MAX)
+        return -EAGAIN;
+    if (patience == PATIENCE_STORE) {
+        device_ahead_rest(
+            device, request->offset + request->progress + PREFETCH_AT_ONCE,
+            request->offset + request->length);
+        device_ahead_missed(device, request->offset, request->length);
+    }
+    error = device_read_range(device, request->offset, request->length,
+                              request->data, patience, &request->progress);
+    if (error == 0 && patience < PATIENCE_STORE)
+        device_ahead_served(device, request->offset, request->length);
+    return error;
 }
 
 /* Run one request that does not write.  -EAGAIN: not with this patience. */
@@ -72,10 +101,7 @@ static int run(struct device *device, struct device_request *request,
 {
     switch (request->operation) {
     case DEVICE_READ:
-        if (patience == PATIENCE_NONE && request->length > READ_AT_ONCE_MAX)
-            return -EAGAIN;
-        return device_read_range(device, request->offset, request->length,
-                                 request->data, patience, &request->progress);
+        return run_read(device, request, patience);
     case DEVICE_EXTENTS:
         return device_read_extents(device, request, patience);
     case DEVICE_PREFETCH:
@@ -151,7 +177,8 @@ static void flush(struct device *device, struct device_request *request)
         finish(request, 0);
         return;
     }
-    if (atomic_load(&device->has_failed)) {
+    if (atomic_load(&device->has_failed) ||
+        atomic_load(&device->gate) == DEVICE_GATE_FENCED) {
         finish(request, -EIO);
         return;
     }
@@ -257,6 +284,16 @@ static void failed(void *context, int error)
     made_room(device);
 }
 
+static void cut(void *context, bool is_cut)
+{
+    struct device *device = context;
+
+    if (is_cut)
+        unpublished_cut(&device->unpublished);
+    else
+        unpublished_drop(&device->unpublished);
+}
+
 int device_open(const struct device_options *options,
                 struct device **ret_device)
 {
@@ -265,6 +302,7 @@ int device_open(const struct device_options *options,
         .placed = device_write_placed,
         .made_room = made_room,
         .failed = failed,
+        .cut = cut,
         .unpark = unpark,
         .expelled = expelled,
     };
@@ -365,16 +403,45 @@ int device_run(struct device *device, struct device_request *request)
     return rendezvous.error;
 }
 
-void device_expel(struct device *device)
+/* Return when what was being appended has its place. */
+static void wait_for_appends(struct device *device)
 {
     struct journal_item *none[1];
     uint64_t end;
 
+    journal_append(device->journal, none, 0, &end);
+}
+
+void device_expel(struct device *device)
+{
     if (device->parking == NULL)
         return;
     parking_expel(device->parking);
-    /* Those that were being appended have their place when this returns. */
-    journal_append(device->journal, none, 0, &end);
+    wait_for_appends(device);
+}
+
+void device_set_gate(struct device *device, enum device_gate gate)
+{
+    if (device->parking == NULL)
+        return;
+    atomic_store(&device->gate, (int)gate);
+    wait_for_appends(device);
+    /* Those that wait try again, and wait, or are refused. */
+    parking_wake(device->parking);
+}
+
+static void tell_cache(struct device *device, struct device_status *status)
+{
+    struct destage_space space;
+
+    status->dirty_chunks = catalog_dirty(device->catalog);
+    status->dirty_bytes = status->journal_used;
+    status->cache_used = catalog_file_pages(device->catalog) * CACHE_PAGE;
+    if (device->destage == NULL)
+        return;
+    destage_get_space(device->destage, &space);
+    status->cache_used = space.used;
+    status->cache_limit = space.limit;
 }
 
 void device_status(struct device *device, struct device_status *ret_status)
@@ -384,6 +451,7 @@ void device_status(struct device *device, struct device_status *ret_status)
     journal_get_fill(device->journal, &fill);
     *ret_status = (struct device_status){
         .failed = atomic_load(&device->has_failed),
+        .gate = (enum device_gate)atomic_load(&device->gate),
         .journal_used = fill.used,
         .journal_size = fill.capacity,
         .chunks_mapped = catalog_count(device->catalog),
@@ -391,17 +459,141 @@ void device_status(struct device *device, struct device_status *ret_status)
         .cache_written = fill.written + state_log_written(device->state_log) +
                          atomic_load(&device->fold.written),
         .user_written = atomic_load(&device->user_written),
+        .unpublished_since_ns = unpublished_since(&device->unpublished),
     };
+    tell_cache(device, ret_status);
     if (device->destage != NULL)
         ret_status->passes = destage_passes(device->destage);
     if (device->parking != NULL)
         ret_status->parked = parking_count(device->parking);
 }
 
-int device_destage(struct device *device)
+/* ---- what the owner has done --------------------------------------------- */
+
+/* Returns why destage cannot do anything for this device; or 0. */
+static int why_not(const struct device *device)
 {
     if (device->destage == NULL)
+        return -EROFS;
+    return atomic_load(&device->has_failed) ? -EIO : 0;
+}
+
+int device_destage(struct device *device)
+{
+    int error = why_not(device);
+
+    if (error == -EROFS)
         return 0;
-    return atomic_load(&device->has_failed) ? -EIO
-                                            : destage_all(device->destage);
+    return error != 0 ? error : destage_all(device->destage);
+}
+
+int device_checkpoint(struct device *device, uint64_t time_ns)
+{
+    int error = why_not(device);
+
+    return error != 0 ? error : destage_checkpoint(device->destage, time_ns);
+}
+
+int device_uploaded(struct device *device, struct uploaded *list[],
+                    size_t count)
+{
+    int error = why_not(device);
+
+    if (error == 0)
+        return destage_uploaded(device->destage, list, count);
+    for (size_t i = 0; i < count; i++)
+        list[i]->error = error;
+    return error;
+}
+
+int device_evict(struct device *device, const uint64_t chunks[], size_t count,
+                 enum evict_depth depth, uint64_t *ret_pages_freed)
+{
+    int error = why_not(device);
+
+    if (error == 0)
+        return destage_evict(device->destage, chunks, count, depth,
+                             ret_pages_freed);
+    *ret_pages_freed = 0;
+    return error;
+}
+
+void device_keep(struct device *device, uint64_t chunk, uint32_t block,
+                 const struct chunk_block *as_read, const struct object_id *id,
+                 const void *stored)
+{
+    if (why_not(device) == 0)
+        destage_keep(device->destage, chunk, block, as_read, id, stored);
+}
+
+int device_published(struct device *device, const uint8_t epoch_record[512])
+{
+    int error = why_not(device);
+
+    if (error == 0)
+        error = destage_published(device->destage, epoch_record);
+    if (error == 0)
+        unpublished_publish(&device->unpublished);
+    return error;
+}
+
+int device_drop_checkpoint(struct device *device)
+{
+    int error = why_not(device);
+
+    return error != 0 ? error : destage_drop_checkpoint(device->destage);
+}
+
+int device_adopt(struct device *device, int (*adopt)(void *context),
+                 void *context)
+{
+    int error = why_not(device);
+
+    if (error == 0)
+        error = destage_adopt(device->destage, adopt, context);
+    if (error == 0)
+        unpublished_set(&device->unpublished, 0, 0);
+    return error;
+}
+
+struct cache_dir *device_cache_dir(const struct device *device)
+{
+    return device->cache_dir;
+}
+
+struct catalog *device_catalog(const struct device *device)
+{
+    return device->catalog;
+}
+
+struct catalog *device_checkpoint_catalog(const struct device *device)
+{
+    return device->checkpoint_catalog;
+}
+
+struct state_log *device_state_log(const struct device *device)
+{
+    return device->state_log;
+}
+
+struct chunk_dir *device_chunk_dir(const struct device *device)
+{
+    return device->chunk_dir;
+}
+
+struct chunk_reader *device_reader(struct device *device)
+{
+    return &device->reader;
+}
+
+struct fetch *device_fetch(const struct device *device)
+{
+    return device->fetch;
+}
+
+void device_ids(const struct device *device, uint8_t ret_device_id[16],
+                uint8_t ret_cachedir_id[16])
+{
+    memcpy(ret_device_id, device->superblock.device_id, UUID_SIZE);
+    memcpy(ret_cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
 }

@@ -27,6 +27,7 @@ struct cache_dir;
 struct catalog;
 struct chunk_block;
 struct chunk_dir;
+struct chunk_reader;
 struct device;
 struct fetch;
 struct object_id;
@@ -52,6 +53,8 @@ struct device_options {
     uint64_t journal_size;   /* bytes of all segments together */
     uint32_t segment_size;   /* bytes of one, a multiple of 4096; 0: choose */
     size_t block_cache_size; /* bytes of plain blocks kept in memory */
+    size_t readahead;        /* bytes of these for what nobody asked for yet;
+                                0: nothing is fetched ahead */
     uint64_t cachesize; /* bytes that chunk files may take; 0: the disk's */
     bool write_through; /* every write is durable when answered */
     bool read_only;     /* serve only reads, and also after damage */
@@ -239,6 +242,7 @@ struct catalog *device_catalog(const struct device *device);
 struct catalog *device_checkpoint_catalog(const struct device *device);
 struct state_log *device_state_log(const struct device *device);
 struct chunk_dir *device_chunk_dir(const struct device *device);
+struct chunk_reader *device_reader(struct device *device);
 struct fetch *device_fetch(const struct device *device);
 struct use *device_use(const struct device *device);
 void device_ids(const struct device *device, uint8_t ret_device_id[16],

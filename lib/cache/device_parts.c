@@ -388,6 +388,13 @@ static int open_journal(struct device *device, bool create,
     return error;
 }
 
+static void keep_block(void *context, uint64_t chunk, uint32_t block,
+                       const struct chunk_block *as_read,
+                       const struct object_id *id, const void *stored)
+{
+    device_keep(context, chunk, block, as_read, id, stored);
+}
+
 static int open_chunks(struct device *device, bool create)
 {
     const struct device_options *options = &device->options;
@@ -413,7 +420,8 @@ static int open_chunks(struct device *device, bool create)
     device->reader.open_chunks = device->open_chunks;
     device->reader.blocks = device->block_cache;
     device->reader.fetch = device->fetch;
-    device->fold.checkpoint = device->checkpoint_catalog;
+    device->reader.keep = keep_block;
+    device->reader.keep_context = device;
     return 0;
 }
 
@@ -436,12 +444,65 @@ static int start_destage(struct device *device,
 
     device->fold.device_name = device->options.name;
     device->fold.reader = &device->reader;
-    device->fold.checkpoint = device->checkpoint;
+    device->fold.checkpoint = device->checkpoint_catalog;
     device->fold.index = device->index;
     device->fold.journal = device->journal;
     atomic_store(&device->fold.generation,
                  state_log_last_generation(device->state_log));
     return destage_start(&options, &device->destage);
+}
+
+/* Whether a chunk changed after the open checkpoint was cut. */
+static bool has_newer_chunk(const struct device *device)
+{
+    uint64_t chunk = 0;
+
+    for (; catalog_next(device->catalog, chunk, UINT64_MAX, &chunk); chunk++) {
+        struct catalog_entry entry;
+
+        catalog_get(device->catalog, chunk, &entry);
+        if (entry.generation != entry.published_generation &&
+            entry.generation !=
+                catalog_generation(device->checkpoint_catalog, chunk, NULL))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * How old may the oldest write be that no image has?  What was told when the
+ * device was opened or closed last, or the cut of the last image.
+ */
+static void find_unpublished(struct device *device)
+{
+    uint64_t oldest_ns = device->superblock.unpublished_since_ns;
+    bool is_dirty = catalog_unpublished(device->catalog) > 0 ||
+                    !page_index_is_empty(device->index);
+    struct state_facts facts;
+
+    state_log_facts(device->state_log, &facts);
+    if (oldest_ns < facts.published_time_ns)
+        oldest_ns = facts.published_time_ns;
+    if (oldest_ns == 0)
+        oldest_ns = clock_realtime_ns();
+    if (facts.phase == CHECKPOINT_NONE)
+        unpublished_set(&device->unpublished, is_dirty ? oldest_ns : 0, 0);
+    else
+        unpublished_set(&device->unpublished,
+                        is_dirty && (!page_index_is_empty(device->index) ||
+                                     has_newer_chunk(device))
+                            ? facts.checkpoint_time_ns
+                            : 0,
+                        oldest_ns);
+}
+
+/* What the superblock says of it: until the next open or close, no other
+ * write can be older. */
+static uint64_t oldest_unpublished(struct device *device)
+{
+    uint64_t since_ns = unpublished_since(&device->unpublished);
+
+    return since_ns != 0 ? since_ns : clock_realtime_ns();
 }
 
 /* The device is served from here on: say so, and what was lost. */
@@ -473,6 +534,8 @@ static int mark_opened(struct device *device)
                  device->options.name, superblock->size, device->options.size);
     superblock->size = device->options.size;
     superblock->clean = false;
+    find_unpublished(device);
+    superblock->unpublished_since_ns = oldest_unpublished(device);
     memcpy(superblock->boot_id, boot_id, UUID_SIZE);
     return cache_dir_write_superblock(device->cache_dir, superblock);
 }
@@ -540,6 +603,8 @@ int device_parts_open(struct device *device,
     int error = check_options(&device->options);
 
     device->journal_dirfd = -1;
+    unpublished_init(&device->unpublished);
+    device_ahead_init(device);
     device->options.segment_size = segment_size_of(&device->options);
     if (error == 0)
         error = open_to_read(device, callbacks);
@@ -563,12 +628,14 @@ int device_parts_close(struct device *device, bool was_opened)
 {
     int error;
 
+    device_ahead_done(device); /* hands what it fetched to destage */
     destage_stop(device->destage);
     error = journal_close(device->journal);
     parking_stop(device->parking);
     if (was_opened && !device->options.read_only && error == 0 &&
         !atomic_load(&device->has_failed)) {
         device->superblock.clean = true;
+        device->superblock.unpublished_since_ns = oldest_unpublished(device);
         error =
             cache_dir_write_superblock(device->cache_dir, &device->superblock);
     }
@@ -584,9 +651,9 @@ int device_parts_close(struct device *device, bool was_opened)
         state_log_close(device->state_log);
     catalog_free(device->checkpoint_catalog);
     catalog_free(device->catalog);
-    catalog_free(device->checkpoint);
     if (device->journal_dirfd >= 0)
         (void)file_close(device->journal_dirfd);
     cache_dir_close(device->cache_dir);
+    unpublished_done(&device->unpublished);
     return error;
 }

@@ -16,17 +16,21 @@
 #include "cache/chunk_reader.h"
 #include "cache/destage.h"
 #include "cache/device.h"
+#include "cache/device_ahead.h"
 #include "cache/fold.h"
 #include "cache/journal.h"
 #include "cache/page_index.h"
 #include "cache/parking.h"
 #include "cache/state_log.h"
+#include "cache/unpublished.h"
 
 struct device {
     struct device_options options;
     struct superblock superblock;
     atomic_bool has_failed;        /* writes and flushes get -EIO */
+    atomic_int gate;               /* of device_gate */
     _Atomic uint64_t user_written; /* bytes */
+    struct unpublished unpublished;
 
     struct cache_dir *cache_dir;
     int journal_dirfd; /* -1: it is the cache directory */
@@ -38,9 +42,12 @@ struct device {
     struct block_cache *block_cache;
     struct fetch *fetch; /* NULL: no store */
     struct chunk_reader reader;
+    struct device_ahead ahead;
     struct page_index *index;
     struct journal *journal;
     struct fold_device fold;
+    uint64_t replayed_cut;   /* FOLDING: position of the cut, until it is made
+                                again; else MAX */
     struct destage *destage; /* NULL: read-only */
     struct parking *parking; /* NULL: read-only */
 };
@@ -51,6 +58,7 @@ struct device_callbacks {
     void (*placed)(void *context, struct journal_item *item);
     void (*made_room)(void *context);
     void (*failed)(void *context, int error);
+    void (*cut)(void *context, bool is_cut);
     void (*unpark)(void *context, struct device_request *requests);
     void (*expelled)(void *context, struct device_request *request);
 };

@@ -292,6 +292,8 @@ int device_write_admit(void *context, struct journal_item *item)
         return -ECANCELED;
     if (atomic_load(&device->has_failed))
         return -EIO;
+    if (atomic_load(&device->gate) != DEVICE_GATE_OPEN)
+        return atomic_load(&device->gate) == DEVICE_GATE_WAIT ? -EAGAIN : -EIO;
     if (!page_index_has_room(device->index,
                              item->kind == JOURNAL_PAGES ? item->count : 0))
         return -EAGAIN;
@@ -315,6 +317,8 @@ void device_write_placed(void *context, struct journal_item *item)
                                   item->hole, item->position);
 
     page_index_touch(device->index, item->page, item->count);
+    if (unpublished_is_none(&device->unpublished))
+        unpublished_note(&device->unpublished, clock_realtime_ns());
     if (error == 0)
         return;
     /* In the journal, but nobody will read it before the next start. */
@@ -482,6 +486,22 @@ static struct plan *ready_plan(struct device *device,
     return plan;
 }
 
+/* How long a write waits as the journal fills, or what chunk files may take. */
+static uint64_t delay_by_fill(struct device *device, uint64_t size,
+                              const struct journal_fill *fill)
+{
+    uint64_t delay_ns = throttle_delay_ns(fill->used, fill->capacity, size);
+    struct destage_space space;
+    uint64_t cache_delay_ns;
+
+    destage_get_space(device->destage, &space);
+    if (space.room >= space.tight)
+        return delay_ns;
+    cache_delay_ns =
+        throttle_delay_ns(space.tight - space.room, space.tight, size);
+    return delay_ns > cache_delay_ns ? delay_ns : cache_delay_ns;
+}
+
 /* Returns whether the request has to wait first, and is parked. */
 static bool park_by_fill(struct device *device, struct device_request *request,
                          const struct journal_fill *fill)
@@ -490,16 +510,17 @@ static bool park_by_fill(struct device *device, struct device_request *request,
 
     if (request->due_ns != 0) /* it has waited */
         return false;
-    delay_ns = throttle_delay_ns(
-        fill->used, fill->capacity,
-        request->operation == DEVICE_WRITE ? request->length : CACHE_PAGE);
+    delay_ns = delay_by_fill(
+        device,
+        request->operation == DEVICE_WRITE ? request->length : CACHE_PAGE,
+        fill);
     if (delay_ns == 0)
         return false;
     parking_add(device->parking, request, clock_monotonic_ns() + delay_ns);
     return true;
 }
 
-/* The device has failed. */
+/* The device has failed, or belongs to another. */
 static void refuse(struct device_request *request)
 {
     device_write_abandon(request);
@@ -515,7 +536,8 @@ void device_write_requests(struct device *device,
     size_t done = 0;
 
     /* After the wakes were counted: see parking_add_for_space. */
-    if (atomic_load(&device->has_failed)) {
+    if (atomic_load(&device->has_failed) ||
+        atomic_load(&device->gate) == DEVICE_GATE_FENCED) {
         for (; done < count; done++)
             refuse(requests[done]);
         return;

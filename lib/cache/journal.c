@@ -49,7 +49,7 @@ static const uint64_t MARK_AFTER_NS = 1000000000; /* 1 s */
 
 static const unsigned char zero_page[CACHE_PAGE];
 
-enum call_kind { CALL_ITEMS, CALL_MARK, CALL_ROTATE };
+enum call_kind { CALL_ITEMS, CALL_MARK, CALL_ROTATE, CALL_CUT };
 
 /* Somebody who wants the turn, on his stack. */
 struct call {
@@ -57,7 +57,9 @@ struct call {
     struct journal_item **items;
     size_t count;
     uint64_t end; /* of the last record placed for it */
-    int error;    /* CALL_MARK, CALL_ROTATE */
+    int error;    /* but for CALL_ITEMS */
+    int (*cut)(void *context, uint64_t position); /* CALL_CUT */
+    void *context;
     bool is_done;
     bool has_turn;
     struct condition woken;
@@ -455,6 +457,12 @@ static int rotate(struct journal *journal)
     return has_failed(journal) ? -EIO : -EAGAIN;
 }
 
+static int cut(struct journal *journal, const struct call *call)
+{
+    write_batch(journal);
+    return has_failed(journal) ? -EIO : call->cut(call->context, journal->tail);
+}
+
 /* Do what all these callers want, in order. */
 static void run_calls(struct journal *journal, struct call *calls)
 {
@@ -470,6 +478,9 @@ static void run_calls(struct journal *journal, struct call *calls)
             break;
         case CALL_ROTATE:
             call->error = rotate(journal);
+            break;
+        case CALL_CUT:
+            call->error = cut(journal, call);
             break;
         }
     }
@@ -571,6 +582,17 @@ int journal_rotate(struct journal *journal)
         run_call(journal, &call);
         /* Another one may have taken the segment that was there. */
     } while (call.error == -EAGAIN && may_work);
+    return call.error;
+}
+
+int journal_cut(struct journal *journal,
+                int (*at_cut)(void *context, uint64_t position), void *context)
+{
+    struct call call = {.kind = CALL_CUT, .cut = at_cut, .context = context};
+
+    if (journal->options.read_only)
+        return -EROFS;
+    run_call(journal, &call);
     return call.error;
 }
 

@@ -121,13 +121,13 @@ void journal_append(struct journal *journal, struct journal_item *items[],
                     size_t count, uint64_t *ret_end);
 
 /*
- * Have cut() called where nobody can append, and everything is placed and
+ * Have at_cut() called where nobody can append, and everything is placed and
  * written that ever will be before position, and nothing from there on.
- * Returns what cut() returned; or -EIO, and it was not called: the journal is
- * lost.
+ * Returns what at_cut() returned; or -EIO, and it was not called: the journal
+ * is lost.
  */
 int journal_cut(struct journal *journal,
-                int (*cut)(void *context, uint64_t position), void *context);
+                int (*at_cut)(void *context, uint64_t position), void *context);
 
 /* Embedded in who waits; set position and done. */
 struct journal_waiter {
