@@ -16,6 +16,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "cache/geometry.h"
+#include "cache/rebase.h"
 
 static struct log_limit damage_limit;
 
@@ -215,30 +216,26 @@ static void learn_bases(struct chunk_reader *reader,
 
     if (table == NULL)
         return;
-    for (uint32_t i = 0; i < table->blocks_count; i++) {
-        struct chunk_block *block = &table->blocks[i];
-        const struct chunk_block *base = &newest->blocks[i];
-
-        if (block->base == BASE_OBJECT) {
-            chunk_table_release(table); /* its objects may be others */
-            return;
-        }
-        if (block->base != BASE_UNKNOWN)
-            continue;
-        block->base = base->base;
-        block->object = base->object;
-        block->object_codec = base->object_codec;
-        block->object_size = base->object_size;
-        block->object_place = base->object_place;
-        block->object_checksum = base->object_checksum;
+    if (!rebase_learn(table, newest)) {
+        chunk_table_release(table);
+        return;
     }
-    table->objects_count = newest->objects_count;
-    memcpy(table->objects, newest->objects, sizeof(table->objects));
     open_chunk_release(
         reader->open_chunks,
         open_chunks_put(reader->open_chunks, open->chunk,
                         open->file == NULL ? NULL : chunk_file_hold(open->file),
                         table));
+}
+
+void chunk_reader_learn(struct chunk_reader *reader, struct chunk_table *table)
+{
+    struct open_chunk *open =
+        open_chunks_get(reader->open_chunks, table->chunk, table->generation);
+
+    /* Only of the bases: it may have the blocks of a file before this one. */
+    if (open != NULL && open->table->revision == table->revision)
+        (void)rebase_learn(table, open->table);
+    open_chunk_release(reader->open_chunks, open);
 }
 
 static void spread_pages(unsigned pages, const unsigned char *packed,

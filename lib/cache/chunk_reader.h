@@ -96,6 +96,12 @@ int chunk_reader_read_table(struct chunk_reader *reader, uint64_t chunk,
                             uint32_t revision, struct chunk_table **ret_table);
 
 /*
+ * Say in the table, which nobody else has seen, what readers of this state
+ * found out of the bases that it does not know; it may be nothing.
+ */
+void chunk_reader_learn(struct chunk_reader *reader, struct chunk_table *table);
+
+/*
  * Returns whether what failed with this error may work now: there were no
  * descriptors, and some were given back.
  */

@@ -57,7 +57,7 @@ static bool has_table(const struct fold *fold)
  * rules.
  */
 static struct chunk_table *table_without_file(const struct fold *fold,
-                                              const struct chunk_reader *reader,
+                                              struct chunk_reader *reader,
                                               bool was_lost)
 {
     struct chunk_table *table =
@@ -84,6 +84,8 @@ static struct chunk_table *table_without_file(const struct fold *fold,
         else if ((fold->before.flags & CATALOG_ZERO) != 0)
             entry->base = BASE_ZERO;
     }
+    if (table->objects_count > 0)
+        chunk_reader_learn(reader, table);
     return table;
 }
 

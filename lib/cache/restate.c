@@ -313,22 +313,6 @@ static int prepare_evict(struct fold_device *device, struct restate *restate)
 
 /* ---- kept ---------------------------------------------------------------- */
 
-/*
- * What a reader found out of the bases that the file's table does not know:
- * only of the bases, as it may have the blocks of a file before this one.
- */
-static void learn(struct fold_device *device, const struct restate *restate,
-                  struct chunk_table *table)
-{
-    struct open_chunks *chunks = device->reader->open_chunks;
-    struct open_chunk *open =
-        open_chunks_get(chunks, restate->chunk, table->generation);
-
-    if (open != NULL && open->table->revision == table->revision)
-        (void)rebase_learn(table, open->table);
-    open_chunk_release(chunks, open);
-}
-
 /* The file, and its table, as far as they are known, to build on. */
 static int open_for_keep(struct fold_device *device, struct restate *restate)
 {
@@ -338,14 +322,10 @@ static int open_for_keep(struct fold_device *device, struct restate *restate)
 
     if (error != 0)
         return error;
+    chunk_reader_learn(device->reader, old);
     error = begin_next(restate, old, NULL);
     chunk_table_release(old);
-    if (error != 0)
-        return error;
-    restate->table->revision--; /* as the reader knows it */
-    learn(device, restate, restate->table);
-    restate->table->revision++;
-    return 0;
+    return error;
 }
 
 /* A table that a reader has of a chunk that is only in the bucket. */
