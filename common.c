@@ -20,6 +20,10 @@
 #include "object_store.h"
 #include "s3/dir_store.h"
 
+/* Of the memory for plain blocks, one part in so many is for what nobody has
+ * asked for yet. */
+enum { READAHEAD_SHARE = 4 };
+
 /* ---- options ------------------------------------------------------------- */
 
 enum long_option { OPTION_SINGLE = 256 };
@@ -211,6 +215,7 @@ static int open_device(const struct common_resources *resources,
         .chunk_size = (uint32_t)config->chunk_size,
         .journal_size = config->journal_size,
         .block_cache_size = (size_t)config->cache_memory,
+        .readahead = (size_t)config->cache_memory / READAHEAD_SHARE,
         .write_through = config->write_through,
         .read_only = config->read_only,
         .store = resources->store,
