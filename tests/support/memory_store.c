@@ -21,6 +21,7 @@ struct memory_store {
     struct object_store store; /* first, so that one is the other */
     struct mutex mutex;
     struct object *objects GUARDED_BY(mutex);
+    uint64_t time_ns GUARDED_BY(mutex); /* 0: of the real clock */
 };
 
 static struct memory_store *of(struct object_store *store)
@@ -74,7 +75,6 @@ static struct object *object_new(const char *key, const void *data, size_t len)
     assert(object->key && object->data);
     memcpy(object->data, data, len);
     object->info.size = len;
-    object->info.modified_ns = clock_realtime_ns();
     return object;
 }
 
@@ -95,6 +95,8 @@ static int memory_store_put(struct object_store *store, const char *key,
 
     assert(object_key_is_valid(key));
     mutex_lock(&memory->mutex);
+    object->info.modified_ns =
+        memory->time_ns == 0 ? clock_realtime_ns() : memory->time_ns;
     link = find_locked(memory, key);
     if (is_key(*link, key))
         old = *link;
@@ -214,4 +216,13 @@ struct object_store *memory_store_new(void)
     };
     mutex_init(&memory->mutex);
     return &memory->store;
+}
+
+void memory_store_set_time(struct object_store *store, uint64_t time_ns)
+{
+    struct memory_store *memory = of(store);
+
+    mutex_lock(&memory->mutex);
+    memory->time_ns = time_ns;
+    mutex_unlock(&memory->mutex);
 }
