@@ -15,6 +15,15 @@ struct plan {
     int error;
 };
 
+/* A put that has not arrived yet. */
+struct late_put {
+    struct late_put *next;
+    char *key;
+    unsigned char *data;
+    size_t len;
+    bool if_absent;
+};
+
 struct fault_store {
     struct object_store store; /* first, so that one is the other */
     struct object_store *inner;
@@ -22,6 +31,7 @@ struct fault_store {
     struct condition changed; /* held or round did */
     uint64_t counts[STORE_CALLS] GUARDED_BY(mutex);
     struct plan plans[STORE_CALLS] GUARDED_BY(mutex);
+    struct late_put *late GUARDED_BY(mutex);
     uint64_t held GUARDED_BY(mutex);
     uint64_t round GUARDED_BY(mutex); /* grows by one at each release */
 };
@@ -98,6 +108,34 @@ static int fault_store_get(struct object_store *store, const char *key,
     return result(&found, error);
 }
 
+static void late_free(struct late_put *late)
+{
+    free(late->key);
+    free(late->data);
+    free(late);
+}
+
+/* The put will arrive when it is let, after those that are late already. */
+static void put_later(struct fault_store *fault, const char *key,
+                      const void *data, size_t len, bool if_absent)
+{
+    struct late_put *late = calloc(1, sizeof(*late)), **link;
+
+    assert(late);
+    late->key = strdup(key);
+    late->data = malloc(len + 1);
+    assert(late->key && late->data);
+    memcpy(late->data, data, len);
+    late->len = len;
+    late->if_absent = if_absent;
+    mutex_lock(&fault->mutex);
+    link = &fault->late;
+    while (*link)
+        link = &(*link)->next;
+    *link = late;
+    mutex_unlock(&fault->mutex);
+}
+
 static int fault_store_put(struct object_store *store, const char *key,
                            const void *data, size_t len, bool if_absent)
 {
@@ -107,14 +145,41 @@ static int fault_store_put(struct object_store *store, const char *key,
 
     if (fails_before(&found))
         return found.error;
+    if (found.is_planned && found.kind == STORE_LATE) {
+        put_later(fault, key, data, len, if_absent);
+        return found.error;
+    }
     assert(bytes);
     memcpy(bytes, data, len);
     if (found.is_planned && found.kind == STORE_CUTS)
         len /= 2;
     if (found.is_planned && found.kind == STORE_CORRUPTS)
         bytes[len / 2] ^= 1;
+    if (found.is_planned && found.kind == STORE_UNCONDITIONAL)
+        if_absent = false;
     return result(&found,
                   fault->inner->put(fault->inner, key, bytes, len, if_absent));
+}
+
+size_t fault_store_land(struct fault_store *fault)
+{
+    struct late_put *late;
+    size_t count = 0;
+
+    mutex_lock(&fault->mutex);
+    late = fault->late;
+    fault->late = NULL;
+    mutex_unlock(&fault->mutex);
+    while (late) {
+        struct late_put *next = late->next;
+
+        (void)fault->inner->put(fault->inner, late->key, late->data, late->len,
+                                late->if_absent);
+        late_free(late);
+        late = next;
+        count++;
+    }
+    return count;
 }
 
 static int fault_store_head(struct object_store *store, const char *key,
@@ -155,6 +220,12 @@ static void fault_store_close(struct object_store *store)
 {
     struct fault_store *fault = of(store);
 
+    while (fault->late) {
+        struct late_put *late = fault->late;
+
+        fault->late = late->next;
+        late_free(late);
+    }
     fault->inner->close(fault->inner);
     condition_done(&fault->changed);
     mutex_done(&fault->mutex);

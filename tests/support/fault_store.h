@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fault_store - an object_store around another one, which fails, holds, cuts
- * or corrupts the calls that a test names, and counts all.
+ * fault_store - an object_store around another one, which fails, holds, cuts,
+ * corrupts or delays the calls that a test names, and counts all.
  *
  * Threads: any.  Locks: its own, a leaf; not held in calls of the other.
  */
@@ -24,7 +24,9 @@ enum store_fault {
     STORE_FAILS_AFTER, /* do it, and return error all the same */
     STORE_HOLDS,       /* begin when fault_store_release is called */
     STORE_CUTS, /* get, put: the second half of the bytes is zeros, absent */
-    STORE_CORRUPTS, /* get, put: one bit in the middle is the other way */
+    STORE_CORRUPTS,      /* get, put: one bit in the middle is the other way */
+    STORE_LATE,          /* put: return error; it is done by fault_store_land */
+    STORE_UNCONDITIONAL, /* put: as if not if_absent */
 };
 
 struct fault_store;
@@ -38,7 +40,8 @@ struct object_store *fault_store_of(struct fault_store *fault);
 /*
  * Have this happen to the nth call of that kind from now on (1: the next
  * one), and to times - 1 calls after it (0: to all).  error is for STORE_FAILS
- * and STORE_FAILS_AFTER.  Replaces an earlier plan for that kind.
+ * (-ENOENT: what is there is denied), STORE_FAILS_AFTER (the answer is lost)
+ * and STORE_LATE.  Replaces an earlier plan for that kind.
  */
 void fault_store_plan(struct fault_store *fault, enum store_call call,
                       uint64_t nth, uint64_t times, enum store_fault kind,
@@ -55,5 +58,11 @@ void fault_store_wait_held(struct fault_store *fault, uint64_t count);
 
 /* Let all calls that are held now go on. */
 void fault_store_release(struct fault_store *fault);
+
+/*
+ * Let the puts that are late arrive now, in their order, each with its
+ * condition; nobody learns what became of them.  Returns how many there were.
+ */
+size_t fault_store_land(struct fault_store *fault);
 
 #endif
