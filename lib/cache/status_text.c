@@ -131,22 +131,44 @@ static void add_json_value(struct text *text,
         add(text, "%" PRIu64, number);
 }
 
-char *status_text_json(const struct control_message *status)
+static void add_json(struct text *text, const struct control_message *status)
 {
     const char *separator = "";
+
+    add(text, "{");
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (!control_message_get(status, keys[i].name))
+            continue;
+        add(text, "%s\"%s\": ", separator, keys[i].name);
+        add_json_value(text, status, keys[i].name, keys[i].kind);
+        separator = ", ";
+    }
+    add(text, "}");
+}
+
+char *status_text_json(const struct control_message *status)
+{
     struct text text;
 
     if (!text_begin(&text))
         return NULL;
-    add(&text, "{");
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        if (!control_message_get(status, keys[i].name))
-            continue;
-        add(&text, "%s\"%s\": ", separator, keys[i].name);
-        add_json_value(&text, status, keys[i].name, keys[i].kind);
-        separator = ", ";
+    add_json(&text, status);
+    return text_end(&text);
+}
+
+char *status_text_json_of_all(const struct control_message statuses[],
+                              size_t count)
+{
+    struct text text;
+
+    if (!text_begin(&text))
+        return NULL;
+    add(&text, "{\"devices\": [");
+    for (size_t i = 0; i < count; i++) {
+        add(&text, "%s\n  ", i > 0 ? "," : "");
+        add_json(&text, &statuses[i]);
     }
-    add(&text, "}");
+    add(&text, "\n]}\n");
     return text_end(&text);
 }
 

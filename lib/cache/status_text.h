@@ -51,6 +51,13 @@
 char *status_text_json(const struct control_message *status);
 
 /*
+ * Returns several devices as one JSON object, {"devices": [...]}, and a
+ * newline, malloc'ed, or NULL without memory.
+ */
+char *status_text_json_of_all(const struct control_message statuses[],
+                              size_t count);
+
+/*
  * Returns what people want to know of a device, in a few lines, malloc'ed,
  * or NULL without memory.  now_ns is the time since 1970.
  */

@@ -51,6 +51,23 @@ TEST("nothing that an owner says can break out of the JSON")
                   "\"size\": null, \"behind\": null}"));
 }
 
+TEST("several devices, or none, are one object")
+{
+    static struct control_message two[2];
+
+    control_message_start(&two[0], "ok");
+    control_message_add(&two[0], "device", "a");
+    control_message_start(&two[1], "ok");
+    control_message_add(&two[1], "device", "b");
+    free(text);
+    text = status_text_json_of_all(two, 2);
+    CHECK(text && strcmp(text, "{\"devices\": [\n  {\"device\": \"a\"},\n  "
+                               "{\"device\": \"b\"}\n]}\n") == 0);
+    free(text);
+    text = status_text_json_of_all(two, 0);
+    CHECK(text && strcmp(text, "{\"devices\": [\n]}\n") == 0);
+}
+
 TEST("people see what their device holds back from the bucket")
 {
     control_message_start(&status, "ok");
