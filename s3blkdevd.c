@@ -491,7 +491,7 @@ int main(int argc, char **argv)
     common_prepare_process();
     code = COMMON_FAILED;
     if (take_sockets(&daemon) == 0 &&
-        pid_file_take(daemon.options.pid_path, &daemon.pid_file) == 0 &&
+        pid_file_take(daemon.options.pid_path, false, &daemon.pid_file) == 0 &&
         (!daemon.options.pid_path || background_enter(&daemon.report_fd) == 0))
         code = run(&daemon);
     background_report(&daemon.report_fd, code);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,15 +32,19 @@ static char *make_absolute(const char *path)
     return absolute;
 }
 
-static void say_who_has_it(const char *path, int fd)
+static void say_who_has_it(const char *path, int fd, bool is_expected)
 {
     char pid[PID_TEXT] = "";
     ssize_t len = file_read(fd, pid, sizeof(pid) - 1, 0);
 
     pid[len < 0 ? 0 : (size_t)len] = '\0';
     pid[strspn(pid, "0123456789")] = '\0';
-    log_error("%s: is held by a running process%s%s; it has to end first", path,
-              pid[0] ? ", pid " : "", pid);
+    if (is_expected)
+        log_info("%s: is held by a running process%s%s", path,
+                 pid[0] ? ", pid " : "", pid);
+    else
+        log_error("%s: is held by a running process%s%s; it has to end first",
+                  path, pid[0] ? ", pid " : "", pid);
 }
 
 /* Whether path is still the name of the open file. */
@@ -57,7 +60,7 @@ static bool is_named(int fd, const char *path)
  * Open and lock the file that has the name path.  Returns the descriptor;
  * -EAGAIN: another process removed the file before it was locked here.
  */
-static int open_locked(const char *path)
+static int open_locked(const char *path, bool is_expected)
 {
     AUTO_CLOSE int fd = file_open(AT_FDCWD, path, O_RDWR | O_CREAT, 0644);
     int error;
@@ -68,7 +71,7 @@ static int open_locked(const char *path)
     }
     error = file_lock(fd);
     if (error == -EWOULDBLOCK) {
-        say_who_has_it(path, fd);
+        say_who_has_it(path, fd, is_expected);
         return -EBUSY;
     }
     if (error)
@@ -76,7 +79,8 @@ static int open_locked(const char *path)
     return is_named(fd, path) ? take_fd(&fd) : -EAGAIN;
 }
 
-int pid_file_take(const char *path, struct pid_file *ret_pid_file)
+int pid_file_take(const char *path, bool is_expected,
+                  struct pid_file *ret_pid_file)
 {
     AUTO_FREE char *absolute = NULL;
     AUTO_CLOSE int fd = -1;
@@ -89,7 +93,7 @@ int pid_file_take(const char *path, struct pid_file *ret_pid_file)
     if (!absolute)
         return -ENOMEM;
     for (int i = 0; result == -EAGAIN && i < TAKE_TRIES; i++)
-        result = open_locked(absolute);
+        result = open_locked(absolute, is_expected);
     if (result < 0)
         return result;
     fd = result;

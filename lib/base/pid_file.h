@@ -11,6 +11,8 @@
 #ifndef BASE_PID_FILE_H
 #define BASE_PID_FILE_H
 
+#include <stdbool.h>
+
 struct pid_file {
     char *path; /* absolute; NULL: there is none */
     int fd;
@@ -19,9 +21,11 @@ struct pid_file {
 /*
  * Open and lock the pid file, which is empty then; path may be NULL: none is
  * wanted.  What a dead process left is taken over; -EBUSY: a live one has it,
- * which is logged as any other error is.
+ * which is logged, as information, not as an error, if that is expected.
+ * Other errors are logged as such.
  */
-int pid_file_take(const char *path, struct pid_file *ret_pid_file);
+int pid_file_take(const char *path, bool is_expected,
+                  struct pid_file *ret_pid_file);
 
 /* Write our number: others may rely on us from now on. */
 int pid_file_write(const struct pid_file *pid_file);

@@ -40,7 +40,7 @@ TEST("a pid file is empty until it is written, and gone when it is removed")
     struct pid_file file;
     char expected[32];
 
-    NEED(pid_file_take(path(), &file) == 0);
+    NEED(pid_file_take(path(), false, &file) == 0);
     CHECK(file_is(""));
     CHECK(pid_file_write(&file) == 0);
     (void)snprintf(expected, sizeof(expected), "%d\n", (int)getpid());
@@ -54,7 +54,7 @@ TEST("without a path there is no pid file, and nothing fails")
 {
     struct pid_file file;
 
-    CHECK(pid_file_take(NULL, &file) == 0);
+    CHECK(pid_file_take(NULL, false, &file) == 0);
     CHECK(pid_file_write(&file) == 0);
     pid_file_remove(&file);
 }
@@ -66,11 +66,11 @@ TEST("what a dead process left is taken over, also if its number lives again")
 
     (void)snprintf(ours, sizeof(ours), "%d\n", (int)getpid());
     write_file(ours);
-    NEED(pid_file_take(path(), &file) == 0);
+    NEED(pid_file_take(path(), false, &file) == 0);
     CHECK(file_is(""));
     pid_file_remove(&file);
     write_file("no number at all, and much longer than any pid is\n");
-    NEED(pid_file_take(path(), &file) == 0);
+    NEED(pid_file_take(path(), false, &file) == 0);
     CHECK(pid_file_write(&file) == 0);
     CHECK(file_is(ours));
     pid_file_remove(&file);
@@ -82,12 +82,13 @@ TEST("a live process keeps its pid file, and what stands in it")
     char ours[32];
 
     (void)snprintf(ours, sizeof(ours), "%d\n", (int)getpid());
-    NEED(pid_file_take(path(), &file) == 0 && pid_file_write(&file) == 0);
-    CHECK(pid_file_take(path(), &second) == -EBUSY);
+    NEED(pid_file_take(path(), false, &file) == 0 &&
+         pid_file_write(&file) == 0);
+    CHECK(pid_file_take(path(), false, &second) == -EBUSY);
     pid_file_remove(&second);
     CHECK(file_is(ours));
     pid_file_remove(&file);
-    CHECK(pid_file_take(path(), &second) == 0);
+    CHECK(pid_file_take(path(), false, &second) == 0);
     pid_file_remove(&second);
 }
 
@@ -98,7 +99,7 @@ TEST("a child keeps the lock that its parent took, until it dies")
     pid_t child;
 
     NEED(pipe(to_child) == 0);
-    NEED(pid_file_take(path(), &file) == 0);
+    NEED(pid_file_take(path(), false, &file) == 0);
     child = fork();
     NEED(child >= 0);
     if (child == 0) {
@@ -108,10 +109,10 @@ TEST("a child keeps the lock that its parent took, until it dies")
         _exit((int)read(to_child[0], &byte, 1));
     }
     CHECK(close(file.fd) == 0); /* as by the death of the parent */
-    CHECK(pid_file_take(path(), &second) == -EBUSY);
+    CHECK(pid_file_take(path(), false, &second) == -EBUSY);
     CHECK(close(to_child[1]) == 0 && close(to_child[0]) == 0);
     CHECK(waitpid(child, &status, 0) == child && status == 0);
-    CHECK(pid_file_take(path(), &second) == 0);
+    CHECK(pid_file_take(path(), false, &second) == 0);
     pid_file_remove(&second);
     free(file.path);
 }
@@ -120,7 +121,7 @@ TEST("a file that somebody put in the place of ours is not removed")
 {
     struct pid_file file;
 
-    NEED(pid_file_take(path(), &file) == 0);
+    NEED(pid_file_take(path(), false, &file) == 0);
     CHECK(unlink(path()) == 0);
     write_file("another's\n");
     pid_file_remove(&file);
@@ -131,7 +132,7 @@ TEST("a pid file where none can be is an error")
 {
     struct pid_file file;
 
-    CHECK(pid_file_take("/nonexistent/pid", &file) == -ENOENT);
-    CHECK(pid_file_take(test_dir(), &file) == -EISDIR);
+    CHECK(pid_file_take("/nonexistent/pid", false, &file) == -ENOENT);
+    CHECK(pid_file_take(test_dir(), false, &file) == -EISDIR);
     pid_file_remove(&file);
 }
