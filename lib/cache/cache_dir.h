@@ -38,7 +38,8 @@ struct cache_dir;
 
 /*
  * Open an existing directory and take its lock.  -EWOULDBLOCK: another
- * process has it (logged, with its pid where the lock file tells it).
+ * process has it (logged as information, with its pid where the lock file
+ * tells it).
  * read_only: nothing is written, so its lock must be there: else -ENXIO.
  */
 int cache_dir_open(const char *path, bool read_only,
