@@ -288,6 +288,6 @@ void use_close(struct use *use)
     if (!use)
         return;
     use_save(use);
-    free((void *)use->is_used);
+    free((void *)(uintptr_t)use->is_used);
     free(use);
 }
