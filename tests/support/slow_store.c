@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "support/slow_store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/mutex.h"
+
+enum {
+    QUANTUM = 64 << 10, /* bytes, after which it is another call's turn */
+    /* A line that was idle for so long makes up for it: what it takes to wake
+     * up is the machine's time, not the line's. */
+    SLACK_NS = 1000000,
+};
+
+static const uint64_t SECOND_NS = 1000000000;
+
+struct slow_store {
+    struct object_store store; /* first, so that one is the other */
+    struct object_store *inner;
+    uint64_t latency_ns;
+    uint64_t bytes_per_s;
+    struct mutex mutex;
+    uint64_t line_is_free_ns GUARDED_BY(mutex); /* from then on */
+};
+
+static struct slow_store *of(struct object_store *store)
+{
+    return (struct slow_store *)(void *)store;
+}
+
+/* The real time, which no test sets. */
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
+}
+
+static void wait_until(uint64_t until_ns)
+{
+    struct timespec until = {
+        .tv_sec = (time_t)(until_ns / SECOND_NS),
+        .tv_nsec = (long)(until_ns % SECOND_NS),
+    };
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) ==
+           EINTR)
+        continue;
+}
+
+/* Returns when so many bytes, which are sent now, have passed the line. */
+static uint64_t send(struct slow_store *slow, size_t size)
+{
+    uint64_t now = now_ns();
+    uint64_t start_ns;
+
+    mutex_lock(&slow->mutex);
+    start_ns = slow->line_is_free_ns;
+    if (now > start_ns + SLACK_NS)
+        start_ns = now;
+    slow->line_is_free_ns = start_ns + size * SECOND_NS / slow->bytes_per_s;
+    start_ns = slow->line_is_free_ns;
+    mutex_unlock(&slow->mutex);
+    return start_ns;
+}
+
+/* Take the time of a call that moves so many bytes. */
+static void take_time(struct slow_store *slow, size_t size)
+{
+    wait_until(now_ns() + slow->latency_ns);
+    while (slow->bytes_per_s > 0 && size > 0) {
+        size_t part = size < QUANTUM ? size : QUANTUM;
+
+        wait_until(send(slow, part));
+        size -= part;
+    }
+}
+
+static int slow_store_get(struct object_store *store, const char *key,
+                          uint64_t offset, void *data, size_t len)
+{
+    struct slow_store *slow = of(store);
+
+    take_time(slow, len);
+    return slow->inner->get(slow->inner, key, offset, data, len);
+}
+
+static int slow_store_put(struct object_store *store, const char *key,
+                          const void *data, size_t len, bool if_absent)
+{
+    struct slow_store *slow = of(store);
+
+    take_time(slow, len);
+    return slow->inner->put(slow->inner, key, data, len, if_absent);
+}
+
+static int slow_store_head(struct object_store *store, const char *key,
+                           struct object_info *ret_info)
+{
+    struct slow_store *slow = of(store);
+
+    take_time(slow, 0);
+    return slow->inner->head(slow->inner, key, ret_info);
+}
+
+static int slow_store_delete(struct object_store *store, const char *key)
+{
+    struct slow_store *slow = of(store);
+
+    take_time(slow, 0);
+    return slow->inner->delete (slow->inner, key);
+}
+
+static int slow_store_list(struct object_store *store, const char *prefix,
+                           const char *after, object_store_each *each,
+                           void *context)
+{
+    struct slow_store *slow = of(store);
+
+    take_time(slow, 0);
+    return slow->inner->list(slow->inner, prefix, after, each, context);
+}
+
+static void slow_store_close(struct object_store *store)
+{
+    struct slow_store *slow = of(store);
+
+    slow->inner->close(slow->inner);
+    mutex_done(&slow->mutex);
+    free(slow);
+}
+
+struct object_store *slow_store_new(struct object_store *inner,
+                                    uint64_t latency_ns, uint64_t bytes_per_s)
+{
+    struct slow_store *slow = calloc(1, sizeof(*slow));
+
+    assert(slow);
+    slow->store = (struct object_store){
+        .get = slow_store_get,
+        .put = slow_store_put,
+        .head = slow_store_head,
+        .delete = slow_store_delete,
+        .list = slow_store_list,
+        .close = slow_store_close,
+    };
+    slow->inner = inner;
+    slow->latency_ns = latency_ns;
+    slow->bytes_per_s = bytes_per_s;
+    mutex_init(&slow->mutex);
+    return &slow->store;
+}
