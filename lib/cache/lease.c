@@ -45,7 +45,7 @@ static const uint64_t YIELD_MAX_NS = 10000 * MILLISECOND; /* to reads */
 
 struct queued {
     uint64_t chunk;
-    uint64_t last_used;
+    uint32_t last_used; /* use_tick */
     uint32_t file_pages;
 };
 
@@ -138,12 +138,6 @@ static bool is_dirty(const struct leases *leases, uint64_t chunk,
            ret_entry->uploaded_generation != ret_entry->generation;
 }
 
-static uint64_t last_used(const struct leases *leases, uint64_t chunk)
-{
-    return leases->options.use == NULL ? 0
-                                       : use_tick(leases->options.use, chunk);
-}
-
 static bool goes_before(const struct queued *one, const struct queued *other)
 {
     return one->last_used != other->last_used
@@ -193,7 +187,7 @@ static int collect_pending(const struct leases *leases,
         if (is_pending(leases, chunk, &entry))
             queue[count++] = (struct queued){
                 .chunk = chunk,
-                .last_used = last_used(leases, chunk),
+                .last_used = use_tick(leases->options.use, chunk),
                 .file_pages = entry.file_pages,
             };
         chunk++;
