@@ -64,8 +64,8 @@ static void log_holder(const char *path, int lock_fd)
     size_t digits = size > 0 ? strspn(text, "0123456789") : 0;
 
     text[digits] = '\0';
-    log_info("%s: another process%s%s has it", path,
-             digits > 0 ? ", pid " : "", text);
+    log_info("%s: another process%s%s has it", path, digits > 0 ? ", pid " : "",
+             text);
 }
 
 /*
