@@ -60,7 +60,7 @@ struct catalog {
     struct mutex lock;
     uint64_t chunks_count GUARDED_BY(lock);
     _Atomic(struct root *) root;
-    _Atomic uint64_t mapped, dirty, unpublished, file_pages;
+    _Atomic uint64_t mapped, dirty, unpublished, file_pages, dirty_pages;
 };
 
 static struct root *new_root(uint64_t chunks_count)
@@ -293,6 +293,11 @@ uint64_t catalog_file_pages(struct catalog *catalog)
     return atomic_load(&catalog->file_pages);
 }
 
+uint64_t catalog_dirty_pages(struct catalog *catalog)
+{
+    return atomic_load(&catalog->dirty_pages);
+}
+
 int catalog_set(struct catalog *catalog, uint64_t chunk,
                 const struct catalog_entry *entry)
 {
@@ -420,6 +425,9 @@ static void count_locked(struct catalog *catalog, const struct share *before,
                      (uint64_t)after->unpublished - before->unpublished);
     atomic_fetch_add(&catalog->file_pages,
                      (uint64_t)after->file_pages - before->file_pages);
+    atomic_fetch_add(&catalog->dirty_pages,
+                     (uint64_t)after->file_pages * after->dirty -
+                         (uint64_t)before->file_pages * before->dirty);
 }
 
 /* Set a slot; a hole has nothing.  Returns the objects it had, to be freed. */

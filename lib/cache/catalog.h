@@ -90,8 +90,10 @@ uint64_t catalog_count(struct catalog *catalog);
 uint64_t catalog_dirty(struct catalog *catalog);
 uint64_t catalog_unpublished(struct catalog *catalog);
 
-/* Returns how many pages of the disk all files take, by their entries. */
+/* Returns how many pages of the disk all files take, by their entries; and
+ * those of chunks that are not clean. */
 uint64_t catalog_file_pages(struct catalog *catalog);
+uint64_t catalog_dirty_pages(struct catalog *catalog);
 
 /*
  * Set a chunk's entry; generation 0 removes it.  For state_log.c.  -EINVAL:

@@ -98,6 +98,7 @@ static int run_round(struct destage *destage, bool is_asked)
     struct page_index *index = destage->options.fold->index;
     int error = 0;
 
+    destage->options.looked(destage->options.context);
     (void)destage_run_jobs(destage, true);
     answer_if_lost(destage);
     destage_measure(destage);

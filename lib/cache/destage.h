@@ -40,6 +40,8 @@ struct destage_options {
      * dropped.
      */
     void (*cut)(void *context, bool is_cut);
+    /* The thread looked for what is to be done: at least each half second. */
+    void (*looked)(void *context);
     void *context;
 };
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/workers.h"
@@ -27,6 +28,8 @@ enum {
     PREFETCH_AT_ONCE = 1 << 20,
     WRITES_AT_ONCE = 128,
 };
+
+static const uint64_t SAVE_USE_EVERY_NS = UINT64_C(300) * 1000000000;
 
 /* A request in a pool, or one that waits for a sync. */
 struct errand {
@@ -294,6 +297,18 @@ static void cut(void *context, bool is_cut)
         unpublished_drop(&device->unpublished);
 }
 
+/* Now and then, by the destage thread. */
+static void looked(void *context)
+{
+    struct device *device = context;
+    uint64_t now_ns = clock_monotonic_ns();
+
+    if (now_ns - device->use_saved_ns < SAVE_USE_EVERY_NS)
+        return;
+    device->use_saved_ns = now_ns;
+    use_save(device->use);
+}
+
 int device_open(const struct device_options *options,
                 struct device **ret_device)
 {
@@ -303,6 +318,7 @@ int device_open(const struct device_options *options,
         .made_room = made_room,
         .failed = failed,
         .cut = cut,
+        .looked = looked,
         .unpark = unpark,
         .expelled = expelled,
     };
@@ -435,7 +451,9 @@ static void tell_cache(struct device *device, struct device_status *status)
     struct destage_space space;
 
     status->dirty_chunks = catalog_dirty(device->catalog);
-    status->dirty_bytes = status->journal_used;
+    status->dirty_bytes =
+        status->journal_used +
+        catalog_dirty_pages(device->catalog) * CACHE_PAGE;
     status->cache_used = catalog_file_pages(device->catalog) * CACHE_PAGE;
     if (device->destage == NULL)
         return;
@@ -584,6 +602,11 @@ struct chunk_dir *device_chunk_dir(const struct device *device)
 struct chunk_reader *device_reader(struct device *device)
 {
     return &device->reader;
+}
+
+struct use *device_use(const struct device *device)
+{
+    return device->use;
 }
 
 struct fetch *device_fetch(const struct device *device)

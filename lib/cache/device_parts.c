@@ -439,6 +439,7 @@ static int start_destage(struct device *device,
         .made_room = callbacks->made_room,
         .failed = callbacks->failed,
         .cut = callbacks->cut,
+        .looked = callbacks->looked,
         .context = device,
     };
 
@@ -618,6 +619,9 @@ int device_parts_open(struct device *device,
     if (device->superblock.incarnation == 0)
         error = make_first_claim(device);
     if (error == 0)
+        error = use_open(cache_dir_fd(device->cache_dir), device->options.name,
+                         chunks_count(device), &device->use);
+    if (error == 0)
         error = mark_opened(device);
     if (error == 0)
         error = start_destage(device, callbacks);
@@ -639,6 +643,7 @@ int device_parts_close(struct device *device, bool was_opened)
         error =
             cache_dir_write_superblock(device->cache_dir, &device->superblock);
     }
+    use_close(device->use);
     page_index_free(device->index);
     if (device->fetch != NULL)
         fetch_free(device->fetch);

@@ -23,6 +23,7 @@
 #include "cache/parking.h"
 #include "cache/state_log.h"
 #include "cache/unpublished.h"
+#include "cache/use.h"
 
 struct device {
     struct device_options options;
@@ -30,6 +31,7 @@ struct device {
     atomic_bool has_failed;        /* writes and flushes get -EIO */
     atomic_int gate;               /* of device_gate */
     _Atomic uint64_t user_written; /* bytes */
+    uint64_t use_saved_ns; /* the destage thread's */
     struct unpublished unpublished;
 
     struct cache_dir *cache_dir;
@@ -40,6 +42,7 @@ struct device {
     struct chunk_dir *chunk_dir;
     struct open_chunks *open_chunks;
     struct block_cache *block_cache;
+    struct use *use; /* NULL: read-only */
     struct fetch *fetch; /* NULL: no store */
     struct chunk_reader reader;
     struct device_ahead ahead;
@@ -59,6 +62,7 @@ struct device_callbacks {
     void (*made_room)(void *context);
     void (*failed)(void *context, int error);
     void (*cut)(void *context, bool is_cut);
+    void (*looked)(void *context);
     void (*unpark)(void *context, struct device_request *requests);
     void (*expelled)(void *context, struct device_request *request);
 };

@@ -110,6 +110,7 @@ int device_read_range(struct device *device, uint64_t offset, size_t length,
             count = PAGES_AT_ONCE;
             end = (first + count) * CACHE_PAGE;
         }
+        use_touch(device->use, at / chunk_size);
         page_index_find(device->index, first, count, locations);
         error = read_pages(device, locations, count, at, end - at,
                            data + *progress, patience, &done);

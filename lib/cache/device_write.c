@@ -306,6 +306,15 @@ int device_write_admit(void *context, struct journal_item *item)
     return 0;
 }
 
+static void touch_chunks(struct device *device, const struct journal_item *item)
+{
+    uint64_t pages = device->options.chunk_size / CACHE_PAGE;
+
+    for (uint64_t chunk = item->page / pages;
+         chunk <= (item->page + item->count - 1) / pages; chunk++)
+        use_touch(device->use, chunk);
+}
+
 void device_write_placed(void *context, struct journal_item *item)
 {
     struct device *device = context;
@@ -317,6 +326,8 @@ void device_write_placed(void *context, struct journal_item *item)
                                   item->hole, item->position);
 
     page_index_touch(device->index, item->page, item->count);
+    if (item->kind == JOURNAL_PAGES)
+        touch_chunks(device, item);
     if (unpublished_is_none(&device->unpublished))
         unpublished_note(&device->unpublished, clock_realtime_ns());
     if (error == 0)

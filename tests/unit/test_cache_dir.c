@@ -49,7 +49,8 @@ static bool superblocks_are_equal(const struct superblock *a,
            memcmp(a->boot_id, b->boot_id, UUID_SIZE) == 0 &&
            strcmp(a->device_name, b->device_name) == 0 && a->size == b->size &&
            a->incarnation == b->incarnation && a->chunk_size == b->chunk_size &&
-           a->clean == b->clean;
+           a->clean == b->clean &&
+           a->unpublished_since_ns == b->unpublished_since_ns;
 }
 
 /* Read a small file of the directory whole; returns its size, or -1. */
@@ -295,7 +296,7 @@ TEST(
         {162, 0, -EBADMSG},        /* chunk size 0 */
         {164, 2, -EBADMSG},        /* clean */
         {165, 1, -EBADMSG},        /* reserved */
-        {168, 1, -EBADMSG},        /* reserved */
+        {176, 1, -EBADMSG},        /* reserved */
         {SIZE - 5, 1, -EBADMSG},   /* reserved */
     };
     struct superblock first = make_superblock(1), found;

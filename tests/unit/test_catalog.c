@@ -214,6 +214,7 @@ TEST("a catalog agrees with a plain array through random changes")
     struct catalog_entry *model = calloc(CHUNKS, sizeof(*model));
     uint64_t state = 88172645463325252U, mapped = 0, chunk = 0, from = 0;
     uint64_t dirty = 0, unpublished = 0, file_pages = 0;
+    uint64_t dirty_pages = 0;
 
     NEED(catalog && model);
     for (unsigned i = 0; i < CHANGES; i++) {
@@ -243,6 +244,8 @@ TEST("a catalog agrees with a plain array through random changes")
         unpublished +=
             model[chunk].published_generation != model[chunk].generation;
         file_pages += model[chunk].file_pages;
+        if (!catalog_entry_is_clean(&model[chunk]))
+            dirty_pages += model[chunk].file_pages;
         CHECK(catalog_next(catalog, from, CHUNKS, &next) && next == chunk);
         from = chunk + 1;
     }
@@ -250,10 +253,12 @@ TEST("a catalog agrees with a plain array through random changes")
     CHECK(catalog_dirty(catalog) == dirty && dirty > 0 && dirty < mapped);
     CHECK(catalog_unpublished(catalog) == unpublished && unpublished < mapped);
     CHECK(catalog_file_pages(catalog) == file_pages);
+    CHECK(catalog_dirty_pages(catalog) == dirty_pages && dirty_pages > 0);
     catalog_clear(catalog);
     CHECK(catalog_count(catalog) == 0 && catalog_dirty(catalog) == 0);
     CHECK(catalog_unpublished(catalog) == 0);
     CHECK(catalog_file_pages(catalog) == 0);
+    CHECK(catalog_dirty_pages(catalog) == 0);
     CHECK(!catalog_next(catalog, 0, UINT64_MAX, &chunk));
     free(model);
     catalog_free(catalog);
