@@ -63,7 +63,7 @@ static void fill(unsigned char *to, uint32_t block, unsigned state)
 
 /*
  * Do for the first count blocks what destage does: append them, and write
- * the table into the slot that does not rule.
+ * the table into the slot after the one that rules.
  */
 static int fold(struct chunk_file *file, struct chunk_table *table,
                 uint32_t count, unsigned state)
@@ -92,7 +92,7 @@ static int fold(struct chunk_file *file, struct chunk_table *table,
     if (error)
         return error;
     table->data_end += (uint32_t)used;
-    table->slot = !table->slot;
+    table->slot = (table->slot + 1) % CHUNK_SLOTS;
     table->generation++;
     error = chunk_file_write_slot(file, table);
     return error ? error : chunk_file_sync(file);
@@ -125,7 +125,7 @@ static bool block_is(struct chunk_file *file, const struct chunk_table *table,
 static int table_result(struct chunk_file *file, uint64_t generation)
 {
     struct chunk_table *table = NULL;
-    int error = chunk_file_read_table(file, generation, &table);
+    int error = chunk_file_read_table(file, generation, 0, &table);
 
     CHECK((error == 0) == (table != NULL));
     CHECK(!table || table->generation == generation);
@@ -392,7 +392,7 @@ TEST("a file that was just created has no table of any generation")
     close_dir();
 }
 
-TEST("tables are written to the slots in turn, and the last two are there")
+TEST("tables are written to the slots in turn, and the last three are there")
 {
     struct chunk_file *file, *again;
     struct chunk_table *table, *found;
@@ -404,21 +404,104 @@ TEST("tables are written to the slots in turn, and the last two are there")
     NEED(fold(file, table, 2, 2) == 0);
     CHECK(table_result(file, 1) == 0 && table_result(file, 2) == 0);
     NEED(fold(file, table, 1, 3) == 0);
+    CHECK(table_result(file, 1) == 0 && table_result(file, 2) == 0);
+    NEED(fold(file, table, 1, 4) == 0);
     CHECK(table_result(file, 1) == -ESTALE);
-    CHECK(table_result(file, 2) == 0);
+    CHECK(table_result(file, 2) == 0 && table_result(file, 3) == 0);
     chunk_file_release(file);
     NEED(chunk_file_open(dir, CHUNK, &again) == 0);
-    NEED(chunk_file_read_table(again, 3, &found) == 0);
+    NEED(chunk_file_read_table(again, 4, 0, &found) == 0);
     CHECK(found->slot == 1);
-    CHECK(block_is(again, found, 0, 3) && block_is(again, found, 1, 2));
+    CHECK(block_is(again, found, 0, 4) && block_is(again, found, 1, 2));
     CHECK(block_is(again, found, 2, 1) && block_is(again, found, 3, 1));
     chunk_table_release(found);
-    NEED(chunk_file_read_table(again, 2, &found) == 0);
-    CHECK(found->slot == 0);
+    NEED(chunk_file_read_table(again, 2, 0, &found) == 0);
+    CHECK(found->slot == 2);
     CHECK(block_is(again, found, 0, 2) && block_is(again, found, 1, 2));
     chunk_table_release(found);
     chunk_table_release(table);
     chunk_file_release(again);
+    close_dir();
+}
+
+TEST("two revisions of a generation are two tables")
+{
+    struct chunk_file *file;
+    struct chunk_table *table, *found;
+
+    NEED(open_dir(true));
+    NEED(make_file(4, &file, &table));
+    table->slot = 2;
+    table->revision = 7;
+    table->blocks[3].local_pages = 0;
+    CHECK(chunk_file_write_slot(file, table) == 0);
+    NEED(chunk_file_read_table(file, 1, 0, &found) == 0);
+    CHECK(found->slot == 1 && found->revision == 0);
+    CHECK(found->blocks[3].local_pages == ALL_PAGES);
+    chunk_table_release(found);
+    NEED(chunk_file_read_table(file, 1, 7, &found) == 0);
+    CHECK(found->slot == 2 && found->revision == 7);
+    CHECK(found->blocks[3].local_pages == 0);
+    chunk_table_release(found);
+    CHECK(chunk_file_read_table(file, 1, 6, &found) == -ESTALE);
+    chunk_table_release(table);
+    chunk_file_release(file);
+    close_dir();
+}
+
+TEST("the next table takes no slot that must stay, and that of one like it "
+     "which a crash has left")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+    unsigned slot = 9;
+
+    NEED(open_dir(true));
+    NEED(make_file(4, &file, &table)); /* slot 1 */
+    CHECK(chunk_file_choose_slot(file, 2, 0, 1U << 1, &slot) == 0);
+    CHECK(slot == 0);
+    CHECK(chunk_file_choose_slot(file, 2, 0, 1U << 1 | 1U << 0, &slot) == 0);
+    CHECK(slot == 2);
+    CHECK(chunk_file_choose_slot(file, 2, 0, 0, &slot) == 0 && slot == 0);
+    table->slot = 2;
+    table->generation = 2;
+    table->revision = 3;
+    CHECK(chunk_file_write_slot(file, table) == 0);
+    CHECK(chunk_file_choose_slot(file, 2, 3, 1U << 1, &slot) == 0);
+    CHECK(slot == 2);
+    CHECK(chunk_file_choose_slot(file, 2, 4, 1U << 1, &slot) == 0);
+    CHECK(slot == 0);
+    CHECK(chunk_file_choose_slot(file, 3, 3, 1U << 1, &slot) == 0);
+    CHECK(slot == 0);
+    /* Also when it is torn: a later write of this one would make it whole. */
+    damage(2 * slot_size() + 1000);
+    CHECK(chunk_file_choose_slot(file, 2, 3, 1U << 1, &slot) == 0);
+    CHECK(slot == 2);
+    fail_next(FAULT_READ, NULL, -EIO);
+    slot = 9;
+    CHECK(chunk_file_choose_slot(file, 2, 3, 1U << 1, &slot) == -EIO);
+    CHECK(slot == 9);
+    chunk_table_release(table);
+    chunk_file_release(file);
+    close_dir();
+}
+
+TEST("what is appended without a table goes behind all that is there")
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+    uint32_t end;
+
+    NEED(open_dir(true));
+    NEED(chunk_file_create(dir, CHUNK, &file) == 0);
+    CHECK(chunk_file_end(file, &end) == 0);
+    CHECK(end == chunk_file_data_start(CHUNK_SIZE));
+    chunk_file_release(file);
+    NEED(make_file(4, &file, &table));
+    CHECK(chunk_file_end(file, &end) == 0);
+    CHECK(end == round_up(table->data_end, CACHE_PAGE));
+    chunk_table_release(table);
+    chunk_file_release(file);
     close_dir();
 }
 
@@ -429,19 +512,19 @@ TEST("a slot torn in any of its pages leaves the other one")
 
     NEED(open_dir(true));
     NEED(make_file(60, &file, &table));
-    NEED(fold(file, table, 60, 2) == 0); /* slot 0 */
+    NEED(fold(file, table, 60, 2) == 0); /* slot 2 */
     for (size_t at = 0; at < 1024; at += 100) {
-        damage(at);
+        damage(2 * slot_size() + at);
         CHECK(table_result(file, 1) == 0);
         CHECK(table_result(file, 2) == -EBADMSG);
         CHECK(table_result(file, 3) == -EBADMSG);
-        damage(at);
+        damage(2 * slot_size() + at);
     }
     CHECK(table_result(file, 2) == 0);
     damage(slot_size() + 64);
     CHECK(table_result(file, 1) == -EBADMSG);
     CHECK(table_result(file, 2) == 0);
-    damage(10);
+    damage(2 * slot_size() + 10);
     CHECK(table_result(file, 2) == -EBADMSG);
     chunk_file_release(file);
     chunk_table_release(table);
@@ -668,12 +751,12 @@ TEST("a rewritten file has all blocks, their generation and no dead space")
     table->blocks[9].local_pages = 0;
     table->blocks[10].base = BASE_ZERO;
     table->blocks[11].damaged_pages = 3;
-    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    NEED(chunk_file_rewrite(dir, file, table, NULL, &new, &packed, NULL) == 0);
     CHECK(packed->generation == table->generation && packed->slot == 0);
     CHECK(packed->data_end - chunk_file_data_start(CHUNK_SIZE) ==
           round_up(chunk_table_live_bytes(table), CACHE_PAGE));
     NEED(chunk_file_open(dir, CHUNK, &named) == 0);
-    NEED(chunk_file_read_table(named, table->generation, &found) == 0);
+    NEED(chunk_file_read_table(named, table->generation, 0, &found) == 0);
     for (uint32_t i = 0; i < 64; i++) {
         if (i != 9)
             CHECK(block_is(new, packed, i, i == 0 ? 6 : 5) &&
@@ -711,13 +794,102 @@ TEST("a rewrite copies more than it ever has in memory")
     NEED(make_file(256, &file, &table));
     NEED(fold(file, table, 100, 2) == 0);
     CHECK(chunk_table_live_bytes(table) > 2 << 20);
-    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    NEED(chunk_file_rewrite(dir, file, table, NULL, &new, &packed, NULL) == 0);
     for (uint32_t i = 0; i < 256; i++)
         CHECK(block_is(new, packed, i, i < 100 ? 2 : 1));
     chunk_file_release(file);
     chunk_file_release(new);
     chunk_table_release(table);
     chunk_table_release(packed);
+    close_dir();
+}
+
+TEST("a rewrite moves what the checkpoint wants too, and shared blocks once")
+{
+    struct chunk_file *file, *new, *named;
+    struct chunk_table *table, *pinned, *packed, *packed_pinned, *found;
+    uint64_t both;
+
+    NEED(open_dir(true));
+    NEED(make_file(64, &file, &table));
+    pinned = chunk_table_copy(table);
+    NEED(fold(file, table, 64, 2) == 0); /* nobody wants this one */
+    for (uint32_t i = 20; i < 64; i++)
+        table->blocks[i] = pinned->blocks[i];
+    NEED(fold(file, table, 10, 3) == 0);
+    table->revision = 4;
+    table->blocks[40].local_pages = 0; /* in one of them only */
+    pinned->blocks[41].local_pages = 0;
+    both = chunk_table_live_bytes(table);
+    for (uint32_t i = 0; i < 20; i++)
+        both += pinned->blocks[i].stored_size;
+    both += pinned->blocks[40].stored_size;
+    NEED(chunk_file_rewrite(dir, file, table, pinned, &new, &packed,
+                            &packed_pinned) == 0);
+    CHECK(packed->slot == 0 && packed_pinned->slot == 1);
+    CHECK(packed->data_end == packed_pinned->data_end);
+    CHECK(packed->data_end - chunk_file_data_start(CHUNK_SIZE) ==
+          round_up(both, CACHE_PAGE));
+    CHECK(chunk_file_pages(packed, 2) ==
+          2 + round_up(both, CACHE_PAGE) / CACHE_PAGE);
+    NEED(chunk_file_open(dir, CHUNK, &named) == 0);
+    NEED(chunk_file_read_table(named, table->generation, 4, &found) == 0);
+    for (uint32_t i = 0; i < 64; i++) {
+        if (i == 40)
+            CHECK(found->blocks[i].local_pages == 0);
+        else
+            CHECK(block_is(named, found, i, i < 10 ? 3 : i < 20 ? 2 : 1));
+    }
+    chunk_table_release(found);
+    NEED(chunk_file_read_table(named, 1, 0, &found) == 0);
+    for (uint32_t i = 0; i < 64; i++) {
+        if (i == 41)
+            CHECK(found->blocks[i].local_pages == 0);
+        else
+            CHECK(block_is(named, found, i, 1));
+    }
+    CHECK(found->blocks[30].place == packed->blocks[30].place);
+    chunk_table_release(found);
+    chunk_file_release(file);
+    chunk_file_release(new);
+    chunk_file_release(named);
+    chunk_table_release(table);
+    chunk_table_release(pinned);
+    chunk_table_release(packed);
+    chunk_table_release(packed_pinned);
+    close_dir();
+}
+
+TEST("a bad block that two tables share is lost to both, one of its own to "
+     "that one")
+{
+    struct chunk_file *file, *new;
+    struct chunk_table *table, *pinned, *packed, *packed_pinned;
+
+    NEED(open_dir(true));
+    NEED(make_file(6, &file, &table));
+    pinned = chunk_table_copy(table);
+    NEED(fold(file, table, 2, 2) == 0);
+    damage(table->blocks[0].place);
+    damage(pinned->blocks[1].place);
+    damage(table->blocks[5].place);
+    NEED(chunk_file_rewrite(dir, file, table, pinned, &new, &packed,
+                            &packed_pinned) == 0);
+    CHECK(packed->blocks[0].damaged_pages == ALL_PAGES);
+    CHECK(packed_pinned->blocks[0].damaged_pages == 0);
+    CHECK(block_is(new, packed_pinned, 0, 1));
+    CHECK(packed->blocks[1].damaged_pages == 0 && block_is(new, packed, 1, 2));
+    CHECK(packed_pinned->blocks[1].damaged_pages == ALL_PAGES);
+    CHECK(packed->blocks[5].damaged_pages == ALL_PAGES);
+    CHECK(packed_pinned->blocks[5].damaged_pages == ALL_PAGES);
+    CHECK(packed_pinned->blocks[5].local_pages == 0);
+    CHECK(exists(LOST));
+    chunk_file_release(file);
+    chunk_file_release(new);
+    chunk_table_release(table);
+    chunk_table_release(pinned);
+    chunk_table_release(packed);
+    chunk_table_release(packed_pinned);
     close_dir();
 }
 
@@ -740,7 +912,7 @@ TEST("a bad block is lost in a rewrite, but not what an object has too")
     table->blocks[3].stored_size = CACHE_PAGE;
     for (uint32_t i = 1; i < 4; i++)
         damage(table->blocks[i].place);
-    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    NEED(chunk_file_rewrite(dir, file, table, NULL, &new, &packed, NULL) == 0);
     CHECK(block_is(new, packed, 0, 1) && block_is(new, packed, 5, 1));
     CHECK(packed->blocks[1].local_pages == 0);
     CHECK(packed->blocks[1].damaged_pages == ALL_PAGES);
@@ -772,7 +944,7 @@ TEST("a rewrite that fails at any step leaves the old file to be used")
     while (error == -EIO) {
         all.nth = ++last;
         fault_fail(&all, -EIO, false, 4096);
-        error = chunk_file_rewrite(dir, file, table, &new, &packed);
+        error = chunk_file_rewrite(dir, file, table, NULL, &new, &packed, NULL);
         fault_reset();
         if (!CHECK(error == 0 || error == -EIO) || error == 0)
             break;
@@ -801,14 +973,16 @@ TEST("when nobody knows which file has the name nothing is written any more")
     NEED(open_dir(true));
     NEED(make_file(4, &file, &table));
     fail_next(FAULT_SYNC, "/00000005", -EIO);
-    CHECK(chunk_file_rewrite(dir, file, table, &new, &packed) == -EIO);
+    CHECK(chunk_file_rewrite(dir, file, table, NULL, &new, &packed, NULL) ==
+          -EIO);
     CHECK(new == NULL &&packed == NULL);
     fault_reset();
     CHECK(fold(file, table, 1, 2) == -EIO);
     CHECK(chunk_file_write_slot(file, table) == -EIO);
     NEED(chunk_file_open(dir, CHUNK, &named) == 0);
     CHECK(fold(named, table, 1, 2) == -EIO);
-    CHECK(chunk_file_rewrite(dir, file, table, &new, &packed) == -EIO);
+    CHECK(chunk_file_rewrite(dir, file, table, NULL, &new, &packed, NULL) ==
+          -EIO);
     CHECK(table_result(file, 1) == 0 && table_result(named, 1) == 0);
     chunk_file_release(file);
     chunk_file_release(named);
@@ -818,7 +992,7 @@ TEST("when nobody knows which file has the name nothing is written any more")
     /* Opened again, the directories are synced, and all goes on. */
     NEED(open_dir(false));
     NEED(chunk_file_open(dir, CHUNK, &named) == 0);
-    NEED(chunk_file_read_table(named, 1, &table) == 0);
+    NEED(chunk_file_read_table(named, 1, 0, &table) == 0);
     CHECK(fold(named, table, 1, 2) == 0);
     CHECK(table_result(named, 2) == 0 && block_is(named, table, 0, 2));
     chunk_file_release(named);
@@ -840,7 +1014,7 @@ TEST("an object's own block that cannot be read is given up in a rewrite")
     table->blocks[1].object_size = CACHE_BLOCK;
     table->blocks[1].object_place = 4096;
     fault_fail(&second, -EIO, false, 0);
-    NEED(chunk_file_rewrite(dir, file, table, &new, &packed) == 0);
+    NEED(chunk_file_rewrite(dir, file, table, NULL, &new, &packed, NULL) == 0);
     CHECK(block_is(new, packed, 0, 1));
     CHECK(packed->blocks[1].local_pages == 0);
     CHECK(packed->blocks[1].damaged_pages == 0);

@@ -25,7 +25,8 @@ enum {
     AT_CHUNK_SIZE = 40,
     AT_DATA_END = 44,
     AT_OBJECTS_COUNT = 48,
-    AT_RESERVED = 52,
+    AT_REVISION = 52,
+    AT_RESERVED = 56,
     AT_OBJECTS = 64,
 };
 
@@ -84,6 +85,7 @@ static struct chunk_table *sample(void)
     struct chunk_table *table = chunk_table_new(0x123456789, USUAL);
 
     table->generation = 0x1122334455667788;
+    table->revision = 0x99aabbcc;
     add_object(table, 1);
     add_object(table, 2);
     table->blocks[1].base = BASE_ZERO;
@@ -133,7 +135,7 @@ static int decode_result(const void *data, size_t size)
 static bool is_same(const struct chunk_table *a, const struct chunk_table *b)
 {
     return a->chunk == b->chunk && a->generation == b->generation &&
-           a->chunk_size == b->chunk_size &&
+           a->revision == b->revision && a->chunk_size == b->chunk_size &&
            a->blocks_count == b->blocks_count && a->data_end == b->data_end &&
            a->objects_count == b->objects_count &&
            memcmp(a->objects, b->objects, sizeof(a->objects)) == 0 &&
@@ -254,7 +256,7 @@ TEST("the fullest table of each chunk size has room, and the size it must")
                 (uint32_t)chunk_table_encoded_max(chunk_size);
         size = chunk_table_encode(table, bytes);
         CHECK(size == chunk_table_encoded_max(chunk_size) && size <= ROOM);
-        CHECK(chunk_file_data_start(chunk_size) == 2 * size);
+        CHECK(chunk_file_data_start(chunk_size) == CHUNK_SLOTS * size);
         NEED(chunk_table_decode(bytes, size, &back) == 0);
         CHECK(is_same(table, back));
         chunk_table_release(back);
@@ -383,7 +385,7 @@ TEST("numbers of the header are checked")
     CHECK(decode_with32(AT_OBJECTS_COUNT, CHUNK_OBJECTS_MAX + 1) == -EBADMSG);
     CHECK(decode_with32(AT_OBJECTS_COUNT, UINT32_MAX) == -EBADMSG);
     CHECK(decode_with32(AT_RESERVED, 1) == -EBADMSG);
-    CHECK(decode_with32(AT_RESERVED + 8, 1U << 31) == -EBADMSG);
+    CHECK(decode_with32(AT_RESERVED + 4, 1U << 31) == -EBADMSG);
     CHECK(decode_with32(4092, 1U << 31) == -EBADMSG);
 }
 
@@ -551,4 +553,54 @@ TEST("an object id is three numbers of 16 digits")
     object_id_format(&id, text);
     CHECK(strcmp(text, "0000000000000001-fedcba9876543210-ffffffffffffffff") ==
           0);
+}
+
+TEST("objects that no block is in are forgotten, but for the newest")
+{
+    struct chunk_table *table = chunk_table_new(3, SMALL);
+
+    NEED(table != NULL);
+    chunk_table_forget_objects(table);
+    CHECK(table->objects_count == 0);
+    for (uint64_t counter = 0; counter < 6; counter++)
+        add_object(table, counter);
+    set_in_object(table, 1, 4);
+    set_in_object(table, 2, 1);
+    set_in_object(table, 7, 4);
+    table->blocks[8].object = 3; /* means nothing: it is a hole */
+    chunk_table_forget_objects(table);
+    CHECK(table->objects_count == 3);
+    CHECK(table->objects[0].id.counter == 1);
+    CHECK(table->objects[1].id.counter == 4);
+    CHECK(table->objects[2].id.counter == 5);
+    CHECK(table->blocks[1].object == 1 && table->blocks[2].object == 0 &&
+          table->blocks[7].object == 1);
+    table->blocks[1].base = table->blocks[7].base = BASE_HOLE;
+    table->blocks[9].base = BASE_UNKNOWN; /* may be in any */
+    chunk_table_forget_objects(table);
+    CHECK(table->objects_count == 3);
+    table->blocks[9].base = BASE_HOLE;
+    table->blocks[2].base = BASE_HOLE;
+    chunk_table_forget_objects(table);
+    CHECK(table->objects_count == 1 && table->objects[0].id.counter == 5);
+    chunk_table_release(table);
+}
+
+TEST("bytes say which table they are, be it whole or not")
+{
+    struct chunk_table *table = sample();
+    size_t size = chunk_table_encode(table, bytes);
+    uint64_t generation = table->generation;
+    uint32_t revision = table->revision;
+
+    CHECK(chunk_table_claims(bytes, size, generation, revision));
+    CHECK(chunk_table_claims(bytes, AT_OBJECTS, generation, revision));
+    CHECK(!chunk_table_claims(bytes, AT_OBJECTS - 1, generation, revision));
+    CHECK(!chunk_table_claims(bytes, size, generation + 1, revision));
+    CHECK(!chunk_table_claims(bytes, size, generation, revision - 1));
+    bytes[AT_CHECKSUM]++;
+    CHECK(chunk_table_claims(bytes, size, generation, revision));
+    bytes[0]++;
+    CHECK(!chunk_table_claims(bytes, size, generation, revision));
+    chunk_table_release(table);
 }

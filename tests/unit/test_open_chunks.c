@@ -68,6 +68,33 @@ TEST("a reader that comes late with an older state does not undo a newer one")
     open_chunks_free(chunks);
 }
 
+TEST("a newer revision takes the place of an older one, and not the reverse")
+{
+    struct open_chunks *chunks;
+    struct open_chunk *chunk;
+
+    NEED(open_chunks_new(4, &chunks) == 0);
+    for (uint32_t i = 0; i < 6; i++) {
+        static const uint32_t revisions[] = {3, 2, 4, 4, 0, 5};
+        struct chunk_table *table = table_of(1, 10);
+
+        NEED(table != NULL);
+        table->revision = revisions[i];
+        chunk = open_chunks_put(chunks, 1, NULL, table);
+        NEED(chunk != NULL);
+        CHECK(chunk->table->revision == revisions[i]);
+        open_chunk_release(chunks, chunk);
+        chunk = open_chunks_get(chunks, 1, 10);
+        NEED(chunk != NULL);
+        CHECK(chunk->table->revision == (i < 2 ? 3U : i < 5 ? 4U : 5U));
+        open_chunk_release(chunks, chunk);
+    }
+    /* The generation comes first. */
+    open_chunk_release(chunks, put(chunks, 1, 11));
+    CHECK(open_chunks_get(chunks, 1, 10) == NULL);
+    open_chunks_free(chunks);
+}
+
 TEST("no more than max stay open, and the least recently used one leaves")
 {
     struct open_chunks *chunks;
