@@ -35,6 +35,7 @@ static struct superblock make_superblock(uint8_t seed)
     (void)snprintf(made.device_name, sizeof(made.device_name), "disk-%u", seed);
     made.size = UINT64_C(0x0102030405060000) + seed;
     made.incarnation = UINT64_C(0x1112131415161718) + seed;
+    made.unpublished_since_ns = UINT64_C(0x2122232425262728) + seed;
     made.chunk_size = 8 << 20;
     made.clean = seed % 2 == 0;
     return made;
