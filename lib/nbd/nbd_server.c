@@ -683,3 +683,17 @@ void nbd_server_status(struct nbd_server *server,
         status.memory_used += nbd_memory_used(server->memories[i]);
     *ret_status = status;
 }
+
+size_t nbd_server_attached(struct nbd_server *server,
+                           const struct device *device)
+{
+    size_t count = 0;
+
+    mutex_lock(&server->lock);
+    for (const struct connection *connection = server->connections; connection;
+         connection = connection->next)
+        count += connection->export && connection->export->device == device &&
+                 !connection->is_ended;
+    mutex_unlock(&server->lock);
+    return count;
+}

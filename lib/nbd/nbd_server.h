@@ -94,4 +94,11 @@ struct nbd_server_status {
 void nbd_server_status(struct nbd_server *server,
                        struct nbd_server_status *ret_status);
 
+/*
+ * Returns how many connections have chosen this export's device and have not
+ * ended.
+ */
+size_t nbd_server_attached(struct nbd_server *server,
+                           const struct device *device);
+
 #endif

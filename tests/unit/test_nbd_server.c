@@ -436,8 +436,13 @@ TEST("the status counts connections, requests, errors and bytes")
     CHECK(nbd_client_write(&client, 0, 0, bytes, 3000) == 0);
     CHECK(nbd_client_read(&client, 0, 0, bytes, 4096) == 0);
     CHECK(nbd_client_do(&client, 0, 99, 0, 0) == NBD_EINVAL);
+    CHECK(nbd_server_attached(fixture.server,
+                              fixture.options.exports[0].device) == 1);
+    CHECK(nbd_server_attached(fixture.server, NULL) == 0);
     nbd_client_close(&client);
     nbd_fixture_wait_connections(&fixture, 0);
+    CHECK(nbd_server_attached(fixture.server,
+                              fixture.options.exports[0].device) == 0);
     nbd_server_status(fixture.server, &status);
     CHECK(status.connections == 0 && status.connections_total == 1);
     CHECK(status.connections_refused == 0);
