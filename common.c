@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,15 +15,27 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/workers.h"
-#include "cache/device.h"
+#include "cache/cache_dir.h"
+#include "cache/control_client.h"
+#include "cache/control_server.h"
+#include "cache/owner.h"
+#include "cache/put_probe.h"
+#include "cache/status_text.h"
 #include "object_store.h"
 #include "s3/dir_store.h"
 
 /* Of the memory for plain blocks, one part in so many is for what nobody has
  * asked for yet. */
 enum { READAHEAD_SHARE = 4 };
+
+enum {
+    YIELD_TIMEOUT_S = 60, /* for who has a cache directory that we want */
+    YIELD_POLL_MS = 50,   /* while it has no socket yet; doubled each time */
+    YIELD_POLL_MAX_MS = 2000,
+};
 
 /* ---- options ------------------------------------------------------------- */
 
@@ -193,7 +206,7 @@ int common_notify_interval_ms(int max_ms)
 
 /* ---- store and devices --------------------------------------------------- */
 
-static int open_store(const struct config *config,
+int common_open_store(const struct config *config,
                       struct object_store **ret_store)
 {
     if (config->s3dir)
@@ -203,7 +216,9 @@ static int open_store(const struct config *config,
     return -EPROTONOSUPPORT;
 }
 
+/* Open a device that nobody else has. */
 static int open_device(const struct common_resources *resources,
+                       const struct common_opening *opening,
                        const struct config_device *config,
                        struct device **ret_device)
 {
@@ -218,7 +233,10 @@ static int open_device(const struct common_resources *resources,
         .readahead = (size_t)config->cache_memory / READAHEAD_SHARE,
         .write_through = config->write_through,
         .read_only = config->read_only,
+        .cachesize = config->cache_size,
+        .attach = opening->attach,
         .store = resources->store,
+        .put_probe = resources->probe,
         .workers = resources->workers,
         .fetchers = resources->fetchers,
     };
@@ -226,8 +244,118 @@ static int open_device(const struct common_resources *resources,
     return device_open(&options, ret_device);
 }
 
+/*
+ * A daemon is given the directory by whoever has it but another daemon.  Who
+ * is about to open it has no socket yet, and is asked when it has.
+ */
+static int open_wanted_device(const struct common_resources *resources,
+                              const struct common_opening *opening,
+                              const struct config_device *config,
+                              struct device **ret_device)
+{
+    uint64_t deadline_ns =
+        clock_monotonic_ns() + (uint64_t)YIELD_TIMEOUT_S * 1000000000U;
+    int wait_ms = YIELD_POLL_MS;
+    int error;
+
+    for (;;) {
+        error = control_client_ask_to_yield(config->cachedir, deadline_ns);
+        if (error && error != -ENXIO) /* device_open says that better */
+            return error;
+        error = open_device(resources, opening, config, ret_device);
+        if (error != -EWOULDBLOCK || clock_monotonic_ns() >= deadline_ns)
+            return error;
+        (void)poll(NULL, 0, wait_ms);
+        if (wait_ms < YIELD_POLL_MAX_MS)
+            wait_ms *= 2;
+    }
+}
+
+static uint64_t count_connections(void *context)
+{
+    const struct common_device *device = context;
+
+    return device->opening->connections(device->opening->context,
+                                        device->device);
+}
+
+static int start_owner(const struct common_resources *resources,
+                       const struct config *config,
+                       struct common_device *device)
+{
+    const struct common_opening *opening = device->opening;
+    struct owner_options options = {
+        .device = device->device,
+        .store = resources->store,
+        .keep = device->config->keep,
+        .grace_ns = device->config->grace_s * 1000000000U,
+        .max_age_ns = device->config->max_age_s * 1000000000U,
+        .uploads = opening->uploads ? opening->uploads : config->uploads,
+        .is_daemon = !opening->yield,
+        .connections = opening->connections ? count_connections : NULL,
+        .context = device,
+    };
+
+    return owner_start(&options, &device->owner);
+}
+
+static int serve_control(struct common_device *device)
+{
+    const struct common_opening *opening = device->opening;
+    struct control_server_options options = {
+        .dirfd = cache_dir_fd(device_cache_dir(device->device)),
+        .device_name = device->config->name,
+        .device_size = device_size(device->device),
+        .chunk_size = device_chunk_size(device->device),
+        .handler = {.handle = owner_handle,
+                    .gone = owner_holder_gone,
+                    .yield = opening->yield,
+                    .context = device->owner,
+                    .yield_context = opening->context},
+    };
+
+    return control_server_start(&options, &device->control);
+}
+
+/* Undo what was done for the device, in reverse.  Returns its error. */
+static int close_device(struct common_device *device, bool releases)
+{
+    if (device->owner)
+        owner_interrupt(device->owner);
+    control_server_stop(device->control);
+    if (device->owner && releases)
+        (void)owner_release(device->owner); /* logged; it stays ours */
+    owner_stop(device->owner);
+    return device_close(device->device);
+}
+
+/* Open the device and all that belongs to it. */
+static int open_whole_device(const struct common_resources *resources,
+                             const struct config *config,
+                             struct common_device *device)
+{
+    int error;
+
+    if (device->opening->yield)
+        error = open_device(resources, device->opening, device->config,
+                            &device->device);
+    else
+        error = open_wanted_device(resources, device->opening, device->config,
+                                   &device->device);
+    /* Who writes nothing here has nothing to upload, nor a claim. */
+    if (error || device->config->read_only)
+        return error;
+    error = start_owner(resources, config, device);
+    if (!error)
+        error = serve_control(device);
+    if (error)
+        (void)close_device(device, false);
+    return error;
+}
+
 /* Open all that can be opened.  Returns the last error if there is none. */
 static int open_devices(const struct config *config,
+                        const struct common_opening *opening,
                         struct common_resources *resources)
 {
     int error = 0;
@@ -239,22 +367,39 @@ static int open_devices(const struct config *config,
     for (size_t i = 0; i < config->devices_count; i++) {
         struct common_device *next =
             &resources->devices[resources->devices_count];
-        int this_error =
-            open_device(resources, &config->devices[i], &next->device);
+        int this_error;
 
+        if (opening->only && opening->only != &config->devices[i])
+            continue;
+        *next = (struct common_device){
+            .config = &config->devices[i],
+            .opening = opening,
+        };
+        this_error = open_whole_device(resources, config, next);
         if (this_error) {
-            log_error("%s: cannot be opened, and is not served: %s",
-                      config->devices[i].name, log_errno(this_error));
+            /* Another process may well have it, if we are no daemon. */
+            if (this_error != -EWOULDBLOCK || !opening->yield)
+                log_error("%s: cannot be opened, and is not served: %s",
+                          config->devices[i].name, log_errno(this_error));
             error = this_error;
             continue;
         }
-        next->config = &config->devices[i];
         resources->devices_count++;
     }
     return resources->devices_count > 0 ? 0 : error;
 }
 
+static int make_probe(struct common_resources *resources)
+{
+    resources->probe = calloc(1, sizeof(*resources->probe));
+    if (!resources->probe)
+        return -ENOMEM;
+    put_probe_init(resources->probe);
+    return 0;
+}
+
 int common_open_resources(const struct config *config,
+                          const struct common_opening *opening,
                           struct common_resources *ret_resources)
 {
     struct common_resources resources = {.store = NULL};
@@ -264,35 +409,119 @@ int common_open_resources(const struct config *config,
         log_error("there is no device in the configuration");
         return -ENXIO;
     }
-    error = open_store(config, &resources.store);
+    error = common_open_store(config, &resources.store);
+    if (!error)
+        error = make_probe(&resources);
     if (!error)
         error = workers_start("worker", config->workers, &resources.workers);
     if (!error)
         error = workers_start("fetcher", config->fetchers, &resources.fetchers);
     if (!error)
-        error = open_devices(config, &resources);
+        error = open_devices(config, opening, &resources);
     if (error) {
-        (void)common_close_resources(&resources);
+        (void)common_close_resources(&resources, false);
         return error;
     }
     *ret_resources = resources;
     return 0;
 }
 
-int common_close_resources(struct common_resources *resources)
+/* ---- status ---------------------------------------------------------------
+ */
+
+/* What is known of a device without an owner. */
+static void describe_read_only(const struct common_device *device,
+                               struct control_message *status)
+{
+    struct device_status known;
+
+    device_status(device->device, &known);
+    control_message_start(status, "ok");
+    control_message_add(status, "device", device->config->name);
+    control_message_add_number(status, "size", device_size(device->device));
+    control_message_add_number(status, "chunk_size",
+                               device_chunk_size(device->device));
+    control_message_add(status, "state", "read-only");
+    control_message_add_number(status, "chunks", known.chunks_mapped);
+    control_message_add_number(status, "damaged", known.damaged_reads);
+}
+
+static int describe(const struct common_device *device,
+                    struct control_message *status)
+{
+    struct control_message request;
+
+    if (!device->owner) {
+        describe_read_only(device, status);
+        return 0;
+    }
+    control_message_start(&request, "status");
+    return owner_handle(device->owner, &request, 0, status);
+}
+
+/* Answer the status socket: all devices as JSON. */
+static int handle_status(void *context, const struct control_message *request,
+                         uint64_t holder, struct control_message *reply)
+{
+    const struct common_resources *resources = context;
+    AUTO_FREE struct control_message *statuses =
+        calloc(resources->devices_count, sizeof(*statuses));
+    char *text;
+
+    (void)request;
+    (void)holder;
+    if (!statuses)
+        return -ENOMEM;
+    for (size_t i = 0; i < resources->devices_count; i++) {
+        int error = describe(&resources->devices[i], &statuses[i]);
+
+        if (error)
+            return error;
+    }
+    text = status_text_json_of_all(statuses, resources->devices_count);
+    if (!text)
+        return -ENOMEM;
+    control_message_start(reply, "ok");
+    control_message_set_payload(reply, text, strlen(text));
+    return 0;
+}
+
+int common_serve_status(const struct config *config,
+                        struct common_resources *resources)
+{
+    struct control_handler handler = {
+        .handle = handle_status,
+        .context = resources,
+    };
+
+    if (!config->status)
+        return 0;
+    return control_server_start_status(config->status, &handler,
+                                       &resources->status);
+}
+
+/* ---- end ------------------------------------------------------------------
+ */
+
+int common_close_resources(struct common_resources *resources, bool releases)
 {
     int first_error = 0;
 
+    control_server_stop(resources->status);
     for (size_t i = resources->devices_count; i > 0; i--) {
-        int error = device_close(resources->devices[i - 1].device);
+        struct common_device *device = &resources->devices[i - 1];
+        int error = close_device(device, releases);
 
         if (error)
-            log_error("%s: was closed with an error: %s",
-                      resources->devices[i - 1].config->name, log_errno(error));
+            log_error("%s: was closed with an error: %s", device->config->name,
+                      log_errno(error));
         first_error = first_error ? first_error : error;
     }
     workers_stop(resources->fetchers);
     workers_stop(resources->workers);
+    if (resources->probe)
+        put_probe_done(resources->probe);
+    free(resources->probe);
     if (resources->store)
         resources->store->close(resources->store);
     free(resources->devices);

@@ -13,7 +13,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
+#include "cache/device.h"
 #include "config.h"
 
 #define COMMON_VERSION "1.0-dev"
@@ -29,6 +31,10 @@ enum common_exit {
     COMMON_FAILED = 1, /* something that is needed did not work: see the log */
     COMMON_USAGE = 2,  /* options are wrong */
     COMMON_CONFIG = 3, /* the configuration cannot be read, or has mistakes */
+    /* Of s3blkdev-sync: */
+    COMMON_RUNS_ALREADY = 4, /* another process has the pid file */
+    COMMON_TIME_UP = 5,      /* there is work left for the next run */
+    COMMON_BEHIND = 6, /* and a device has older writes than maxage allows */
     COMMON_GO_ON = -1, /* of functions here: do not end */
 };
 
@@ -104,33 +110,72 @@ int common_notify_interval_ms(int max_ms);
 
 /* ---- store and devices --------------------------------------------------- */
 
+struct control_message;
+struct control_server;
+struct device;
+struct owner;
+
 struct common_device {
     const struct config_device *config;
     struct device *device;
+    struct owner *owner; /* NULL: read-only */
+    struct control_server *control;
+    const struct common_opening *opening;
+};
+
+/* What is opened, and how. */
+struct common_opening {
+    const struct config_device *only; /* NULL: all devices */
+    enum device_attach attach;
+    unsigned uploads; /* at once, for a device; 0: as configured */
+    /*
+     * A daemon that starts wants the directory: see control_handler.  NULL: we
+     * are a daemon, and want it ourselves.
+     */
+    void (*yield)(void *context, int fd);
+    /* How many clients a device has; NULL: none, ever. */
+    uint64_t (*connections)(void *context, const struct device *device);
+    void *context;
 };
 
 /* What is open; all zeros: nothing. */
 struct common_resources {
     struct object_store *store;
+    struct put_probe *probe; /* of the store */
     struct workers *workers;
     struct workers *fetchers;
     struct common_device *devices; /* those that could be opened */
     size_t devices_count;
+    struct control_server *status; /* NULL: none is configured */
 };
 
+/* Open the store of the configuration. */
+int common_open_store(const struct config *config,
+                      struct object_store **ret_store);
+
 /*
- * Open the store, start the workers, open every device.  One that cannot be
- * opened is logged and left out.  Returns 0 or a negative errno: then what is
- * needed for all of them, or every single one, failed, and nothing is open.
- * config must outlive the resources.
+ * Open the store, start the workers, open devices, own them towards the
+ * bucket, and serve their control sockets.  A device that cannot be opened is
+ * logged and left out.  Returns 0 or a negative errno: then what is needed
+ * for all of them, or every single one, failed, and nothing is open.
+ * -EWOULDBLOCK: another process has it (all).  config, opening and
+ * *ret_resources must stay where they are until it is closed.
  */
 int common_open_resources(const struct config *config,
+                          const struct common_opening *opening,
                           struct common_resources *ret_resources);
 
 /*
+ * Serve the status socket, if there is one in the configuration.
+ */
+int common_serve_status(const struct config *config,
+                        struct common_resources *resources);
+
+/*
  * Sync and close all of it, in reverse.  No request may be in flight.
+ * releases: a device of which everything is published is marked as released.
  * Returns the first error of a device.
  */
-int common_close_resources(struct common_resources *resources);
+int common_close_resources(struct common_resources *resources, bool releases);
 
 #endif

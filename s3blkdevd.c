@@ -27,6 +27,7 @@
 
 #include "base/background.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/net.h"
 #include "base/pid_file.h"
 #include "base/tls.h"
@@ -70,10 +71,12 @@ struct daemon {
     int finished;                  /* eventfd: the one connection has ended */
     int report_fd;                 /* to the process in the foreground, or -1 */
     struct pid_file pid_file;
+    struct common_opening opening;
     struct common_resources resources;
     struct tls_context *tls;
     struct nbd_export *exports;
-    struct nbd_server *server;
+    struct mutex server_lock;  /* for owners, who ask for connections */
+    struct nbd_server *server; /* changed here, under the lock */
     struct socket_path paths[CONFIG_LIST_MAX];
     size_t paths_count;
     size_t listeners; /* sockets that we listen on */
@@ -175,8 +178,47 @@ static int open_tls(struct daemon *daemon)
     return tls_server_new(&options, &daemon->tls);
 }
 
+/* Tell an owner how many clients its device has. */
+static uint64_t count_connections(void *context, const struct device *device)
+{
+    struct daemon *daemon = context;
+    size_t count = 0;
+
+    mutex_lock(&daemon->server_lock);
+    if (daemon->server)
+        count = nbd_server_attached(daemon->server, device);
+    mutex_unlock(&daemon->server_lock);
+    return count;
+}
+
+/* Let owners ask the server or, with NULL, none.  Returns the one before. */
+static struct nbd_server *exchange_server(struct daemon *daemon,
+                                          struct nbd_server *server)
+{
+    struct nbd_server *old;
+
+    mutex_lock(&daemon->server_lock);
+    old = daemon->server;
+    daemon->server = server;
+    mutex_unlock(&daemon->server_lock);
+    return old;
+}
+
+static int open_resources(struct daemon *daemon)
+{
+    daemon->opening = (struct common_opening){
+        .connections = count_connections,
+        .context = daemon,
+    };
+    return common_open_resources(daemon->config, &daemon->opening,
+                                 &daemon->resources);
+}
+
 static int start_server(struct daemon *daemon)
 {
+    struct nbd_server *server;
+    int error;
+
     const struct common_resources *resources = &daemon->resources;
     struct nbd_server_options options = {
         .exports_count = resources->devices_count,
@@ -201,7 +243,10 @@ static int start_server(struct daemon *daemon)
         };
     }
     options.exports = daemon->exports;
-    return nbd_server_start(&options, &daemon->server);
+    error = nbd_server_start(&options, &server);
+    if (!error)
+        (void)exchange_server(daemon, server);
+    return error;
 }
 
 static int listen_on_fd(struct daemon *daemon, int fd)
@@ -297,9 +342,11 @@ static int start(struct daemon *daemon)
     if (!error)
         error = open_tls(daemon);
     if (!error)
-        error = common_open_resources(daemon->config, &daemon->resources);
+        error = open_resources(daemon);
     if (!error)
         error = start_server(daemon);
+    if (!error)
+        error = common_serve_status(daemon->config, &daemon->resources);
     if (!error)
         error = start_listening(daemon);
     if (!error)
@@ -408,9 +455,9 @@ static int stop(struct daemon *daemon)
                         log_errno(error));
         if (daemon->sockets.connected >= 0)
             (void)pthread_join(daemon->single_thread, NULL);
-        nbd_server_free(daemon->server);
+        nbd_server_free(exchange_server(daemon, NULL));
     }
-    close_error = common_close_resources(&daemon->resources);
+    close_error = common_close_resources(&daemon->resources, true);
     tls_free(daemon->tls);
     free(daemon->exports);
     free(daemon->sockets.listening);
@@ -489,12 +536,14 @@ int main(int argc, char **argv)
         return code;
     }
     common_prepare_process();
+    mutex_init(&daemon.server_lock);
     code = COMMON_FAILED;
     if (take_sockets(&daemon) == 0 &&
         pid_file_take(daemon.options.pid_path, false, &daemon.pid_file) == 0 &&
         (!daemon.options.pid_path || background_enter(&daemon.report_fd) == 0))
         code = run(&daemon);
     background_report(&daemon.report_fd, code);
+    mutex_done(&daemon.server_lock);
     config_free(daemon.config);
     return code;
 }

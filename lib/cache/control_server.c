@@ -138,7 +138,7 @@ static bool answer_yield(struct connection *connection)
     mutex_lock(&connection->server->mutex);
     connection->is_given = true;
     mutex_unlock(&connection->server->mutex);
-    handler->yield(handler->context, fd);
+    handler->yield(handler->yield_context, fd);
     return true;
 }
 

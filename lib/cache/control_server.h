@@ -37,8 +37,9 @@ struct control_handler {
      * callee, which closes it when the lock is free.  NULL: it is not given
      * up, for the owner is a daemon.
      */
-    void (*yield)(void *context, int fd);
-    void *context;
+    void (*yield)(void *yield_context, int fd);
+    void *yield_context;
+    void *context; /* of the others */
 };
 
 struct control_server_options {

@@ -81,6 +81,7 @@ static const struct control_handler handler_that_yields = {
     .handle = handle,
     .gone = holder_gone,
     .yield = yield,
+    .yield_context = &server,
     .context = &server,
 };
 
