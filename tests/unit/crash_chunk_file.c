@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* links: fault_file */
 /*
- * A chunk is folded, rewritten and removed as destage does it, and loses
- * power at any file call, or is killed, goes on, and then loses power.  At
- * any of these moments the file must have the generation that was committed
- * last, with all its blocks.  A commit, the state log's work, takes no time
- * here: it is durable at its moment.
+ * A chunk is folded, put in other words, pinned, rewritten and removed as
+ * destage does it, and loses power at any file call, or is killed, goes on,
+ * and then loses power.  At any of these moments the file must have the state
+ * that was committed last, and the one that was pinned last, with all their
+ * blocks.  A commit, the state log's work, takes no time here: it is durable
+ * at its moment.
  *
  * CRASH_STATES   how many states, 200 by default
  * CRASH_SEED     where to begin, 1 by default; a failure says its own
@@ -31,11 +32,18 @@ enum {
     BUG_STORIES = 100, /* until a deliberate bug must have been found */
 };
 
+/* A state of the chunk, as the state log names it. */
+struct state {
+    uint64_t generation; /* 0: a hole; none is pinned */
+    uint32_t revision;
+    uint64_t content[BLOCKS];
+};
+
 /* What was committed, and the moment of the recording when that was. */
 struct commit {
     size_t position;
-    uint64_t generation; /* 0: a hole */
-    uint64_t content[BLOCKS];
+    struct state now;
+    struct state pinned;
 };
 
 /* One process's life with the chunk. */
@@ -50,7 +58,8 @@ struct life {
     struct chunk_dir *dir;
     struct chunk_file *file; /* NULL: the chunk is a hole */
     struct chunk_table *table;
-    uint64_t generation; /* the highest ever used */
+    struct chunk_table *pinned; /* NULL: none is, or it is table */
+    uint64_t generation;        /* the highest ever used */
 };
 
 static unsigned char plain[CACHE_BLOCK], expected[CACHE_BLOCK];
@@ -78,9 +87,32 @@ static struct commit *next_commit(struct life *life)
     return next;
 }
 
-/* Append new content for some blocks, and write the table that has it. */
-static bool write_state(struct life *life, struct chunk_table *table,
-                        struct commit *next, uint64_t random)
+static void commit(struct life *life)
+{
+    life->commits[life->commits_count].position = fault_record_position();
+    life->commits_count++;
+}
+
+/* Write the table, of the state that comes next, where it may. */
+static bool write_table(struct life *life, struct chunk_table *table,
+                        const struct commit *next)
+{
+    unsigned taken =
+        last_commit(life)->now.generation == 0 ? 0 : 1U << life->table->slot;
+
+    if (life->pinned)
+        taken |= 1U << life->pinned->slot;
+    table->generation = next->now.generation;
+    table->revision = next->now.revision;
+    return chunk_file_choose_slot(life->file, table->generation,
+                                  table->revision, taken, &table->slot) == 0 &&
+           chunk_file_write_slot(life->file, table) == 0 &&
+           chunk_file_sync(life->file) == 0;
+}
+
+/* Append new content for some blocks. */
+static bool append_blocks(struct life *life, struct chunk_table *table,
+                          struct state *now, uint64_t random)
 {
     static unsigned char run[BLOCKS * BLOCK_STORED_MAX];
     uint32_t place = (uint32_t)round_up(table->data_end, CACHE_PAGE);
@@ -91,8 +123,8 @@ static bool write_state(struct life *life, struct chunk_table *table,
 
         if (crash_random(random, i) % 4 != 0)
             continue;
-        next->content[i] = crash_random(random, i);
-        fill(plain, next->content[i]);
+        now->content[i] = crash_random(random, i);
+        fill(plain, now->content[i]);
         block_encode(plain, CACHE_BLOCK, run + used, &how);
         table->blocks[i] = (struct chunk_block){
             .local_pages = ALL_PAGES,
@@ -103,12 +135,15 @@ static bool write_state(struct life *life, struct chunk_table *table,
         };
         used += how.size;
     }
-    table->slot = !table->slot;
-    table->generation = next->generation;
     table->data_end = place + (uint32_t)used;
-    return chunk_file_write(life->file, run, used, place) == 0 &&
-           chunk_file_write_slot(life->file, table) == 0 &&
-           chunk_file_sync(life->file) == 0;
+    return chunk_file_write(life->file, run, used, place) == 0;
+}
+
+/* The table rules now. */
+static void take_table(struct life *life, struct chunk_table *table)
+{
+    chunk_table_release(life->table);
+    life->table = table;
 }
 
 static bool fold(struct life *life, uint64_t random)
@@ -120,33 +155,76 @@ static bool fold(struct life *life, uint64_t random)
 
     if (is_new && chunk_file_create(life->dir, CHUNK, &life->file) != 0)
         return false;
-    table = is_new ? chunk_table_new(CHUNK, CHUNK_SIZE)
-                   : chunk_table_copy(life->table);
+    table = life->table ? chunk_table_copy(life->table)
+                        : chunk_table_new(CHUNK, CHUNK_SIZE);
     if (!table)
         abort();
-    chunk_table_release(life->table);
-    life->table = table;
-    next->generation = ++life->generation;
-    if (!write_state(life, table, next, random) ||
-        (is_new && chunk_dir_sync(life->dir, &chunk, 1) != 0))
+    next->now.generation = ++life->generation;
+    next->now.revision = 0;
+    if (!append_blocks(life, table, &next->now, random) ||
+        !write_table(life, table, next) ||
+        (is_new && chunk_dir_sync(life->dir, &chunk, 1) != 0)) {
+        chunk_table_release(table);
         return false;
-    next->position = fault_record_position();
-    life->commits_count++;
+    }
+    take_table(life, table);
+    commit(life);
     return true;
+}
+
+/* The same content under the next revision, unless that one is pinned. */
+static bool restate(struct life *life)
+{
+    struct commit *next = next_commit(life);
+    struct chunk_table *table;
+
+    if (next->now.generation == next->pinned.generation)
+        return true;
+    table = chunk_table_copy(life->table);
+    if (!table)
+        abort();
+    next->now.revision++;
+    if (!write_table(life, table, next)) {
+        chunk_table_release(table);
+        return false;
+    }
+    take_table(life, table);
+    commit(life);
+    return true;
+}
+
+/* The checkpoint wants what rules now, or nothing any more. */
+static void pin(struct life *life, bool on)
+{
+    struct commit *next = next_commit(life);
+
+    next->pinned = on ? next->now : (struct state){.generation = 0};
+    chunk_table_release(life->pinned);
+    life->pinned = on ? chunk_table_hold(life->table) : NULL;
+    commit(life);
 }
 
 static bool rewrite(struct life *life)
 {
+    const struct commit *now = last_commit(life);
+    bool is_other =
+        life->pinned && (now->now.generation != now->pinned.generation ||
+                         now->now.revision != now->pinned.revision);
     struct chunk_file *file;
     struct chunk_table *table;
+    struct chunk_table *pinned = NULL;
 
-    if (chunk_file_rewrite(life->dir, life->file, life->table, &file, &table) !=
-        0)
+    if (chunk_file_rewrite(life->dir, life->file, life->table,
+                           is_other ? life->pinned : NULL, &file, &table,
+                           &pinned) != 0)
         return false;
     chunk_file_release(life->file);
-    chunk_table_release(life->table);
     life->file = file;
-    life->table = table;
+    take_table(life, table);
+    if (life->pinned) {
+        chunk_table_release(life->pinned);
+        life->pinned = is_other ? pinned : chunk_table_hold(table);
+    }
     return true;
 }
 
@@ -154,16 +232,16 @@ static void forget_file(struct life *life)
 {
     chunk_file_release(life->file);
     chunk_table_release(life->table);
+    chunk_table_release(life->pinned);
     life->file = NULL;
     life->table = NULL;
+    life->pinned = NULL;
 }
 
 static bool remove_chunk(struct life *life)
 {
-    struct commit *next = next_commit(life);
-
-    *next = (struct commit){.position = fault_record_position()};
-    life->commits_count++;
+    *next_commit(life) = (struct commit){.position = 0};
+    commit(life);
     forget_file(life);
     return chunk_file_remove(life->dir, CHUNK) == 0;
 }
@@ -179,18 +257,21 @@ static bool open_life(struct life *life, const char *root,
     life->commits[0] = *ruling;
     life->commits[0].position = 0;
     life->commits_count = 1;
-    life->generation = ruling->generation;
+    life->generation = ruling->now.generation;
     life->cache_fd = file_open(AT_FDCWD, root, O_RDONLY | O_DIRECTORY, 0);
     if (life->cache_fd < 0 ||
         chunk_dir_open(life->cache_fd, "crash", CHUNK_SIZE, CHUNK_DIR_CREATE,
                        &life->dir) != 0)
         return false;
-    if (ruling->generation == 0)
+    if (ruling->now.generation == 0)
         return true;
     error = chunk_file_open(life->dir, CHUNK, &life->file);
     if (error == 0)
-        error =
-            chunk_file_read_table(life->file, ruling->generation, &life->table);
+        error = chunk_file_read_table(life->file, ruling->now.generation,
+                                      ruling->now.revision, &life->table);
+    if (error == 0 && ruling->pinned.generation != 0)
+        error = chunk_file_read_table(life->file, ruling->pinned.generation,
+                                      ruling->pinned.revision, &life->pinned);
     return error == 0;
 }
 
@@ -206,13 +287,17 @@ static bool run_life(struct life *life)
 {
     for (unsigned i = 0; i < OPERATIONS; i++) {
         uint64_t random = crash_random(life->seed, i);
-        unsigned what = life->only_folds ? 0 : (unsigned)(random % 10);
-        bool good;
+        unsigned what = life->only_folds ? 0 : (unsigned)(random % 16);
+        bool good = true;
 
-        if (!life->file || what < 6)
+        if (!life->file || what < 7)
             good = fold(life, random);
-        else if (what < 9)
+        else if (what < 10)
             good = rewrite(life);
+        else if (what < 12)
+            good = restate(life);
+        else if (what < 15)
+            pin(life, what < 14);
         else
             good = remove_chunk(life);
         if (!good)
@@ -234,24 +319,30 @@ static const struct commit *ruling_at(const struct life *life, size_t cut)
 
 /* ---- what a later start sees --------------------------------------------- */
 
-static bool content_is_right(struct life *life)
+static bool state_is_right(struct life *life, const struct state *state,
+                           const struct chunk_table *table)
 {
-    const struct commit *now = last_commit(life);
+    for (uint32_t i = 0; i < BLOCKS && state->generation != 0; i++) {
+        bool is_here = table->blocks[i].local_pages != 0;
 
-    for (uint32_t i = 0; i < BLOCKS && now->generation != 0; i++) {
-        bool is_here = life->table->blocks[i].local_pages != 0;
-
-        if (is_here != (now->content[i] != 0))
+        if (is_here != (state->content[i] != 0))
             return false;
         if (!is_here)
             continue;
-        fill(expected, now->content[i]);
-        if (chunk_file_read_block(life->file, life->table, i, plain, false) !=
-                0 ||
+        fill(expected, state->content[i]);
+        if (chunk_file_read_block(life->file, table, i, plain, false) != 0 ||
             memcmp(plain, expected, CACHE_BLOCK) != 0)
             return false;
     }
     return true;
+}
+
+static bool content_is_right(struct life *life)
+{
+    const struct commit *now = last_commit(life);
+
+    return state_is_right(life, &now->now, life->table) &&
+           state_is_right(life, &now->pinned, life->pinned);
 }
 
 /* Whether all is right in root, and the chunk can be worked on. */
@@ -371,7 +462,7 @@ static void tell_story(struct story *story)
     ruling = ruling_at(&life, kill_cut);
     cut_power(story, disk, &life, 0, kill_cut);
     crash_disk_advance(disk, kill_cut);
-    if (story->second_only && ruling->generation == 0)
+    if (story->second_only && ruling->now.generation == 0)
         crash_disk_free(disk); /* it could not only fold */
     else
         go_on(story, disk, ruling);
