@@ -35,6 +35,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/number.h"
 #include "cache/block_codec.h"
 #include "cache/geometry.h"
 
@@ -237,6 +238,60 @@ void chunk_dir_close(struct chunk_dir *dir)
         (void)file_close(dir->fd);
     mutex_done(&dir->mutex);
     free(dir);
+}
+
+/* What chunk_dir_each is about. */
+struct listing {
+    struct chunk_dir *dir;
+    uint32_t shard;
+    int (*each)(void *context, uint64_t chunk);
+    void *context;
+    int result; /* of each() */
+};
+
+static int each_file(void *context, const char *name)
+{
+    struct listing *listing = context;
+    char expected[NAME_MAX_SIZE];
+    uint64_t chunk;
+
+    if (number_parse_hex(name, 0, UINT64_MAX, &chunk) < 0 ||
+        shard_of(chunk) != listing->shard)
+        return 0;
+    format_name(chunk, expected);
+    if (strcmp(strchr(expected, '/') + 1, name) != 0)
+        return 0;
+    listing->result = listing->each(listing->context, chunk);
+    return listing->result;
+}
+
+static int each_shard(void *context, const char *name)
+{
+    struct listing *listing = context;
+    char expected[NAME_MAX_SIZE];
+    uint64_t shard;
+    int error;
+
+    if (number_parse_hex(name, 0, UINT32_MAX, &shard) < 0)
+        return 0;
+    listing->shard = (uint32_t)shard;
+    format_shard(listing->shard, expected);
+    if (strcmp(expected, name) != 0)
+        return 0;
+    error = file_list(listing->dir->fd, name, each_file, listing);
+    return error == -ENOTDIR ? 0 : error;
+}
+
+int chunk_dir_each(struct chunk_dir *dir,
+                   int (*each)(void *context, uint64_t chunk), void *context)
+{
+    struct listing listing = {.dir = dir, .each = each, .context = context};
+    int error = file_list(dir->fd, ".", each_shard, &listing);
+
+    if (error < 0 && listing.result == 0)
+        log_error("%s: cannot list the directory '%s': %s", dir->device_name,
+                  DIRECTORY, log_errno(error));
+    return error;
 }
 
 /*

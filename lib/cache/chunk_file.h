@@ -96,6 +96,14 @@ int chunk_file_remove(struct chunk_dir *dir, uint64_t chunk);
 int chunk_dir_sync(struct chunk_dir *dir, const uint64_t chunks[],
                    size_t count);
 
+/*
+ * Call each(context, chunk) for every chunk that has a file, in no order, until
+ * it returns other than 0, which is returned.  It may remove that file.  Errors
+ * of listing are logged.
+ */
+int chunk_dir_each(struct chunk_dir *dir,
+                   int (*each)(void *context, uint64_t chunk), void *context);
+
 /* Returns where the data of a file with this chunk size begins. */
 uint32_t chunk_file_data_start(uint32_t chunk_size);
 
