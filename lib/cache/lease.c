@@ -247,22 +247,28 @@ static void give_back_locked(struct leases *leases, struct job *job)
     }
 }
 
-/* Make void what is given, and asked for by which. */
+/* Returns a lease that nobody reports just now, and that which asks for. */
+static struct job *find_which_locked(struct leases *leases,
+                                     bool (*which)(const struct job *job,
+                                                   uint64_t of),
+                                     uint64_t of) REQUIRES(leases->mutex)
+{
+    struct job *job = leases->given;
+
+    while (job != NULL && (job->is_reported || !which(job, of)))
+        job = job->next;
+    return job;
+}
+
+/* Make void what is given and asked for by which. */
 static void void_given_locked(struct leases *leases,
                               bool (*which)(const struct job *job, uint64_t of),
                               uint64_t of) REQUIRES(leases->mutex)
 {
-    struct job **link = &leases->given;
+    struct job *job;
 
-    while (*link != NULL) {
-        struct job *job = *link;
-
-        if (job->is_reported || !which(job, of)) {
-            link = &job->next;
-        } else {
-            give_back_locked(leases, job); /* and out of the list */
-        }
-    }
+    while ((job = find_which_locked(leases, which, of)) != NULL)
+        give_back_locked(leases, job);
 }
 
 static bool is_any(const struct job *job, uint64_t of)

@@ -316,7 +316,7 @@ static bool begin_clean(uint32_t size, uint32_t count)
     return write_state() && CHECK(upload_and_apply() > 0);
 }
 
-static uint64_t gets(void)
+static uint64_t asked(void)
 {
     return fault_store_count(fault, STORE_GET);
 }
@@ -343,7 +343,7 @@ TEST("the first object of a chunk is whole, and made of the stored bytes")
     CHECK(made->generation == table->generation);
     CHECK(made->blocks[1].base == BASE_HOLE);
     CHECK(made->blocks[7].base == BASE_ZERO);
-    CHECK(result.damaged == 0 && result.fetched == 0 && gets() == 0);
+    CHECK(result.damaged == 0 && result.fetched == 0 && asked() == 0);
     CHECK(result.size == result.table_size + made->blocks[0].object_size +
                              made->blocks[5].object_size +
                              made->blocks[63].object_size);
@@ -381,9 +381,9 @@ TEST("whole blocks that changed are uploaded without a look at the bucket")
     NEED(change(3, ALL_PAGES, 100) && change(9, ALL_PAGES, 101) &&
          write_state());
     work = next_work();
-    before = gets();
+    before = asked();
     NEED(upload(&work, &result, &made) == 0);
-    CHECK(gets() == before);
+    CHECK(asked() == before);
     CHECK(made->objects_count == 2);
     CHECK(object_is_model(made));
     chunk_table_release(made);
@@ -402,10 +402,10 @@ TEST("parts of neighbouring blocks are merged with what one request brings")
     for (uint32_t i = 10; i < 20; i++)
         NEED(change(i, 1U << i % 4, 200 + i));
     NEED(write_state());
-    before = gets();
+    before = asked();
     work = next_work();
     NEED(upload(&work, &result, &made) == 0);
-    CHECK(gets() == before + 1);
+    CHECK(asked() == before + 1);
     CHECK(result.fetched > 0);
     CHECK(object_is_model(made));
     chunk_table_release(made);
@@ -424,10 +424,10 @@ TEST("a block whose every page is here, or lost, needs no base")
     NEED(change(10, 7, 1000));
     table->blocks[10].damaged_pages = lost[10] = 8;
     NEED(write_state());
-    before = gets();
+    before = asked();
     work = next_work();
     NEED(upload(&work, &result, &made) == 0);
-    CHECK(gets() == before && result.damaged == 1);
+    CHECK(asked() == before && result.damaged == 1);
     CHECK(object_is_model(made));
     chunk_table_release(made);
     end();
