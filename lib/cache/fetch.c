@@ -5,8 +5,10 @@
  *
  * Who asks for bytes that nobody is getting begins a get; who asks for bytes
  * that a get will bring waits for it, and all of them look at what came with
- * their own eyes: what a get brings is not yet known to be right.  Who asks
- * after it is finished begins another, so an error is never remembered.
+ * their own eyes: what a get brings is not yet known to be right.  It can be
+ * joined until who began it has handed over what came, so that nobody asks
+ * for a block that is on its way into memory.  One that failed cannot: who
+ * asks after that begins another, so an error is never remembered.
  *
  * Who waits for the get of another has none of its own unfinished: so nobody
  * waits for himself.
@@ -49,8 +51,9 @@ struct range {
 
 struct get {
     struct range range;
-    struct get *next;    /* of those in progress */
-    unsigned references; /* GUARDED_BY fetch's mutex, as the next two */
+    struct get *next;    /* of those that can be joined */
+    unsigned references; /* GUARDED_BY fetch's mutex, as the next three */
+    bool can_be_joined;
     bool is_done;
     int error;
     struct condition done;
@@ -255,8 +258,7 @@ static bool is_within(const struct range *inner, const struct range *outer)
            inner->size <= outer->size - (inner->place - outer->place);
 }
 
-/* Returns the get in progress that will bring the range; NULL: there is none.
- */
+/* Returns the get that brings the range; NULL: there is none. */
 static struct get *find_locked(struct fetch *fetch, const struct range *range)
     REQUIRES(fetch->mutex)
 {
@@ -275,6 +277,7 @@ static struct get *get_new(size_t size)
     if (!get)
         return NULL;
     get->references = 1;
+    get->can_be_joined = false;
     get->is_done = false;
     get->error = 0;
     condition_init(&get->done);
@@ -305,25 +308,46 @@ static void begin_locked(struct fetch *fetch, struct get *get,
                          const struct range *range) REQUIRES(fetch->mutex)
 {
     get->range = *range;
+    get->can_be_joined = true;
     get->next = fetch->gets;
     fetch->gets = get;
+}
+
+/* Nobody can join the get any more. */
+static void close_locked(struct fetch *fetch, struct get *get)
+    REQUIRES(fetch->mutex)
+{
+    struct get **link = &fetch->gets;
+
+    if (!get->can_be_joined)
+        return;
+    while (*link != get)
+        link = &(*link)->next;
+    *link = get->next;
+    get->can_be_joined = false;
 }
 
 /* Get what was begun; afterwards it is done. */
 static void run_get(struct fetch *fetch, struct get *get)
 {
     int error = ask_store(fetch, &get->range, get->bytes);
-    struct get **link;
 
     mutex_lock(&fetch->mutex);
-    link = &fetch->gets;
-    while (*link != get)
-        link = &(*link)->next;
-    *link = get->next;
+    if (error)
+        close_locked(fetch, get);
     get->error = error;
     get->is_done = true;
     condition_broadcast(&get->done);
     mutex_unlock(&fetch->mutex);
+}
+
+/* End what run_get ran, once what it brought was handed over. */
+static void end_get(struct fetch *fetch, struct get *get)
+{
+    mutex_lock(&fetch->mutex);
+    close_locked(fetch, get);
+    mutex_unlock(&fetch->mutex);
+    release_get(fetch, get);
 }
 
 static void wait_for(struct fetch *fetch, struct get *get)
@@ -414,7 +438,10 @@ int fetch_table(struct fetch *fetch, uint64_t chunk, uint32_t chunk_size,
         wait_for(fetch, get);
     }
     error = decode_table(fetch, get, chunk_size, object, ret_table);
-    release_get(fetch, get);
+    if (get == own)
+        end_get(fetch, get);
+    else
+        release_get(fetch, get);
     return error;
 }
 
@@ -500,7 +527,6 @@ static void deliver(struct errand *errand, struct get *get, size_t first,
         note_error(errand, get->error);
     for (size_t i = first; i < end && !get->error; i++)
         deliver_block(errand, get, i);
-    release_get(errand->fetch, get);
 }
 
 static void deliver_joined(struct errand *errand, const struct joined joined[],
@@ -509,6 +535,7 @@ static void deliver_joined(struct errand *errand, const struct joined joined[],
     for (size_t i = 0; i < count; i++) {
         wait_for(errand->fetch, joined[i].get);
         deliver(errand, joined[i].get, joined[i].first, joined[i].end);
+        release_get(errand->fetch, joined[i].get);
     }
 }
 
@@ -576,6 +603,7 @@ int fetch_blocks(struct fetch *fetch, const struct chunk_table *table,
         if (get == own) {
             run_get(fetch, own);
             deliver(&errand, own, first, end);
+            end_get(fetch, own);
         } else {
             get_free(own);
             joined[joined_count++] = (struct joined){get, first, end};
