@@ -529,12 +529,13 @@ static int build_blocks(struct build *build)
 static int build_object(struct build *build)
 {
     struct chain chain;
-    int error;
 
     plan(build, false);
     chain = chain_of(build);
     build->may_rest = chain.objects > 0 && chain.objects <= OLDER_OBJECTS_MAX;
     if (should_be_whole(&chain)) {
+        int error;
+
         plan(build, true);
         error = build_blocks(build);
         if (error != -EIO || !build->may_rest)
