@@ -29,6 +29,7 @@ static struct fault_store *fault;
 static struct chunk_object object;
 static unsigned char plain[CHUNK]; /* of the chunk */
 static unsigned char got[CHUNK];
+static uint64_t not_asked; /* requests that were none for chunks */
 
 /* Open a new device with a chunk that is in the bucket only. */
 static bool begin(bool is_resident)
@@ -40,6 +41,7 @@ static bool begin(bool is_resident)
     disk.options.store = fault_store_of(fault);
     if (!CHECK(fixture_open(&disk) == 0))
         return false;
+    not_asked = fault_store_count(fault, STORE_GET);
     fixture_fill(plain, CHUNK, 42);
     memset(plain + HOLE_BLOCK * BLOCK, 0, BLOCK);
     memset(plain + 2 * PAGE, 0, PAGE);
@@ -56,9 +58,20 @@ static void end(void)
     fixture_end(&disk);
 }
 
+/* Returns how many requests for tables and blocks the store was sent. */
 static uint64_t asked(void)
 {
-    return fault_store_count(fault, STORE_GET);
+    return fault_store_count(fault, STORE_GET) - not_asked;
+}
+
+/* To attach a device takes requests of its own. */
+static int reopen(void)
+{
+    uint64_t before = asked();
+    int error = fixture_reopen(&disk);
+
+    not_asked += asked() - before;
+    return error;
 }
 
 static bool reads(uint64_t offset, size_t size)
@@ -97,7 +110,7 @@ static void damage_file(uint32_t block, bool slots)
     fixture_chunk_path(&disk, REMOTE, path);
     fd = open(path, O_RDWR | O_CLOEXEC);
     NEED(fd >= 0);
-    for (unsigned slot = 0; slots && slot < 2; slot++) {
+    for (unsigned slot = 0; slots && slot < CHUNK_SLOTS; slot++) {
         off_t at = (off_t)(chunk_table_encoded_max(CHUNK) * slot + 40);
 
         CHECK(pwrite(fd, "damage", 6, at) == 6);
@@ -262,7 +275,7 @@ TEST("pages written to a remote chunk are taken, destaged and read while the "
             CHECK(device_destage(disk.device) == 0);
             used_after = fixture_status(&disk).journal_used;
         } else if (i == 1) {
-            NEED(fixture_reopen(&disk) == 0);
+            NEED(reopen() == 0);
         }
     }
     CHECK(used_after < used_before);
@@ -275,7 +288,7 @@ TEST("pages written to a remote chunk are taken, destaged and read while the "
     CHECK(put(100, 10, 5));
     CHECK(device_destage(disk.device) == 0);
     CHECK(reads(0, CHUNK));
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     CHECK(reads(0, CHUNK));
     end();
 }
@@ -286,7 +299,7 @@ TEST("of a chunk that was written to before its table was known, the table is "
     NEED(begin(false));
     CHECK(put(PAGE, PAGE, 1));
     CHECK(device_destage(disk.device) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     CHECK(fixture_extent_at(&disk, AT + HOLE_BLOCK * BLOCK) == 0);
     CHECK(reads(0, BLOCK));
     CHECK(asked() == 2);
@@ -302,7 +315,7 @@ TEST("of a chunk that was written to before its table was known, the table is "
     CHECK(put(2 * BLOCK, PAGE, 2));
     CHECK(device_destage(disk.device) == 0);
     CHECK(reads(0, CHUNK));
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     CHECK(reads(0, CHUNK));
     end();
 }
@@ -321,7 +334,7 @@ TEST("pages written one pass after the other over a remote block add up")
         CHECK(reads(2 * BLOCK, BLOCK));
         CHECK(reads(7 * BLOCK, BLOCK));
     }
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     fault_store_plan(fault, STORE_GET, 1, 0, STORE_FAILS, -EIO);
     CHECK(reads(2 * BLOCK, BLOCK));
     fault_store_clear(fault);
@@ -342,7 +355,7 @@ TEST("a remote chunk that is overwritten in whole, or trimmed, needs the "
     CHECK(device_destage(disk.device) == 0);
     remote_delete(disk.device, REMOTE, &object);
     remote_delete(disk.device, REMOTE + 1, &second);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     CHECK(reads(0, CHUNK));
     CHECK(fixture_read(&disk, AT + CHUNK, got, CHUNK) == 0);
     CHECK(bytes_are_zero(got, CHUNK));
@@ -406,7 +419,7 @@ static void live_randomly(uint64_t seed, bool is_resident)
         }
     }
     CHECK(reads(0, CHUNK));
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     CHECK(reads(0, CHUNK));
 }
 
@@ -439,7 +452,7 @@ TEST("a bad block that is unchanged since an object is fetched from there")
     /* A page written over it: the others still come from the object. */
     CHECK(put(3 * BLOCK + PAGE, PAGE, 1));
     CHECK(device_destage(disk.device) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     CHECK(reads(0, CHUNK));
     end();
 }
@@ -457,11 +470,11 @@ TEST("a bad table, or a lost file, of a chunk that is all in an object is no "
         else
             CHECK(unlink(path) == 0);
         CHECK(reads(0, PAGE));
-        NEED(fixture_reopen(&disk) == 0);
+        NEED(reopen() == 0);
         CHECK(reads(0, CHUNK));
         CHECK(put(BLOCK + PAGE, PAGE, 1));
         CHECK(device_destage(disk.device) == 0);
-        NEED(fixture_reopen(&disk) == 0);
+        NEED(reopen() == 0);
         CHECK(reads(0, CHUNK));
         end();
         test_remove_tree(AT_FDCWD, test_dir());
@@ -491,7 +504,7 @@ TEST("a bad block that is nowhere else is an error until it is overwritten, "
     NEED(begin(false));
     CHECK(put(0, CHUNK, 1));
     CHECK(device_destage(disk.device) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     damage_file(2, false);
     only_lost(2, 0xf);
     CHECK(fixture_status(&disk).damaged_reads > 0);
@@ -501,7 +514,7 @@ TEST("a bad block that is nowhere else is an error until it is overwritten, "
     CHECK(device_destage(disk.device) == 0);
     only_lost(2, 0xd);
     CHECK(fixture_extent_at(&disk, AT + 2 * BLOCK) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     only_lost(2, 0xd);
     /* A part of a lost page cannot be written: the rest would be invented. */
     CHECK(fixture_write(&disk, AT + 2 * BLOCK + 512, plain, 512, 0) == -EIO);
@@ -512,7 +525,7 @@ TEST("a bad block that is nowhere else is an error until it is overwritten, "
     only_lost(2, 0x8);
     CHECK(put(2 * BLOCK + 3 * PAGE, PAGE, 4));
     CHECK(device_destage(disk.device) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     only_lost(2, 0);
     end();
 }
@@ -522,12 +535,12 @@ TEST("written pages over a remote block that go bad are lost, its others not")
     NEED(begin(false));
     CHECK(put(2 * BLOCK + PAGE, 2 * PAGE, 1));
     CHECK(device_destage(disk.device) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     damage_file(2, false);
     only_lost(2, 0x6);
     CHECK(put(2 * BLOCK + PAGE, PAGE, 2));
     CHECK(device_destage(disk.device) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     only_lost(2, 0x4);
     end();
 }
@@ -542,25 +555,25 @@ TEST("a chunk whose table, or file, is lost is an error in whole until it is "
         CHECK(put(0, CHUNK, 1));
         CHECK(fixture_write(&disk, 0, plain, CHUNK, 0) == 0);
         CHECK(device_destage(disk.device) == 0);
-        NEED(fixture_reopen(&disk) == 0);
+        NEED(reopen() == 0);
         fixture_chunk_path(&disk, REMOTE, path);
         if (i == 0)
             damage_file(0, true);
         else
             CHECK(unlink(path) == 0);
-        NEED(fixture_reopen(&disk) == 0);
+        NEED(reopen() == 0);
         CHECK(read_error(0, PAGE) == -EIO);
         CHECK(read_error(HOLE_BLOCK * BLOCK, PAGE) == -EIO);
         CHECK(fixture_extent_at(&disk, AT) == 0);
         CHECK(put(PAGE, PAGE, 2));
         CHECK(device_destage(disk.device) == 0);
-        NEED(fixture_reopen(&disk) == 0);
+        NEED(reopen() == 0);
         CHECK(reads(PAGE, PAGE));
         CHECK(read_error(0, PAGE) == -EIO);
         CHECK(read_error(7 * BLOCK, PAGE) == -EIO);
         CHECK(put(0, CHUNK, 3));
         CHECK(device_destage(disk.device) == 0);
-        NEED(fixture_reopen(&disk) == 0);
+        NEED(reopen() == 0);
         CHECK(reads(0, CHUNK));
         CHECK(fixture_read(&disk, 0, got, PAGE) == 0);
         end();
@@ -577,7 +590,7 @@ TEST("a block enters memory only if its chunk is still what it was read from")
     NEED(begin(false));
     CHECK(put(0, CHUNK, 1));
     CHECK(device_destage(disk.device) == 0);
-    NEED(fixture_reopen(&disk) == 0);
+    NEED(reopen() == 0);
     CHECK(!block_cache_has(disk.device->block_cache, REMOTE, 0));
     CHECK(chunk_reader_hold(&disk.device->reader, REMOTE, PATIENCE_DISK, &open,
                             &flags) == 0);
