@@ -75,6 +75,10 @@ typedef int pin_each(void *context, const struct pin *pin);
 int pin_list(struct object_store *store, const char *device_name,
              pin_each *each, void *context);
 
+/* Remove a pin; for who made it, or whom pin_is_needed told that it may go. */
+int pin_delete(struct object_store *store, const char *device_name,
+               const uint8_t uuid[UUID_SIZE]);
+
 /*
  * Tell whether the clone is still there, or may come to be: it was not
  * dropped after it was made.
