@@ -286,21 +286,58 @@ int image_next(struct image *image, uint64_t from, uint64_t *ret_chunk,
 int image_get(struct image *image, uint64_t chunk,
               struct image_entry *ret_entry)
 {
-    uint64_t number = chunk / MANIFEST_LEAF_CHUNKS;
-    uint32_t index = find_leaf(image, number);
+    const struct manifest_leaf *leaf;
     unsigned i = chunk % MANIFEST_LEAF_CHUNKS;
+    int result = image_read_leaf(image, chunk / MANIFEST_LEAF_CHUNKS, &leaf);
+
+    if (result <= 0)
+        return result;
+    if (!leaf->is_mapped[i])
+        return 0;
+    get_entry(leaf, i, ret_entry);
+    return 1;
+}
+
+bool image_next_leaf(const struct image *image, uint64_t from,
+                     uint64_t *ret_number)
+{
+    uint32_t index = find_leaf(image, from);
+
+    if (index == image->root.leaves_count)
+        return false;
+    *ret_number = image->root.leaves[index].number;
+    return true;
+}
+
+const struct manifest_leaf_ref *image_leaf_ref(const struct image *image,
+                                               uint64_t number)
+{
+    uint32_t index = find_leaf(image, number);
+
+    return index < image->root.leaves_count &&
+                   image->root.leaves[index].number == number
+               ? &image->root.leaves[index]
+               : NULL;
+}
+
+int image_read_leaf(struct image *image, uint64_t number,
+                    const struct manifest_leaf **ret_leaf)
+{
+    const struct manifest_leaf_ref *ref = image_leaf_ref(image, number);
     int error;
 
-    if (index == image->root.leaves_count ||
-        image->root.leaves[index].number != number)
+    if (!ref)
         return 0;
-    error = load_leaf(image, index);
+    error = load_leaf(image, (uint32_t)(ref - image->root.leaves));
     if (error)
         return error;
-    if (!image->leaf.is_mapped[i])
-        return 0;
-    get_entry(&image->leaf, i, ret_entry);
+    *ret_leaf = &image->leaf;
     return 1;
+}
+
+void image_forget_leaf(struct image *image)
+{
+    drop_leaf(image);
 }
 
 /* ---- compare ------------------------------------------------------------- */

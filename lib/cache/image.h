@@ -50,6 +50,21 @@ int image_next(struct image *image, uint64_t from, uint64_t *ret_chunk,
 int image_get(struct image *image, uint64_t chunk,
               struct image_entry *ret_entry);
 
+/*
+ * Leaves, for who needs whole ones.  image_next_leaf tells the number of the
+ * first leaf >= from that has entries; returns whether there is one.
+ * image_leaf_ref returns where the leaf of a number is; NULL: it has no entry.
+ * image_read_leaf reads it: good until the next call; 1, 0, or an error.
+ * image_forget_leaf frees the memory of the one that was read last.
+ */
+bool image_next_leaf(const struct image *image, uint64_t from,
+                     uint64_t *ret_number);
+const struct manifest_leaf_ref *image_leaf_ref(const struct image *image,
+                                               uint64_t number);
+int image_read_leaf(struct image *image, uint64_t number,
+                    const struct manifest_leaf **ret_leaf);
+void image_forget_leaf(struct image *image);
+
 /* Returns whether two entries say the same. */
 bool image_entry_equals(const struct image_entry *a,
                         const struct image_entry *b);
