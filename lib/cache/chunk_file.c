@@ -83,7 +83,6 @@ enum action {
     CREATE,
     REMOVE,
     KEEP,
-    READ_SLOT,
     WRITE_BLOCKS,
     WRITE_TABLE,
     SYNC,
@@ -98,7 +97,6 @@ static const char *const action_words[] = {
     [CREATE] = "create its file",
     [REMOVE] = "remove its file",
     [KEEP] = "set its damaged file aside",
-    [READ_SLOT] = "read the tables of its file",
     [WRITE_BLOCKS] = "write blocks to its file",
     [WRITE_TABLE] = "write the table of its file",
     [SYNC] = "sync its file",
@@ -557,32 +555,47 @@ int chunk_file_read_table(struct chunk_file *file, uint64_t generation,
     return result;
 }
 
-int chunk_file_choose_slot(struct chunk_file *file, uint64_t generation,
-                           uint32_t revision, unsigned taken,
-                           unsigned *ret_slot)
+/* What the slot has to say to whether it has that table. */
+enum claim {
+    CLAIM_NO,
+    CLAIM_PERHAPS, /* it cannot be read now */
+    CLAIM_YES,
+};
+
+static enum claim slot_claims(const struct chunk_file *file, unsigned slot,
+                              uint64_t generation, uint32_t revision)
 {
-    size_t slot_size = chunk_table_encoded_max(file->dir->chunk_size);
+    unsigned char head[HEAD_SIZE];
+    ssize_t size =
+        file_read(file->fd, head, sizeof(head),
+                  slot * chunk_table_encoded_max(file->dir->chunk_size));
+
+    if (size < 0)
+        return CLAIM_PERHAPS;
+    return chunk_table_claims(head, (size_t)size, generation, revision)
+               ? CLAIM_YES
+               : CLAIM_NO;
+}
+
+unsigned chunk_file_choose_slot(struct chunk_file *file, uint64_t generation,
+                                uint32_t revision, unsigned taken)
+{
+    enum claim strongest = CLAIM_NO;
     unsigned chosen = CHUNK_SLOTS;
 
     for (unsigned slot = 0; slot < CHUNK_SLOTS; slot++) {
-        unsigned char head[HEAD_SIZE] = {0};
-        ssize_t size;
+        enum claim claim;
 
         if ((taken >> slot & 1) != 0)
             continue;
-        size = file_read(file->fd, head, sizeof(head), slot * slot_size);
-        if (size < 0)
-            return failed(file->dir, file->chunk, READ_SLOT, (int)size);
-        if (chunk_table_claims(head, (size_t)size, generation, revision)) {
-            *ret_slot = slot;
-            return 0;
-        }
-        if (chosen == CHUNK_SLOTS)
-            chosen = slot;
+        claim = slot_claims(file, slot, generation, revision);
+        if (chosen < CHUNK_SLOTS && claim <= strongest)
+            continue;
+        chosen = slot;
+        strongest = claim;
     }
     assert(chosen < CHUNK_SLOTS);
-    *ret_slot = chosen;
-    return 0;
+    return chosen;
 }
 
 /* Whether the name of each file is known to be durably its own. */

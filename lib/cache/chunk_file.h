@@ -148,13 +148,13 @@ int chunk_file_write(struct chunk_file *file, const void *data, size_t size,
                      uint32_t place);
 
 /*
- * Choose the slot for a table of that generation and revision: not one of
+ * Returns the slot for a table of that generation and revision: not one of
  * taken, a mask with at most two of them.  A crash may have left such a table
- * that was never committed: then its slot, as no two must carry the same.
+ * that was never committed: then its slot, or the one that may have it for all
+ * that can be read, as no two must carry the same.
  */
-int chunk_file_choose_slot(struct chunk_file *file, uint64_t generation,
-                           uint32_t revision, unsigned taken,
-                           unsigned *ret_slot);
+unsigned chunk_file_choose_slot(struct chunk_file *file, uint64_t generation,
+                                uint32_t revision, unsigned taken);
 
 /*
  * Write the table into its slot (table->slot), which must be neither the one

@@ -524,9 +524,10 @@ static int find_place(const struct fold_device *device, struct fold *fold)
 {
     if (fold->file == NULL)
         return make_file(device, fold);
-    return chunk_file_choose_slot(fold->file, fold->table->generation,
-                                  fold->table->revision, fold->taken,
-                                  &fold->table->slot);
+    fold->table->slot =
+        chunk_file_choose_slot(fold->file, fold->table->generation,
+                               fold->table->revision, fold->taken);
+    return 0;
 }
 
 static int prepare(struct fold_device *device, struct fold *fold)

@@ -93,9 +93,10 @@ static int begin_next(struct restate *restate, const struct chunk_table *old,
     if (restate->table == NULL)
         return -ENOMEM;
     restate->table->revision++;
-    return chunk_file_choose_slot(restate->file, restate->table->generation,
-                                  restate->table->revision, taken,
-                                  &restate->table->slot);
+    restate->table->slot =
+        chunk_file_choose_slot(restate->file, restate->table->generation,
+                               restate->table->revision, taken);
+    return 0;
 }
 
 /* Nothing becomes of the chunk's own table and file. */

@@ -104,9 +104,9 @@ static bool write_table(struct life *life, struct chunk_table *table,
         taken |= 1U << life->pinned->slot;
     table->generation = next->now.generation;
     table->revision = next->now.revision;
-    return chunk_file_choose_slot(life->file, table->generation,
-                                  table->revision, taken, &table->slot) == 0 &&
-           chunk_file_write_slot(life->file, table) == 0 &&
+    table->slot = chunk_file_choose_slot(life->file, table->generation,
+                                         table->revision, taken);
+    return chunk_file_write_slot(life->file, table) == 0 &&
            chunk_file_sync(life->file) == 0;
 }
 

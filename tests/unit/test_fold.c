@@ -489,7 +489,7 @@ TEST("the table of a later program is not touched, and its chunk's writes "
     fixture_chunk_path(&disk, HERE, path);
     fd = open(path, O_RDWR | O_CLOEXEC);
     NEED(fd >= 0);
-    for (off_t at = 0; at < 2 * PAGE; at += PAGE) {
+    for (off_t at = 0; at < 3 * PAGE; at += PAGE) {
         CHECK(pread(fd, slot, PAGE, at) == PAGE);
         if (bytes_are_zero(slot, PAGE))
             continue;
@@ -508,7 +508,7 @@ TEST("the table of a later program is not touched, and its chunk's writes "
     CHECK(memcmp(got, plain + PAGE, PAGE) == 0);
     /* Back in the hands of that program, all is there. */
     CHECK(fixture_close(&disk) == 0);
-    for (off_t at = 0; at < 2 * PAGE; at += PAGE) {
+    for (off_t at = 0; at < 3 * PAGE; at += PAGE) {
         CHECK(pread(fd, slot, PAGE, at) == PAGE);
         if (bytes_are_zero(slot, PAGE))
             continue;
