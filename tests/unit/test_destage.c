@@ -122,6 +122,17 @@ static void tell_failure(void *context, int error)
     mutex_unlock(&told->lock);
 }
 
+static void tell_cut(void *context, bool is_cut)
+{
+    (void)context;
+    CHECK(!is_cut);
+}
+
+static void tell_look(void *context)
+{
+    (void)context;
+}
+
 /* Put another destage in the place of the device's. */
 static void replace_destage(struct told *told, uint64_t idle_ns)
 {
@@ -133,6 +144,8 @@ static void replace_destage(struct told *told, uint64_t idle_ns)
         .idle_ns = idle_ns,
         .made_room = tell_room,
         .failed = tell_failure,
+        .cut = tell_cut,
+        .looked = tell_look,
         .context = told,
     };
 

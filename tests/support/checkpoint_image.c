@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "support/checkpoint_image.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/chunk_file.h"
+#include "cache/device_parts.h"
+#include "cache/fetch.h"
+#include "cache/geometry.h"
+#include "cache/state_log.h"
+#include "cache/upload.h"
+#include "support/crash_states.h"
+
+static bool is_pending(const struct catalog_entry *entry)
+{
+    return entry->generation != 0 && !catalog_entry_is_clean(entry);
+}
+
+void checkpoint_image_begin(struct checkpoint_image *image,
+                            struct device *device)
+{
+    uint32_t chunk_size = device_chunk_size(device);
+
+    *image = (struct checkpoint_image){
+        .device = device,
+        .chunks = (device_size(device) + chunk_size - 1) / chunk_size,
+    };
+    image->entries = calloc(image->chunks, sizeof(image->entries[0]));
+    if (image->entries == NULL)
+        abort();
+}
+
+void checkpoint_image_end(struct checkpoint_image *image)
+{
+    free(image->entries);
+    image->entries = NULL;
+}
+
+uint64_t checkpoint_image_pending(struct checkpoint_image *image)
+{
+    struct catalog *catalog = device_checkpoint_catalog(image->device);
+    uint64_t pending = 0;
+
+    for (uint64_t chunk = 0; chunk < image->chunks; chunk++) {
+        struct catalog_entry entry;
+
+        catalog_get(catalog, chunk, &entry);
+        pending += is_pending(&entry);
+    }
+    return pending;
+}
+
+/* Upload a state of a chunk, and have it recorded. */
+static int upload(struct checkpoint_image *image, uint64_t chunk,
+                  const struct catalog_entry *entry, bool for_checkpoint)
+{
+    struct device *device = image->device;
+    const struct upload_context context = {
+        .device_name = device_name(device),
+        .store = device->options.store,
+        .fetch = device_fetch(device),
+        .chunk_dir = device_chunk_dir(device),
+        .chunk_size = device_chunk_size(device),
+    };
+    const struct upload_work work = {
+        .chunk = chunk,
+        .generation = entry->generation,
+        .revision = entry->revision,
+        .id = {.epoch = 1, .nonce = 99, .counter = ++image->counter},
+    };
+    struct uploaded uploaded = {
+        .chunk = chunk,
+        .generation = entry->generation,
+        .revision = entry->revision,
+        .for_checkpoint = for_checkpoint,
+    };
+    struct uploaded *list[] = {&uploaded};
+    struct upload_result result;
+    int error = upload_chunk(&context, &work, &result);
+
+    if (error != 0)
+        return error;
+    error = upload_decode_table(result.table, result.table_size, &work,
+                                context.chunk_size, &uploaded.table);
+    free(result.table);
+    if (error != 0)
+        return error;
+    error = device_uploaded(device, list, 1);
+    chunk_table_release(uploaded.table);
+    return error != 0 ? error : uploaded.error;
+}
+
+int checkpoint_image_upload(struct checkpoint_image *image, uint64_t seed,
+                            bool all)
+{
+    struct catalog *catalog = device_checkpoint_catalog(image->device);
+
+    for (uint64_t chunk = 0; chunk < image->chunks; chunk++) {
+        struct catalog_entry entry;
+        int error;
+
+        catalog_get(catalog, chunk, &entry);
+        if (!is_pending(&entry) || (!all && crash_random(seed, chunk) % 2 == 0))
+            continue;
+        error = upload(image, chunk, &entry, true);
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+int checkpoint_image_upload_newest(struct checkpoint_image *image,
+                                   uint64_t seed)
+{
+    struct catalog *catalog = device_catalog(image->device);
+
+    for (uint64_t chunk = 0; chunk < image->chunks; chunk++) {
+        struct catalog_entry entry;
+        int error;
+
+        catalog_get(catalog, chunk, &entry);
+        if (!is_pending(&entry) || crash_random(seed, chunk) % 2 == 0)
+            continue;
+        error = upload(image, chunk, &entry, false);
+        /* Destage is at work too. */
+        if (error != 0 && error != -ESTALE)
+            return error;
+    }
+    return 0;
+}
+
+int checkpoint_image_publish(struct checkpoint_image *image)
+{
+    struct catalog *catalog = device_checkpoint_catalog(image->device);
+    struct catalog_entry *next;
+    uint8_t record[STATE_RECORD_SIZE];
+    int error;
+
+    if (checkpoint_image_pending(image) > 0)
+        return -EBUSY;
+    next = calloc(image->chunks, sizeof(next[0]));
+    if (next == NULL)
+        abort();
+    for (uint64_t chunk = 0; chunk < image->chunks; chunk++) {
+        catalog_get(catalog, chunk, &next[chunk]);
+        if (next[chunk].generation == 0)
+            next[chunk] = image->entries[chunk];
+    }
+    memset(record, (int)(++image->counter % 256), sizeof(record));
+    error = device_published(image->device, record);
+    if (error != 0) {
+        free(next);
+        return error;
+    }
+    free(image->entries);
+    image->entries = next;
+    return 0;
+}
+
+/* The local pages of a block, over what is beneath them in content. */
+static int lay_local(struct chunk_file *file, const struct chunk_table *table,
+                     uint32_t block, unsigned char *content)
+{
+    const struct chunk_block *entry = &table->blocks[block];
+    unsigned char packed[CACHE_BLOCK];
+    const unsigned char *from = packed;
+    int error;
+
+    if (entry->damaged_pages != 0)
+        return -EIO;
+    if (file == NULL || entry->local_pages == 0)
+        return 0;
+    error = chunk_file_read_block(file, table, block, packed, false);
+    for (unsigned page = 0; error == 0 && page < PAGES_PER_BLOCK; page++) {
+        if ((entry->local_pages & 1U << page) == 0)
+            continue;
+        memcpy(content + page * CACHE_PAGE, from, CACHE_PAGE);
+        from += CACHE_PAGE;
+    }
+    return error;
+}
+
+/* A chunk as its table says, with the file's pages if there is a file. */
+static int read_chunk(struct device *device, struct chunk_file *file,
+                      struct chunk_table *table, unsigned char *content)
+{
+    struct chunk_table *newest = NULL;
+    uint32_t chunk_size = device_chunk_size(device);
+    int error = 0;
+
+    for (uint32_t block = 0; error == 0 && block < table->blocks_count;
+         block++) {
+        unsigned char *to = content + (size_t)block * CACHE_BLOCK;
+        const struct chunk_table *base = table;
+
+        memset(to, 0, CACHE_BLOCK);
+        if (table->blocks[block].base == BASE_UNKNOWN) {
+            if (newest == NULL)
+                error = fetch_table(
+                    device_fetch(device), table->chunk, chunk_size,
+                    &table->objects[table->objects_count - 1], &newest);
+            base = newest;
+        }
+        if (error == 0 && base->blocks[block].base == BASE_OBJECT)
+            error = fetch_block(device_fetch(device), base, block, to);
+        if (error == 0)
+            error = lay_local(file, table, block, to);
+    }
+    chunk_table_release(newest);
+    return error;
+}
+
+static int read_remote(struct device *device, uint64_t chunk,
+                       const struct catalog_entry *entry,
+                       unsigned char *content)
+{
+    uint32_t chunk_size = device_chunk_size(device);
+    struct chunk_table *table;
+    int error;
+
+    memset(content, 0, chunk_size);
+    if (entry->generation == 0 ||
+        (entry->flags & (CATALOG_HOLE | CATALOG_ZERO)) != 0)
+        return 0;
+    if (entry->objects_count == 0)
+        return -ENXIO;
+    error = fetch_table(device_fetch(device), chunk, chunk_size,
+                        &entry->objects[entry->objects_count - 1], &table);
+    if (error != 0)
+        return error;
+    error = read_chunk(device, NULL, table, content);
+    chunk_table_release(table);
+    return error;
+}
+
+static int read_pinned(struct device *device, uint64_t chunk,
+                       const struct catalog_entry *entry,
+                       unsigned char *content)
+{
+    struct chunk_file *file;
+    struct chunk_table *table;
+    int error = chunk_file_open(device_chunk_dir(device), chunk, &file);
+
+    if (error != 0)
+        return error;
+    error =
+        chunk_file_read_table(file, entry->generation, entry->revision, &table);
+    if (error == 0) {
+        error = read_chunk(device, file, table, content);
+        chunk_table_release(table);
+    }
+    chunk_file_release(file);
+    return error;
+}
+
+int checkpoint_image_read_open(struct checkpoint_image *image,
+                               unsigned char *content)
+{
+    struct catalog *catalog = device_checkpoint_catalog(image->device);
+    uint32_t chunk_size = device_chunk_size(image->device);
+
+    for (uint64_t chunk = 0; chunk < image->chunks; chunk++) {
+        unsigned char *to = content + chunk * chunk_size;
+        struct catalog_entry entry;
+        int error;
+
+        catalog_get(catalog, chunk, &entry);
+        if (is_pending(&entry))
+            error = read_pinned(image->device, chunk, &entry, to);
+        else if (entry.generation != 0)
+            error = read_remote(image->device, chunk, &entry, to);
+        else
+            error =
+                read_remote(image->device, chunk, &image->entries[chunk], to);
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+int checkpoint_image_read(struct checkpoint_image *image,
+                          unsigned char *content)
+{
+    uint32_t chunk_size = device_chunk_size(image->device);
+    int error = 0;
+
+    for (uint64_t chunk = 0; error == 0 && chunk < image->chunks; chunk++)
+        error = read_remote(image->device, chunk, &image->entries[chunk],
+                            content + chunk * chunk_size);
+    return error;
+}
