@@ -286,12 +286,13 @@ int image_next(struct image *image, uint64_t from, uint64_t *ret_chunk,
 int image_get(struct image *image, uint64_t chunk,
               struct image_entry *ret_entry)
 {
-    const struct manifest_leaf *leaf;
+    const struct manifest_leaf *leaf = NULL;
     unsigned i = chunk % MANIFEST_LEAF_CHUNKS;
     int result = image_read_leaf(image, chunk / MANIFEST_LEAF_CHUNKS, &leaf);
 
     if (result <= 0)
         return result;
+    assert(leaf);
     if (!leaf->is_mapped[i])
         return 0;
     get_entry(leaf, i, ret_entry);
