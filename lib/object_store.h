@@ -15,6 +15,7 @@
  *   -ETIMEDOUT  no answer within the deadline
  *   -EACCES     the store refuses: credentials, permission, no such bucket
  *   -ECANCELED  the store is being closed
+ *   -EOPNOTSUPP the store knows no conditional put
  */
 #ifndef OBJECT_STORE_H
 #define OBJECT_STORE_H

@@ -1,282 +1,923 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An epoch is created in these steps; the power may go between any two:
+ *
+ *   1 intent    the whole record, durable here
+ *   2 create    in the store, with that record and no other, until the store
+ *               has said whether it is there
+ *   3 beyond    a list shows nothing newer, and no other of the same number
+ *   4 decided   durable here: it is the newest, and the intent is gone; or
+ *               void, if another's is newer
+ *
+ * Whoever finds an intent goes on at 2.  What was created and is not the
+ * newest is void here, though somebody may have gone on from it: then more is
+ * dirty here than need be, and nothing is lost.
+ */
 #include "cache/claim.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "base/bytes.h"
-#include "base/crc32c.h"
+#include "base/clock.h"
 #include "base/log.h"
-#include "cache/device.h"
+#include "base/mutex.h"
+#include "cache/put_probe.h"
+#include "cache/state_log.h"
 #include "object_store.h"
 
-static const unsigned char MAGIC[8] = "s3bclaim";
+/* Longer than a request that was given up may still be under way, mostly. */
+static const uint64_t READ_BACK_NS = UINT64_C(10) * 1000000000;
 
-/* The record; docs/FORMAT.md says the same in words. */
-enum {
-    VERSION = 1,
+struct claim {
+    struct claim_options options;
+    struct mutex mutex;
+    struct condition changed; /* is_busy or is_stopping did */
+    bool is_busy GUARDED_BY(mutex);
+    bool is_stopping GUARDED_BY(mutex);
 
-    /* These four, and the size, are the same in every later version. */
-    AT_MAGIC = 0,
-    AT_VERSION = 8,
-    AT_FLAGS = 12,
-    AT_CHECKSUM = CLAIM_RECORD_SIZE - 4,
-
-    AT_KIND = 16,
-    AT_CHUNK_SIZE = 20,
-    AT_EPOCH = 24,
-    AT_NONCE = 32,
-    AT_TIME = 40,
-    AT_SIZE = 48,
-    AT_DEVICE_ID = 56,
-    AT_CACHEDIR_ID = 72,
-    AT_HOST = 88,
-    AT_RESERVED = 152,
+    /* Written only in a turn and under the mutex; read under either. */
+    enum claim_state state;
+    bool has_content, has_holder, has_intent, is_releasing;
+    struct epoch_record content; /* what the catalog has published */
+    struct epoch_record holder;
+    struct epoch_record intent;
+    enum claim_state told_state;
+    bool told_may;
+    uint64_t highest;    /* epoch that was seen in the bucket */
+    uint64_t id_epoch;   /* CLAIMED: of the claim */
+    uint64_t id_nonce;   /* CLAIMED */
+    uint64_t next_nonce; /* of the next image; 0: not chosen */
 };
 
-void claim_encode(const struct claim_record *record,
-                  uint8_t data[CLAIM_RECORD_SIZE])
+/* ---- turns --------------------------------------------------------------- */
+
+static int begin_turn(struct claim *claim)
 {
-    memset(data, 0, CLAIM_RECORD_SIZE);
-    memcpy(data + AT_MAGIC, MAGIC, sizeof(MAGIC));
-    put_le32(data + AT_VERSION, VERSION);
-    put_le32(data + AT_KIND, (uint32_t)record->kind);
-    put_le32(data + AT_CHUNK_SIZE, record->chunk_size);
-    put_le64(data + AT_EPOCH, record->epoch);
-    put_le64(data + AT_NONCE, record->nonce);
-    put_le64(data + AT_TIME, record->time_ns);
-    put_le64(data + AT_SIZE, record->size);
-    memcpy(data + AT_DEVICE_ID, record->device_id, UUID_SIZE);
-    memcpy(data + AT_CACHEDIR_ID, record->cachedir_id, UUID_SIZE);
-    memcpy(data + AT_HOST, record->host,
-           strnlen(record->host, sizeof(record->host) - 1));
-    put_le32(data + AT_CHECKSUM, crc32c(0, data, AT_CHECKSUM));
+    int error;
+
+    mutex_lock(&claim->mutex);
+    while (claim->is_busy && !claim->is_stopping)
+        condition_wait(&claim->changed, &claim->mutex);
+    error = claim->is_stopping ? -ECANCELED : 0;
+    if (error == 0)
+        claim->is_busy = true;
+    mutex_unlock(&claim->mutex);
+    return error;
 }
 
-/* Whether a host's name can be shown in a message, and ends. */
-static bool host_is_valid(const uint8_t *host, size_t size)
+static bool may_write_locked(const struct claim *claim)
 {
-    size_t len = strnlen((const char *)host, size);
+    if (claim->is_releasing ||
+        (claim->has_intent && claim->intent.kind == EPOCH_RELEASE))
+        return false;
+    if (claim->state == CLAIM_UNKNOWN)
+        return !claim->has_content || epoch_is_held(&claim->content);
+    return claim->state == CLAIM_OURS || claim->state == CLAIM_CLAIMED;
+}
 
-    for (size_t i = 0; i < len; i++) {
-        if (host[i] < ' ' || host[i] == 0x7f)
-            return false;
+/* Tell what is another now, in a turn. */
+static void tell_changes(struct claim *claim)
+{
+    enum claim_state state;
+    bool is_new, may;
+
+    mutex_lock(&claim->mutex);
+    state = claim->state;
+    may = may_write_locked(claim);
+    is_new = state != claim->told_state || may != claim->told_may;
+    claim->told_state = state;
+    claim->told_may = may;
+    mutex_unlock(&claim->mutex);
+    if (is_new)
+        claim->options.changed(claim->options.context);
+}
+
+static void set_state(struct claim *claim, enum claim_state state)
+{
+    mutex_lock(&claim->mutex);
+    claim->state = state;
+    mutex_unlock(&claim->mutex);
+    tell_changes(claim);
+}
+
+static int end_turn(struct claim *claim, int error)
+{
+    tell_changes(claim);
+    mutex_lock(&claim->mutex);
+    claim->is_busy = false;
+    condition_broadcast(&claim->changed);
+    mutex_unlock(&claim->mutex);
+    return error;
+}
+
+/* ---- messages ------------------------------------------------------------ */
+
+/* An age in the unit that suits it. */
+struct age {
+    uint64_t count;
+    const char *unit;
+};
+
+static struct age age_of(const struct epoch_record *record)
+{
+    uint64_t now_ns = clock_realtime_ns();
+    uint64_t seconds =
+        now_ns > record->time_ns ? (now_ns - record->time_ns) / 1000000000 : 0;
+
+    if (seconds < 120)
+        return (struct age){seconds, "seconds"};
+    if (seconds < 120 * 60)
+        return (struct age){seconds / 60, "minutes"};
+    if (seconds < 48 * 60 * 60)
+        return (struct age){seconds / 60 / 60, "hours"};
+    return (struct age){seconds / 60 / 60 / 24, "days"};
+}
+
+static const char *host_of(const struct epoch_record *record)
+{
+    return record->host[0] != '\0' ? record->host : "(unknown)";
+}
+
+static void log_refusal(const char *device_name, enum claim_action action,
+                        const struct epoch_record *record)
+{
+    struct age age = age_of(record);
+
+    switch (action) {
+    case CLAIM_REFUSE_HELD:
+        log_error("%s: host %s writes this device: it said so %" PRIu64 " %s"
+                  " ago, in epoch %" PRIu64 ".  Is the cache disk mounted?  If"
+                  " that host is gone for good: s3blkdev-sync takeover %s",
+                  device_name, host_of(record), age.count, age.unit,
+                  record->epoch, device_name);
+        break;
+    case CLAIM_REFUSE_COPY:
+        log_error("%s: this cache directory is an old copy: host %s went on"
+                  " with another one %" PRIu64 " %s ago, in epoch %" PRIu64
+                  ".  If that one is gone for good: s3blkdev-sync takeover %s",
+                  device_name, host_of(record), age.count, age.unit,
+                  record->epoch, device_name);
+        break;
+    case CLAIM_REFUSE_DIRTY:
+        log_error("%s: here is what no image has, but host %s went on with"
+                  " the device %" PRIu64 " %s ago, in epoch %" PRIu64
+                  ".  Keep what is here as a device of its own: s3blkdev-sync"
+                  " fork %s NEW; or give it up: s3blkdev-sync discard %s",
+                  device_name, host_of(record), age.count, age.unit,
+                  record->epoch, device_name, device_name);
+        break;
+    case CLAIM_REFUSE_DROPPED:
+        log_error("%s: the device was dropped by host %s %" PRIu64
+                  " %s ago, in epoch %" PRIu64,
+                  device_name, host_of(record), age.count, age.unit,
+                  record->epoch);
+        break;
+    case CLAIM_REFUSE_CONFLICT:
+        log_error("%s: two hosts created epoch %" PRIu64 ", the last time %s"
+                  " %" PRIu64 " %s ago: both images are kept.  Say on which"
+                  " the device goes on: s3blkdev-sync takeover %s",
+                  device_name, record->epoch, host_of(record), age.count,
+                  age.unit, device_name);
+        break;
+    case CLAIM_WAIT:
+        log_error("%s: there is nothing of the device here, and whether it is"
+                  " in the store cannot be found out",
+                  device_name);
+        break;
+    case CLAIM_SERVE:
+        log_warning("%s: the store does not answer: what is here is served,"
+                    " nothing is uploaded",
+                    device_name);
+        break;
+    case CLAIM_SERVE_LOST:
+        log_error("%s: the store does not have the last epochs of the device:"
+                  " wrong bucket, or an old copy of it?  What is here is"
+                  " served, nothing is uploaded",
+                  device_name);
+        break;
+    case CLAIM_CREATE:
+    case CLAIM_GO_ON:
+    case CLAIM_LOAD:
+    case CLAIM_TAKE:
+    case CLAIM_TAKE_OWN:
+        break;
     }
-    return len < size && bytes_are_zero(host + len, size - len);
 }
 
-static bool fields_are_valid(const uint8_t data[CLAIM_RECORD_SIZE])
-{
-    uint32_t kind = get_le32(data + AT_KIND);
-    uint32_t chunk_size = get_le32(data + AT_CHUNK_SIZE);
+/* ---- what is durable ----------------------------------------------------- */
 
-    return kind >= CLAIM_CLAIM && kind <= CLAIM_TOMBSTONE &&
-           get_le64(data + AT_EPOCH) > 0 &&
-           chunk_size >= DEVICE_CHUNK_SIZE_MIN &&
-           chunk_size <= DEVICE_CHUNK_SIZE_MAX &&
-           (chunk_size & (chunk_size - 1)) == 0 &&
-           host_is_valid(data + AT_HOST, AT_RESERVED - AT_HOST) &&
-           bytes_are_zero(data + AT_RESERVED, AT_CHECKSUM - AT_RESERVED);
+static int commit_record(struct claim *claim, enum state_change_kind kind,
+                         const struct epoch_record *record)
+{
+    struct state_change change = {.kind = kind};
+
+    if (record != NULL)
+        epoch_encode(record, change.record);
+    return state_log_commit(claim->options.state_log, &change, 1);
 }
 
-int claim_decode(const uint8_t data[CLAIM_RECORD_SIZE],
-                 struct claim_record *ret_record)
+static void set_intent(struct claim *claim, const struct epoch_record *intent)
 {
-    struct claim_record *to = ret_record;
+    mutex_lock(&claim->mutex);
+    claim->has_intent = intent != NULL;
+    if (intent != NULL)
+        claim->intent = *intent;
+    mutex_unlock(&claim->mutex);
+}
 
-    if (memcmp(data + AT_MAGIC, MAGIC, sizeof(MAGIC)) != 0 ||
-        get_le32(data + AT_CHECKSUM) != crc32c(0, data, AT_CHECKSUM))
-        return -EBADMSG;
-    if (get_le32(data + AT_VERSION) != VERSION ||
-        get_le32(data + AT_FLAGS) != 0)
-        return -EPROTONOSUPPORT;
-    if (!fields_are_valid(data))
-        return -EBADMSG;
-    memset(to, 0, sizeof(*to));
-    to->kind = (enum claim_kind)get_le32(data + AT_KIND);
-    to->epoch = get_le64(data + AT_EPOCH);
-    to->nonce = get_le64(data + AT_NONCE);
-    to->time_ns = get_le64(data + AT_TIME);
-    to->size = get_le64(data + AT_SIZE);
-    to->chunk_size = get_le32(data + AT_CHUNK_SIZE);
-    memcpy(to->device_id, data + AT_DEVICE_ID, UUID_SIZE);
-    memcpy(to->cachedir_id, data + AT_CACHEDIR_ID, UUID_SIZE);
-    memcpy(to->host, data + AT_HOST, sizeof(to->host));
+static void set_content(struct claim *claim, const struct epoch_record *record)
+{
+    mutex_lock(&claim->mutex);
+    claim->has_content = true;
+    claim->content = *record;
+    if (claim->highest < record->epoch)
+        claim->highest = record->epoch;
+    claim->next_nonce = 0;
+    mutex_unlock(&claim->mutex);
+}
+
+static int commit_rollback(struct claim *claim,
+                           const struct epoch_record *record)
+{
+    struct state_change changes[2] = {
+        {.kind = STATE_EPOCH_DECIDED},
+        {.kind = STATE_ADOPT},
+    };
+
+    epoch_encode(record, changes[0].record);
+    epoch_encode(record, changes[1].record);
+    return state_log_commit(claim->options.state_log, changes, 2);
+}
+
+/* The newest is an image of the open checkpoint, or of one that was dropped. */
+static int commit_image(struct claim *claim, const struct epoch_record *record)
+{
+    uint8_t data[EPOCH_RECORD_SIZE];
+    int error;
+
+    epoch_encode(record, data);
+    error = claim->options.published(claim->options.context, data);
+    return error == -ENOENT ? commit_record(claim, STATE_EPOCH_DECIDED, record)
+                            : error;
+}
+
+/* Step 4: it is the newest. */
+static int record_decided(struct claim *claim,
+                          const struct epoch_record *record)
+{
+    int error;
+
+    if (record->is_rollback)
+        error = commit_rollback(claim, record);
+    else if (record->kind == EPOCH_IMAGE)
+        error = commit_image(claim, record);
+    else
+        error = commit_record(claim, STATE_EPOCH_DECIDED, record);
+    if (error < 0)
+        return error;
+    set_content(claim, record);
+    set_intent(claim, NULL);
     return 0;
 }
 
-/* ---- in the store ------------------------------------------------------- */
-
-enum {
-    HEX_DIGITS = 16, /* of an epoch, or a nonce, in a key */
-    PREFIX_MAX = DEVICE_NAME_MAX + sizeof("/epoch/"),
-    KEY_MAX = PREFIX_MAX + HEX_DIGITS + 1 + HEX_DIGITS,
-};
-
-/* The newest key that a list has shown. */
-struct newest {
-    size_t prefix_len;
-    uint64_t epoch;   /* 0: none */
-    bool is_conflict; /* another key has the same epoch */
-    bool has_nonce;
-    uint64_t nonce; /* has_nonce: that the key names */
-    char key[KEY_MAX];
-};
-
-/* Read HEX_DIGITS lower-case digits.  Returns whether they are there. */
-static bool parse_hex(const char *text, uint64_t *ret_value)
+/* Step 4: it is not, or never will be there. */
+static int record_void(struct claim *claim)
 {
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < HEX_DIGITS; i++) {
-        char c = text[i];
-
-        if (c >= '0' && c <= '9')
-            value = value << 4 | (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            value = value << 4 | (unsigned)(c - 'a' + 10);
-        else
-            return false;
-    }
-    *ret_value = value;
-    return true;
-}
-
-/* An object_store_each: keep the newest of the keys that are an epoch's. */
-static int see_key(void *context, const char *key,
-                   const struct object_info *info)
-{
-    struct newest *newest = context;
-    const char *name = key + newest->prefix_len;
-    uint64_t epoch, nonce = 0;
-    size_t len = strlen(name);
-    bool has_nonce = len == 2 * HEX_DIGITS + 1;
-
-    (void)info;
-    if ((len != HEX_DIGITS && !has_nonce) || !parse_hex(name, &epoch) ||
-        epoch == 0 ||
-        (has_nonce && (name[HEX_DIGITS] != '-' ||
-                       !parse_hex(name + HEX_DIGITS + 1, &nonce)))) {
-        log_warning("%s: not the key of an epoch, ignored", key);
-        return 0;
-    }
-    if (epoch < newest->epoch)
-        return 0;
-    newest->is_conflict = epoch == newest->epoch;
-    newest->epoch = epoch;
-    newest->has_nonce = has_nonce;
-    newest->nonce = nonce;
-    memcpy(newest->key, key, newest->prefix_len + len + 1);
-    return 0;
-}
-
-/* Find the newest key; epoch stays 0 if there is none. */
-static int find_newest(struct object_store *store, const char *device_name,
-                       struct newest *ret_newest)
-{
-    char prefix[PREFIX_MAX];
-    int len, error;
-
-    len = snprintf(prefix, sizeof(prefix), "%s/epoch/", device_name);
-    assert(len > 0 && (size_t)len < sizeof(prefix));
-    memset(ret_newest, 0, sizeof(*ret_newest));
-    ret_newest->prefix_len = (size_t)len;
-    error = store->list(store, prefix, "", see_key, ret_newest);
-    if (error != 0) {
-        log_error("%s: cannot list the epochs in the bucket: %s", device_name,
-                  log_errno(error));
-        /* Only a list that succeeded may say that there is nothing. */
-        return error == -ENOENT ? -EIO : error;
-    }
-    if (ret_newest->is_conflict) {
-        log_error("%s: two hosts created epoch %" PRIu64, device_name,
-                  ret_newest->epoch);
-        return -EIO;
-    }
-    return 0;
-}
-
-static int read_record(struct object_store *store, const char *key,
-                       struct claim_record *ret_record)
-{
-    uint8_t data[CLAIM_RECORD_SIZE];
-    int error = store->get(store, key, 0, data, sizeof(data));
+    int error = commit_record(claim, STATE_EPOCH_VOID, NULL);
 
     if (error == 0)
-        error = claim_decode(data, ret_record);
-    if (error < 0)
-        log_error("%s: %s", key,
-                  error == -EBADMSG ? "damaged, or no claim record"
-                  : error == -EPROTONOSUPPORT
-                      ? "written by a later version of this program"
-                      : log_errno(error));
-    /* It was listed, so its absence does not mean that there is none. */
-    return error == -ENOENT ? -EIO : error;
+        set_intent(claim, NULL);
+    return error;
 }
 
-int claim_read_newest(struct object_store *store, const char *device_name,
-                      struct claim_record *ret_record)
+static int wait_to_read_back(void *context, uint64_t ns)
 {
-    struct claim_record record;
-    struct newest newest;
-    int error = find_newest(store, device_name, &newest);
+    struct claim *claim = context;
+    uint64_t deadline_ns = clock_monotonic_ns() + ns;
+    bool is_stopping;
 
-    if (error < 0)
-        return error;
-    if (newest.epoch == 0)
-        return -ENOENT;
-    error = read_record(store, newest.key, &record);
+    mutex_lock(&claim->mutex);
+    while (!claim->is_stopping &&
+           condition_wait_until(&claim->changed, &claim->mutex, deadline_ns))
+        ;
+    is_stopping = claim->is_stopping;
+    mutex_unlock(&claim->mutex);
+    return is_stopping ? -ECANCELED : 0;
+}
+
+/*
+ * Steps 2 to 4 for an intent, if there is one.  -ESTALE: another's is newer;
+ * -ENOTUNIQ: a conflict; other errors: not decided.
+ */
+static int settle(struct claim *claim)
+{
+    struct claim_options *options = &claim->options;
+    struct epoch_pace pace = {wait_to_read_back, claim, READ_BACK_NS};
+    enum epoch_outcome outcome;
+    int error;
+
+    if (!claim->has_intent)
+        return 0;
+    if (options->read_back_ns != 0)
+        pace.ns = options->read_back_ns;
+    error = epoch_create(options->store, options->device_name, &claim->intent,
+                         &pace, &outcome);
+    if (error == -EOPNOTSUPP) {
+        /* The store has changed its mind; it never took one of these. */
+        put_probe_doubt(options->probe);
+        return record_void(claim) == 0 ? -EAGAIN : -EIO;
+    }
     if (error != 0)
         return error;
-    if (record.epoch != newest.epoch ||
-        (newest.has_nonce && record.nonce != newest.nonce)) {
-        log_error("%s: holds the record of another epoch", newest.key);
-        return -EBADMSG;
+    if (outcome == EPOCH_LOST) {
+        error = record_void(claim);
+        return error != 0 ? error : -ESTALE;
     }
+    if (outcome == EPOCH_CONFLICT)
+        put_probe_doubt(options->probe);
+    error = record_decided(claim, &claim->intent);
+    return error == 0 && outcome == EPOCH_CONFLICT ? -ENOTUNIQ : error;
+}
+
+/* All steps. */
+static int create(struct claim *claim, const struct epoch_record *record)
+{
+    int error = commit_record(claim, STATE_EPOCH_INTENT, record);
+
+    if (error != 0)
+        return error;
+    set_intent(claim, record);
+    return settle(claim);
+}
+
+static int make_nonce(uint64_t *ret_nonce)
+{
+    uint8_t id[UUID_SIZE];
+    int error;
+
+    do {
+        error = uuid_make(id);
+        memcpy(ret_nonce, id, sizeof(*ret_nonce));
+    } while (error == 0 && *ret_nonce == 0);
+    return error;
+}
+
+/* The next epoch's record, with the content that is here. */
+static int make_record(struct claim *claim, enum epoch_kind kind,
+                       struct epoch_record *ret_record)
+{
+    const struct superblock *superblock = claim->options.superblock;
+    struct epoch_record record = {.kind = kind};
+    bool is_obeyed;
+    int error = put_probe_ask(claim->options.probe, claim->options.store,
+                              claim->options.device_name, &is_obeyed);
+
+    if (claim->has_content)
+        record = claim->content;
+    if (error == 0)
+        error = make_nonce(&record.nonce);
+    if (error != 0)
+        return error;
+    record.kind = kind;
+    record.is_rollback = false;
+    record.epoch = claim->highest + 1;
+    record.key_has_nonce = !is_obeyed;
+    record.time_ns = clock_realtime_ns();
+    record.size = superblock->size;
+    record.chunk_size = superblock->chunk_size;
+    memcpy(record.device_id, superblock->device_id, UUID_SIZE);
+    memcpy(record.cachedir_id, superblock->cachedir_id, UUID_SIZE);
+    memset(record.host, 0, sizeof(record.host));
+    if (gethostname(record.host, sizeof(record.host) - 1) != 0)
+        record.host[0] = '\0';
     *ret_record = record;
     return 0;
 }
 
-/* The key is taken: perhaps by an earlier attempt of ours. */
-static int check_own(struct object_store *store, const char *key,
-                     const uint8_t data[CLAIM_RECORD_SIZE])
-{
-    uint8_t found[CLAIM_RECORD_SIZE];
-    int error = store->get(store, key, 0, found, sizeof(found));
+/* ---- lost ---------------------------------------------------------------- */
 
-    if (error < 0) {
-        log_error("%s: exists, but: %s", key, log_errno(error));
-        return error == -ENOENT ? -EIO : error;
-    }
-    return memcmp(found, data, sizeof(found)) == 0 ? 0 : -EEXIST;
+static bool is_by_us(const struct claim *claim,
+                     const struct epoch_record *record)
+{
+    return memcmp(record->cachedir_id, claim->options.superblock->cachedir_id,
+                  UUID_SIZE) == 0;
 }
 
-int claim_create_first(struct object_store *store, const char *device_name,
-                       const struct claim_record *record)
+static void set_holder(struct claim *claim, const struct epoch_record *record)
 {
-    uint8_t data[CLAIM_RECORD_SIZE];
-    struct newest newest;
-    char key[KEY_MAX];
+    mutex_lock(&claim->mutex);
+    claim->has_holder = true;
+    claim->holder = *record;
+    mutex_unlock(&claim->mutex);
+}
+
+/* Another's epoch is newer than ours, or of the same number. */
+static int fence(struct claim *claim)
+{
+    const struct claim_options *options = &claim->options;
+    struct epoch_newest newest = {.count = 0};
+
+    /* Only to say who: an error (logged) changes nothing. */
+    (void)epoch_read_newest(options->store, options->device_name, 0, &newest);
+    if (newest.count > 0) {
+        size_t which = newest.count > 1 && is_by_us(claim, &newest.records[0]);
+        const struct epoch_record *record = &newest.records[which];
+
+        set_holder(claim, record);
+        log_error("%s: fenced: host %s %s epoch %" PRIu64 ".  Nothing is"
+                  " written any more; what no image has stays here, for"
+                  " s3blkdev-sync fork or discard",
+                  options->device_name, host_of(record),
+                  newest.count > 1 ? "created, too," : "went on with",
+                  record->epoch);
+    } else {
+        log_error("%s: fenced: another host went on with the device",
+                  options->device_name);
+    }
+    set_state(claim, CLAIM_FENCED);
+    return -ESTALE;
+}
+
+/* What an attempt to create came to, while the device is served. */
+static int fence_if_lost(struct claim *claim, int error)
+{
+    return error == -ESTALE || error == -ENOTUNIQ ? fence(claim) : error;
+}
+
+/* ---- attach -------------------------------------------------------------- */
+
+/* The newest epoch is the one whose content is here. */
+static void go_on(struct claim *claim)
+{
+    set_state(claim, !claim->has_content || epoch_is_held(&claim->content)
+                         ? CLAIM_OURS
+                         : CLAIM_RELEASED);
+}
+
+/*
+ * Find out what to do, in a turn.  Returns 0, or the error because of which
+ * the action is CLAIM_SERVE.
+ */
+static int resolve(struct claim *claim, enum claim_mode mode, bool is_dirty,
+                   enum claim_action *ret_action,
+                   struct epoch_record *ret_record)
+{
+    const struct claim_options *options = &claim->options;
+    struct claim_local local = {
+        .is_dirty = is_dirty,
+        .has_epoch = false,
+    };
+    struct epoch_newest newest = {.count = 0};
+    size_t which;
+    int error = settle(claim);
+
+    /* If it was lost, the list says to whom. */
+    if (error == 0 || error == -ESTALE || error == -ENOTUNIQ)
+        error =
+            epoch_read_newest(options->store, options->device_name, 0, &newest);
+    local.has_epoch = claim->has_content;
+    local.epoch = claim->content;
+    memcpy(local.cachedir_id, options->superblock->cachedir_id, UUID_SIZE);
+    *ret_action =
+        claim_decide(mode, &local, error == 0 ? &newest : NULL, &which);
+    if (newest.count > 0) {
+        *ret_record = newest.records[which];
+        mutex_lock(&claim->mutex);
+        if (claim->highest < ret_record->epoch)
+            claim->highest = ret_record->epoch;
+        mutex_unlock(&claim->mutex);
+    }
+    if (*ret_action == CLAIM_GO_ON || *ret_action == CLAIM_CREATE ||
+        *ret_action == CLAIM_TAKE_OWN)
+        go_on(claim);
+    if (newest.count > 1)
+        set_holder(claim, &newest.records[1 - which]);
+    else if (newest.count == 1 && *ret_action != CLAIM_GO_ON)
+        set_holder(claim, ret_record);
+    return error;
+}
+
+int claim_attach(struct claim *claim, enum claim_mode mode, bool is_dirty,
+                 enum claim_action *ret_action, struct epoch_record *ret_record)
+{
+    struct epoch_record record = {.epoch = 0};
+    enum claim_action action;
+    int error = begin_turn(claim);
+
+    if (error != 0)
+        return error;
+    (void)resolve(claim, mode, is_dirty, &action, &record);
+    log_refusal(claim->options.device_name, action, &record);
+    *ret_action = action;
+    *ret_record = record;
+    return end_turn(claim, 0);
+}
+
+enum claim_action claim_ask_for_new(struct object_store *store,
+                                    const char *device_name,
+                                    enum claim_mode mode,
+                                    struct epoch_record *ret_record)
+{
+    struct claim_local local = {.is_empty = true};
+    struct epoch_newest newest = {.count = 0};
+    struct epoch_record record = {.epoch = 0};
+    enum claim_action action;
+    size_t which;
+    int error = epoch_read_newest(store, device_name, 0, &newest);
+
+    action = claim_decide(mode, &local, error == 0 ? &newest : NULL, &which);
+    if (newest.count > 0)
+        record = newest.records[which];
+    log_refusal(device_name, action, &record);
+    *ret_record = record;
+    return action;
+}
+
+int claim_loaded(struct claim *claim, const struct epoch_record *record)
+{
+    bool was_known;
+    int error = begin_turn(claim);
+
+    if (error != 0)
+        return error;
+    was_known = claim->has_content && epoch_is_same(&claim->content, record);
+    if (!was_known)
+        error = commit_record(claim, STATE_EPOCH_DECIDED, record);
+    if (error != 0)
+        return end_turn(claim, error);
+    set_content(claim, record);
+    if (!epoch_is_held(record))
+        set_state(claim, CLAIM_RELEASED);
+    else if (was_known && is_by_us(claim, record))
+        set_state(claim, CLAIM_OURS);
+    else
+        set_state(claim, CLAIM_FENCED);
+    return end_turn(claim, 0);
+}
+
+/* Ask what claim_attach could not; writes may have been served meanwhile. */
+static int resolve_late(struct claim *claim, bool is_dirty)
+{
+    struct epoch_record record = {.epoch = 0};
+    enum claim_action action;
+    int error = resolve(claim, CLAIM_NORMAL, is_dirty, &action, &record);
+
+    switch (action) {
+    case CLAIM_CREATE:
+    case CLAIM_GO_ON:
+        return 0;
+    case CLAIM_SERVE:
+    case CLAIM_WAIT:
+        return error != 0 ? error : -EAGAIN;
+    case CLAIM_SERVE_LOST:
+        return -EAGAIN;
+    case CLAIM_LOAD:
+    case CLAIM_TAKE:
+    case CLAIM_TAKE_OWN:
+    case CLAIM_REFUSE_HELD:
+    case CLAIM_REFUSE_COPY:
+    case CLAIM_REFUSE_DIRTY:
+    case CLAIM_REFUSE_DROPPED:
+    case CLAIM_REFUSE_CONFLICT:
+        break;
+    }
+    return fence(claim);
+}
+
+/* ---- the calls of an owner ----------------------------------------------- */
+
+/* Begin: nothing is undecided, and it is known whose the device is. */
+static int begin_owned(struct claim *claim, bool is_dirty)
+{
+    int error = begin_turn(claim);
+
+    if (error != 0)
+        return error;
+    if (claim->state == CLAIM_FENCED)
+        error = -ESTALE;
+    else if (claim->state == CLAIM_UNKNOWN)
+        error = resolve_late(claim, is_dirty);
+    else
+        error = fence_if_lost(claim, settle(claim));
+    /* A release that was undecided until now. */
+    if (error == 0 && claim->has_content &&
+        claim->content.kind == EPOCH_RELEASE)
+        set_state(claim, CLAIM_RELEASED);
+    return error != 0 ? end_turn(claim, error) : 0;
+}
+
+static int create_claim(struct claim *claim)
+{
+    struct epoch_record record;
+    int error = make_record(claim, EPOCH_CLAIM, &record);
+
+    if (error == 0)
+        error = create(claim, &record);
+    if (error != 0)
+        return fence_if_lost(claim, error);
+    mutex_lock(&claim->mutex);
+    claim->id_epoch = record.epoch;
+    claim->id_nonce = record.nonce;
+    mutex_unlock(&claim->mutex);
+    set_state(claim, CLAIM_CLAIMED);
+    log_info("%s: claimed, epoch %" PRIu64, claim->options.device_name,
+             record.epoch);
+    return 0;
+}
+
+int claim_takeover(struct claim *claim)
+{
+    int error = begin_turn(claim);
+
+    if (error != 0)
+        return error;
+    error = settle(claim);
+    if (error == 0 || error == -ENOTUNIQ)
+        error = create_claim(claim);
+    return end_turn(claim, error);
+}
+
+int claim_take(struct claim *claim)
+{
+    int error = begin_owned(claim, true);
+
+    if (error != 0)
+        return error;
+    if (claim->state != CLAIM_CLAIMED)
+        error = create_claim(claim);
+    return end_turn(claim, error);
+}
+
+int claim_next(struct claim *claim, uint64_t *ret_epoch, uint64_t *ret_nonce)
+{
+    uint64_t nonce;
+    int error = make_nonce(&nonce);
+
+    if (error != 0)
+        return error;
+    mutex_lock(&claim->mutex);
+    if (claim->state != CLAIM_CLAIMED) {
+        error = -EPERM;
+    } else {
+        if (claim->next_nonce == 0)
+            claim->next_nonce = nonce;
+        *ret_nonce = claim->next_nonce;
+        *ret_epoch = claim->highest + 1;
+    }
+    mutex_unlock(&claim->mutex);
+    return error;
+}
+
+static int create_image(struct claim *claim, const struct claim_image *image)
+{
+    struct epoch_record record;
+    int error = make_record(claim, EPOCH_IMAGE, &record);
+
+    if (error != 0)
+        return error;
+    if (claim->next_nonce != 0)
+        record.nonce = claim->next_nonce;
+    record.image_epoch = record.epoch;
+    record.image_nonce = record.nonce;
+    record.root = image->root;
+    record.content_time_ns = image->content_time_ns;
+    record.chunks = image->chunks;
+    record.is_rollback = image->replaces_content;
+    return fence_if_lost(claim, create(claim, &record));
+}
+
+int claim_publish(struct claim *claim, const struct claim_image *image)
+{
+    bool had_intent, is_done;
     int error;
 
-    assert(record->epoch == 1);
-    claim_encode(record, data);
-    (void)snprintf(key, sizeof(key), "%s/epoch/%016" PRIx64, device_name,
-                   record->epoch);
-    error = store->put(store, key, data, sizeof(data), true);
-    if (error == -EEXIST)
-        error = check_own(store, key, data);
-    else if (error < 0)
-        log_error("%s: cannot create: %s", key, log_errno(error));
-    if (error < 0)
+    mutex_lock(&claim->mutex);
+    had_intent = claim->has_intent && claim->intent.kind == EPOCH_IMAGE;
+    mutex_unlock(&claim->mutex);
+    error = begin_owned(claim, true);
+    if (error != 0)
         return error;
-    /* A higher one: this device had epochs before, of which 1 is deleted. */
-    error = find_newest(store, device_name, &newest);
-    if (error == 0 && (newest.epoch != 1 || newest.has_nonce))
-        error = -EEXIST;
+    is_done = had_intent && claim->content.kind == EPOCH_IMAGE &&
+              claim->content.content_time_ns == image->content_time_ns;
+    if (claim->state != CLAIM_CLAIMED)
+        error = -EPERM;
+    else if (!is_done)
+        error = create_image(claim, image);
+    return end_turn(claim, error);
+}
+
+/* Let writes wait, or no longer. */
+static void set_releasing(struct claim *claim, bool is_releasing)
+{
+    mutex_lock(&claim->mutex);
+    claim->is_releasing = is_releasing;
+    mutex_unlock(&claim->mutex);
+    tell_changes(claim);
+}
+
+static int create_release(struct claim *claim)
+{
+    struct epoch_record record;
+    int error = make_record(claim, EPOCH_RELEASE, &record);
+
+    if (error == 0)
+        error = fence_if_lost(claim, create(claim, &record));
+    if (error != 0)
+        return error;
+    set_state(claim, CLAIM_RELEASED);
+    log_info("%s: released, epoch %" PRIu64, claim->options.device_name,
+             record.epoch);
+    return 0;
+}
+
+int claim_release(struct claim *claim)
+{
+    int error = begin_owned(claim, false);
+
+    if (error != 0)
+        return error;
+    if (claim->state == CLAIM_RELEASED)
+        return end_turn(claim, 0);
+    set_releasing(claim, true);
+    error = claim->options.is_dirty(claim->options.context)
+                ? -EBUSY
+                : create_release(claim);
+    /* An intent that is left keeps writes waiting by itself. */
+    set_releasing(claim, false);
+    return end_turn(claim, error);
+}
+
+/* Ask with one LIST.  Returns whether another has created something. */
+static int look_for_others(struct claim *claim, bool *ret_is_lost)
+{
+    const struct claim_options *options = &claim->options;
+    struct epoch_newest newest;
+    int error = epoch_read_newest(options->store, options->device_name,
+                                  claim->highest, &newest);
+
+    if (error == 0)
+        *ret_is_lost = newest.count > 1 ||
+                       (newest.count == 1 &&
+                        !epoch_is_same(&newest.records[0], &claim->content));
     return error;
+}
+
+int claim_watch(struct claim *claim, bool is_dirty)
+{
+    bool is_lost = false;
+    int error = begin_owned(claim, is_dirty);
+
+    if (error != 0)
+        return error;
+    if (claim->has_content)
+        error = look_for_others(claim, &is_lost);
+    else
+        error = resolve_late(claim, is_dirty);
+    if (error == 0 && is_lost)
+        error = fence(claim);
+    return end_turn(claim, error);
+}
+
+/* ---- what is known ------------------------------------------------------- */
+
+enum claim_state claim_state(struct claim *claim)
+{
+    enum claim_state state;
+
+    mutex_lock(&claim->mutex);
+    state = claim->state;
+    mutex_unlock(&claim->mutex);
+    return state;
+}
+
+const char *claim_state_name(enum claim_state state)
+{
+    switch (state) {
+    case CLAIM_UNKNOWN:
+        break;
+    case CLAIM_OURS:
+        return "ours";
+    case CLAIM_CLAIMED:
+        return "claimed";
+    case CLAIM_RELEASED:
+        return "released";
+    case CLAIM_FENCED:
+        return "fenced";
+    }
+    return "unknown";
+}
+
+bool claim_may_write(struct claim *claim)
+{
+    bool may;
+
+    mutex_lock(&claim->mutex);
+    may = may_write_locked(claim);
+    mutex_unlock(&claim->mutex);
+    return may;
+}
+
+static int tell(struct claim *claim, const bool *has,
+                const struct epoch_record *from, struct epoch_record *to)
+{
+    int error = -ENOENT;
+
+    mutex_lock(&claim->mutex);
+    if (*has) {
+        *to = *from;
+        error = 0;
+    }
+    mutex_unlock(&claim->mutex);
+    return error;
+}
+
+int claim_content(struct claim *claim, struct epoch_record *ret_record)
+{
+    return tell(claim, &claim->has_content, &claim->content, ret_record);
+}
+
+int claim_holder(struct claim *claim, struct epoch_record *ret_record)
+{
+    return tell(claim, &claim->has_holder, &claim->holder, ret_record);
+}
+
+int claim_id(struct claim *claim, uint64_t *ret_epoch, uint64_t *ret_nonce)
+{
+    int error = 0;
+
+    mutex_lock(&claim->mutex);
+    if (claim->state != CLAIM_CLAIMED) {
+        error = -EPERM;
+    } else {
+        *ret_epoch = claim->id_epoch;
+        *ret_nonce = claim->id_nonce;
+    }
+    mutex_unlock(&claim->mutex);
+    return error;
+}
+
+/* ---- begin and end ------------------------------------------------------- */
+
+static int read_fact(const struct claim_options *options, bool is_there,
+                     const uint8_t data[EPOCH_RECORD_SIZE],
+                     struct epoch_record *ret_record)
+{
+    int error = is_there ? epoch_decode(data, ret_record) : 0;
+
+    if (error == 0)
+        return 0;
+    log_error("%s: the state log has a record of an epoch that %s",
+              options->device_name,
+              error == -EPROTONOSUPPORT
+                  ? "a later version of this program wrote"
+                  : "makes no sense");
+    return error == -EPROTONOSUPPORT ? error : -EUCLEAN;
+}
+
+int claim_new(const struct claim_options *options, struct claim **ret_claim)
+{
+    struct claim *claim = calloc(1, sizeof(*claim));
+    struct state_facts facts;
+    int error;
+
+    if (claim == NULL)
+        return -ENOMEM;
+    claim->options = *options;
+    state_log_facts(options->state_log, &facts);
+    claim->has_content = facts.has_epoch;
+    claim->has_intent = facts.has_intent;
+    error = read_fact(options, facts.has_epoch, facts.epoch, &claim->content);
+    if (error == 0)
+        error =
+            read_fact(options, facts.has_intent, facts.intent, &claim->intent);
+    if (error != 0) {
+        free(claim);
+        return error;
+    }
+    claim->highest = claim->content.epoch;
+    claim->told_may = true; /* as nothing was told */
+    mutex_init(&claim->mutex);
+    condition_init(&claim->changed);
+    *ret_claim = claim;
+    return 0;
+}
+
+void claim_stop(struct claim *claim)
+{
+    mutex_lock(&claim->mutex);
+    claim->is_stopping = true;
+    condition_broadcast(&claim->changed);
+    mutex_unlock(&claim->mutex);
+}
+
+void claim_free(struct claim *claim)
+{
+    if (claim == NULL)
+        return;
+    condition_done(&claim->changed);
+    mutex_done(&claim->mutex);
+    free(claim);
 }

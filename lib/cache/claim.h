@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cache/claim_decide.h"
 #include "cache/epoch.h"
 
 struct claim;
@@ -41,52 +42,6 @@ enum claim_state {
     CLAIM_FENCED,
 };
 
-/* ---- what to do at a start (pure) ---------------------------------------- */
-
-/* What the user wants: the first is what every ordinary start says. */
-enum claim_mode {
-    CLAIM_NORMAL,
-    CLAIM_TAKEOVER, /* the device is ours from now on, whoever had it */
-    CLAIM_DISCARD,  /* what is not in the newest image may be lost */
-};
-
-/* What is here. */
-struct claim_local {
-    bool is_empty; /* the cache directory has nothing of the device */
-    bool is_dirty; /* something here is in no image */
-    bool has_epoch;
-    struct epoch_record epoch; /* whose content was published here last */
-    uint8_t cachedir_id[UUID_SIZE];
-};
-
-enum claim_action {
-    CLAIM_CREATE,       /* a new device; its number goes on after a tombstone */
-    CLAIM_GO_ON,        /* the newest epoch is ours, or what we have already */
-    CLAIM_LOAD,         /* make the catalog equal to the newest image */
-    CLAIM_TAKE,         /* the same, with a snapshot of it, and claim */
-    CLAIM_TAKE_OWN,     /* a conflict: ours goes on; a snapshot of the other */
-    CLAIM_SERVE,        /* no answer: serve what is here, ask again */
-    CLAIM_SERVE_LOST,   /* the bucket has only older epochs than ours: so too */
-    CLAIM_WAIT,         /* no answer, and nothing here */
-    CLAIM_REFUSE_HELD,  /* another writes it */
-    CLAIM_REFUSE_COPY,  /* we wrote it, but this is an old copy of the disk */
-    CLAIM_REFUSE_DIRTY, /* it went on elsewhere, and what is here is in no
-                           image: fork or discard */
-    CLAIM_REFUSE_DROPPED,  /* the device was dropped */
-    CLAIM_REFUSE_CONFLICT, /* two hosts wrote it, and nobody said who goes on */
-};
-
-/*
- * Decide what a start does.  newest: what the bucket has; NULL: it gave no
- * answer.  *ret_which: which of the newest records the action means.
- */
-enum claim_action claim_decide(enum claim_mode mode,
-                               const struct claim_local *local,
-                               const struct epoch_newest *newest,
-                               size_t *ret_which);
-
-/* ---- the protocol -------------------------------------------------------- */
-
 /* What the claim needs; the pointers must outlive it. */
 struct claim_options {
     const char *device_name;
@@ -95,17 +50,22 @@ struct claim_options {
     struct state_log *state_log;
     const struct superblock *superblock; /* ids, size, chunk size */
     /*
-     * Make durable that the record is the newest (STATE_EPOCH_DECIDED), and
-     * for an IMAGE that the open checkpoint is published.  Called in the
-     * turn of the call that decided it.
+     * Make durable that the record, an IMAGE, is the newest epoch and that
+     * the open checkpoint is published: device_published.  Called in the turn
+     * of whatever call decided it.  -ENOENT: there is no checkpoint.
      */
-    int (*decided)(void *context, const struct epoch_record *record,
-                   const uint8_t data[EPOCH_RECORD_SIZE]);
-    /* The state is another one now; called in order, without a lock. */
-    void (*changed)(void *context, enum claim_state state);
+    int (*published)(void *context, const uint8_t record[EPOCH_RECORD_SIZE]);
+    /* Whether something here is in no image. */
+    bool (*is_dirty)(void *context);
+    /*
+     * The state, or what claim_may_write says, is another one now; at first
+     * UNKNOWN and yes.  Called in order, in a turn, without a lock.
+     */
+    void (*changed)(void *context);
     void *context;
-    /* For tests: between a put and its reading back; NULL: really wait. */
-    int (*wait)(void *context, uint64_t ns);
+    /* Between a put and its reading back, where conditions are not obeyed; 0:
+     * choose. */
+    uint64_t read_back_ns;
 };
 
 /* Begin in state UNKNOWN, with what the state log has. */
@@ -127,10 +87,17 @@ const char *claim_state_name(enum claim_state state);
 int claim_content(struct claim *claim, struct epoch_record *ret_record);
 
 /*
- * Tell the newest record that another made, when that is why we are fenced or
- * were refused.  -ENOENT: none is known.
+ * Tell the newest record that another made, because of which we are fenced,
+ * were refused, or took the device over; of a conflict, the one that is not
+ * meant.  -ENOENT: none is known.
  */
 int claim_holder(struct claim *claim, struct epoch_record *ret_record);
+
+/*
+ * Whether writes may be acknowledged: the device is ours, or was when the
+ * store answered last, and no release is being decided.
+ */
+bool claim_may_write(struct claim *claim);
 
 /* Epoch and nonce for the ids of new objects; -EPERM unless CLAIMED. */
 int claim_id(struct claim *claim, uint64_t *ret_epoch, uint64_t *ret_nonce);
@@ -138,13 +105,21 @@ int claim_id(struct claim *claim, uint64_t *ret_epoch, uint64_t *ret_nonce);
 /*
  * Decide an epoch that was begun and not decided, ask for the newest, and tell
  * what to do (logged, if it is a refusal); *ret_record is the record that
- * it means, for LOAD, TAKE, TAKE_OWN and the refusals.  GO_ON changes the state
- * to OURS or RELEASED; others leave it to claim_loaded.  -EIO and others: the
- * state log failed.
+ * it means, for LOAD, TAKE, TAKE_OWN and the refusals.  CREATE, GO_ON and
+ * TAKE_OWN change the state; after LOAD and TAKE claim_loaded does.
  */
 int claim_attach(struct claim *claim, enum claim_mode mode, bool is_dirty,
                  enum claim_action *ret_action,
                  struct epoch_record *ret_record);
+
+/*
+ * The same question for an empty cache directory, before anything is made in
+ * it: CREATE, LOAD, TAKE or a refusal (logged).
+ */
+enum claim_action claim_ask_for_new(struct object_store *store,
+                                    const char *device_name,
+                                    enum claim_mode mode,
+                                    struct epoch_record *ret_record);
 
 /*
  * The catalog is equal to the image of this record now, and that is durable:
@@ -153,10 +128,10 @@ int claim_attach(struct claim *claim, enum claim_mode mode, bool is_dirty,
 int claim_loaded(struct claim *claim, const struct epoch_record *record);
 
 /*
- * The device is ours from here on, though record is another's: create a claim
- * with its content.  Called after claim_loaded.
+ * The device is ours from here on: create a claim with the content that is
+ * here, after claim_loaded for TAKE.  -ESTALE: it went on once more.
  */
-int claim_takeover(struct claim *claim, const struct epoch_record *record);
+int claim_takeover(struct claim *claim);
 
 /*
  * Be CLAIMED: before the first upload, and the first write after a release.
@@ -177,20 +152,29 @@ struct claim_image {
     struct root_ref root;
     uint64_t content_time_ns;
     uint64_t chunks;
+    /*
+     * An older content: together with the decision it becomes durable that
+     * the catalog must be made equal to it (STATE_ADOPT), which is left to
+     * the caller, or the next start.  No checkpoint is published by it.
+     */
+    bool replaces_content;
 };
 
 /*
  * Publish: create the epoch that claim_next told, as durable intent first; then
- * options->decided makes durable that it is the newest, which for an image is
- * all that there is to do after it (destage_published).  -ESTALE: lost, and
- * fenced; -EPERM: not CLAIMED.  After other errors it may be published, now or
- * later: every later call decides it first.
+ * options->published makes durable that it is, so there is nothing left to do
+ * for the caller.  Also 0 if an earlier attempt with the same content_time_ns
+ * turns out to be published.  -ESTALE: lost, and fenced; -EPERM: not CLAIMED.
+ * After other errors it may be published, now or later: every later call
+ * decides it first.
  */
 int claim_publish(struct claim *claim, const struct claim_image *image);
 
 /*
- * Everything is published: say so in the bucket, so that another host may
- * claim without being told to.  Nothing to do when RELEASED.
+ * Say in the bucket that everything is published, so that another host may
+ * claim without being told to.  From the call on nothing may be written, for
+ * good unless it fails with -EBUSY: something is in no image yet.  Nothing to
+ * do when RELEASED.
  */
 int claim_release(struct claim *claim);
 

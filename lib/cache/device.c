@@ -614,6 +614,11 @@ struct fetch *device_fetch(const struct device *device)
     return device->fetch;
 }
 
+struct claim *device_claim(const struct device *device)
+{
+    return device->claim;
+}
+
 void device_ids(const struct device *device, uint8_t ret_device_id[16],
                 uint8_t ret_cachedir_id[16])
 {

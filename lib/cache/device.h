@@ -28,10 +28,12 @@ struct catalog;
 struct chunk_block;
 struct chunk_dir;
 struct chunk_reader;
+struct claim;
 struct device;
 struct fetch;
 struct object_id;
 struct object_store;
+struct put_probe;
 struct state_log;
 struct use;
 struct workers;
@@ -42,6 +44,13 @@ enum {
     DEVICE_CHUNK_SIZE_MAX = 1 << 25, /* 32 MiB */
     DEVICE_NAME_MAX = 63,
     DEVICE_REQUEST_MAX = 64 << 20, /* bytes of data in one READ or WRITE */
+};
+
+/* What the user wants, should the device have gone on elsewhere. */
+enum device_attach {
+    DEVICE_ATTACH_NORMAL,   /* then it is refused */
+    DEVICE_ATTACH_TAKEOVER, /* it is ours from now on, with that content */
+    DEVICE_ATTACH_DISCARD,  /* what no image has may be lost */
 };
 
 struct device_options {
@@ -59,6 +68,9 @@ struct device_options {
     bool write_through; /* every write is durable when answered */
     bool read_only;     /* serve only reads, and also after damage */
     struct object_store *store; /* where remote chunks are */
+    struct put_probe *put_probe; /* of the store; NULL: one of its own */
+    uint64_t read_back_ns;       /* see claim_options; 0: choose */
+    enum device_attach attach;
     struct workers *workers;    /* for what waits for a local disk */
     struct workers *fetchers;   /* for what waits for the store */
 };
@@ -233,10 +245,18 @@ int device_adopt(struct device *device, int (*adopt)(void *context),
                  void *context);
 
 /*
+ * Make the catalog equal to the image that claim_publish was told to replace
+ * the content with; nobody may write.  After an error the next start does it,
+ * and this device must not be served any more.
+ */
+int device_adopt_published(struct device *device);
+
+/*
  * Parts of it, for its owner: they live as long as the device, NULL is told
  * where the device has none (read-only: use; no store: fetch).  Chunk files
  * are only read through them.
  */
+struct claim *device_claim(const struct device *device); /* or NULL */
 struct cache_dir *device_cache_dir(const struct device *device);
 struct catalog *device_catalog(const struct device *device);
 struct catalog *device_checkpoint_catalog(const struct device *device);

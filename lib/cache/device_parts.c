@@ -4,8 +4,8 @@
  * nothing, or a superblock that says that it was never served (incarnation
  * 0, and the next start makes it again), or the whole device:
  *
- *   superblock with incarnation 0 - state log - journal - first epoch in the
- *   bucket - superblock with incarnation 1
+ *   superblock with incarnation 0 - state log - journal - (the image that the
+ *   bucket has is loaded) - superblock with incarnation 1 - first epoch
  *
  * A directory that has anything in it, but no superblock, is refused.
  */
@@ -22,7 +22,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "cache/claim.h"
+#include "cache/device_claim.h"
 #include "cache/geometry.h"
 #include "object_store.h"
 
@@ -86,75 +86,6 @@ static uint32_t segment_size_of(const struct device_options *options)
     return (uint32_t)round_down(size, CACHE_PAGE);
 }
 
-/* Nobody else may have made the device, or be making it, elsewhere. */
-static int check_is_ours(const struct device *device,
-                         const struct claim_record *claim)
-{
-    if (memcmp(claim->cachedir_id, device->superblock.cachedir_id, UUID_SIZE) ==
-        0)
-        return 0;
-    log_error("%s: the cache directory %s has nothing of the device, but the"
-              " store knows it, written by host %s: is the cache disk"
-              " mounted?",
-              device->options.name, device->options.cachedir, claim->host);
-    return -ENXIO;
-}
-
-static int check_is_new(struct device *device)
-{
-    struct claim_record claim;
-    int error;
-
-    if (device->options.store == NULL)
-        return 0;
-    error =
-        claim_read_newest(device->options.store, device->options.name, &claim);
-    if (error == -ENOENT)
-        return 0;
-    if (error == 0)
-        return check_is_ours(device, &claim);
-    log_error("%s: the cache directory %s is empty, and whether the device is"
-              " in the store cannot be found out: %s",
-              device->options.name, device->options.cachedir, log_errno(error));
-    return error;
-}
-
-static int make_first_claim(struct device *device)
-{
-    struct claim_record claim = {
-        .kind = CLAIM_CLAIM,
-        .epoch = 1,
-        .time_ns = clock_realtime_ns(),
-        .size = device->options.size,
-        .chunk_size = device->options.chunk_size,
-    };
-    uint8_t nonce[UUID_SIZE];
-    int error;
-
-    if (device->options.store == NULL)
-        return 0;
-    error =
-        claim_read_newest(device->options.store, device->options.name, &claim);
-    if (error == 0) /* ours, if from an attempt that was cut off */
-        return check_is_ours(device, &claim);
-    if (error == -ENOENT)
-        error = uuid_make(nonce);
-    if (error != 0)
-        return error;
-    memcpy(&claim.nonce, nonce, sizeof(claim.nonce));
-    memcpy(claim.device_id, device->superblock.device_id, UUID_SIZE);
-    memcpy(claim.cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
-    if (gethostname(claim.host, sizeof(claim.host) - 1) != 0)
-        claim.host[0] = '\0';
-    error =
-        claim_create_first(device->options.store, device->options.name, &claim);
-    if (error != -EEXIST)
-        return error;
-    log_error("%s: another host made the device in the store just now",
-              device->options.name);
-    return -ENXIO;
-}
-
 static int begin_superblock(struct device *device)
 {
     struct superblock *superblock = &device->superblock;
@@ -188,7 +119,7 @@ static int begin_superblock(struct device *device)
                    "%s", device->options.name);
     superblock->size = device->options.size;
     superblock->chunk_size = device->options.chunk_size;
-    error = check_is_new(device);
+    error = device_claim_ask_new(device);
     return error != 0
                ? error
                : cache_dir_write_superblock(device->cache_dir, superblock);
@@ -237,7 +168,12 @@ static int read_superblock(struct device *device)
                   device->options.name, device->options.cachedir);
         return -ENXIO;
     }
-    return error != 0 ? error : check_superblock(device);
+    if (error == 0)
+        error = check_superblock(device);
+    /* What was begun and never finished may be somebody else's by now. */
+    if (error == 0 && device->superblock.incarnation == 0)
+        error = device_claim_ask_new(device);
+    return error;
 }
 
 static int unlink_file(int dirfd, const char *name)
@@ -616,15 +552,16 @@ int device_parts_open(struct device *device,
                                reserve_size(&device->options)) != 0)
         log_warning("%s: no room for the reserve in %s", device->options.name,
                     device->options.cachedir);
-    if (device->superblock.incarnation == 0)
-        error = make_first_claim(device);
+    error = use_open(cache_dir_fd(device->cache_dir), device->options.name,
+                     chunks_count(device), &device->use);
     if (error == 0)
-        error = use_open(cache_dir_fd(device->cache_dir), device->options.name,
-                         chunks_count(device), &device->use);
+        error = start_destage(device, callbacks);
+    if (error == 0)
+        error = device_claim_attach(device);
     if (error == 0)
         error = mark_opened(device);
     if (error == 0)
-        error = start_destage(device, callbacks);
+        error = device_claim_finish(device);
     return error;
 }
 
@@ -634,6 +571,7 @@ int device_parts_close(struct device *device, bool was_opened)
 
     device_ahead_done(device); /* hands what it fetched to destage */
     destage_stop(device->destage);
+    device_claim_close(device);
     error = journal_close(device->journal);
     parking_stop(device->parking);
     if (was_opened && !device->options.read_only && error == 0 &&

@@ -14,6 +14,7 @@
 #include "cache/cache_dir.h"
 #include "cache/catalog.h"
 #include "cache/chunk_reader.h"
+#include "cache/claim_decide.h"
 #include "cache/destage.h"
 #include "cache/device.h"
 #include "cache/device_ahead.h"
@@ -21,6 +22,7 @@
 #include "cache/journal.h"
 #include "cache/page_index.h"
 #include "cache/parking.h"
+#include "cache/put_probe.h"
 #include "cache/state_log.h"
 #include "cache/unpublished.h"
 #include "cache/use.h"
@@ -31,7 +33,7 @@ struct device {
     atomic_bool has_failed;        /* writes and flushes get -EIO */
     atomic_int gate;               /* of device_gate */
     _Atomic uint64_t user_written; /* bytes */
-    uint64_t use_saved_ns; /* the destage thread's */
+    uint64_t use_saved_ns;         /* the destage thread's */
     struct unpublished unpublished;
 
     struct cache_dir *cache_dir;
@@ -42,7 +44,7 @@ struct device {
     struct chunk_dir *chunk_dir;
     struct open_chunks *open_chunks;
     struct block_cache *block_cache;
-    struct use *use; /* NULL: read-only */
+    struct use *use;     /* NULL: read-only */
     struct fetch *fetch; /* NULL: no store */
     struct chunk_reader reader;
     struct device_ahead ahead;
@@ -52,7 +54,11 @@ struct device {
     uint64_t replayed_cut;   /* FOLDING: position of the cut, until it is made
                                 again; else MAX */
     struct destage *destage; /* NULL: read-only */
-    struct parking *parking; /* NULL: read-only */
+    struct put_probe own_probe;
+    struct claim *claim;                 /* NULL: read-only, or no store */
+    enum claim_action attached;          /* what was decided at the start, */
+    struct epoch_record attached_record; /* and by which record */
+    struct parking *parking;             /* NULL: read-only */
 };
 
 /* The callbacks of the parts; context is the device. */

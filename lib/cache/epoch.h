@@ -40,6 +40,7 @@ struct epoch_record {
     uint64_t epoch;     /* 1, 2, 3, … */
     uint64_t nonce;     /* random, never 0: tells our record from another's */
     bool key_has_nonce; /* made in a store that obeys no conditional put */
+    bool is_rollback;   /* IMAGE: an older content, not that of a checkpoint */
     uint64_t time_ns;   /* since 1970, by the writer's clock */
     uint64_t size;      /* of the device, bytes */
     uint32_t chunk_size;

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/device_claim.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cache/adopt.h"
+#include "cache/claim.h"
+#include "cache/image.h"
+#include "cache/snapshot.h"
+
+static enum claim_mode mode_of(const struct device *device)
+{
+    switch (device->options.attach) {
+    case DEVICE_ATTACH_NORMAL:
+        break;
+    case DEVICE_ATTACH_TAKEOVER:
+        return CLAIM_TAKEOVER;
+    case DEVICE_ATTACH_DISCARD:
+        return CLAIM_DISCARD;
+    }
+    return CLAIM_NORMAL;
+}
+
+static int refusal(enum claim_action action)
+{
+    return action == CLAIM_WAIT ? -EAGAIN : -ENXIO;
+}
+
+/* ---- nothing is here ----------------------------------------------------- */
+
+/* Whether the device in the store is the one of the configuration. */
+static int check_sizes(const struct device *device,
+                       const struct epoch_record *record)
+{
+    const struct device_options *options = &device->options;
+
+    if (record->chunk_size != options->chunk_size) {
+        log_error("%s: was made with chunksize %" PRIu32 ", which cannot be"
+                  " changed to %" PRIu32,
+                  options->name, record->chunk_size, options->chunk_size);
+        return -EINVAL;
+    }
+    if (record->size > options->size) {
+        log_error("%s: has %" PRIu64 " bytes in the store and cannot shrink to"
+                  " %" PRIu64,
+                  options->name, record->size, options->size);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int device_claim_ask_new(struct device *device)
+{
+    struct epoch_record record;
+    enum claim_action action;
+
+    if (device->options.store == NULL)
+        return 0;
+    action = claim_ask_for_new(device->options.store, device->options.name,
+                               mode_of(device), &record);
+    if (claim_action_refuses(action)) {
+        log_error("%s: there is nothing of the device in %s",
+                  device->options.name, device->options.cachedir);
+        return refusal(action);
+    }
+    if (action == CLAIM_CREATE)
+        return 0;
+    memcpy(device->superblock.device_id, record.device_id, UUID_SIZE);
+    return check_sizes(device, &record);
+}
+
+/* ---- attach -------------------------------------------------------------- */
+
+bool device_claim_is_dirty(struct device *device)
+{
+    return catalog_unpublished(device->catalog) > 0 ||
+           !page_index_is_empty(device->index);
+}
+
+static bool is_dirty(void *context)
+{
+    return device_claim_is_dirty(context);
+}
+
+static int published(void *context, const uint8_t record[EPOCH_RECORD_SIZE])
+{
+    return device_published(context, record);
+}
+
+static void set_gate(void *context)
+{
+    struct device *device = context;
+
+    if (claim_state(device->claim) == CLAIM_FENCED)
+        device_set_gate(device, DEVICE_GATE_FENCED);
+    else
+        device_set_gate(device, claim_may_write(device->claim)
+                                    ? DEVICE_GATE_OPEN
+                                    : DEVICE_GATE_WAIT);
+}
+
+static int make_claim(struct device *device)
+{
+    struct claim_options options = {
+        .device_name = device->options.name,
+        .store = device->options.store,
+        .probe = device->options.put_probe,
+        .state_log = device->state_log,
+        .superblock = &device->superblock,
+        .published = published,
+        .is_dirty = is_dirty,
+        .changed = set_gate,
+        .context = device,
+        .read_back_ns = device->options.read_back_ns,
+    };
+
+    if (options.probe == NULL) {
+        put_probe_init(&device->own_probe);
+        options.probe = &device->own_probe;
+    }
+    return claim_new(&options, &device->claim);
+}
+
+/* ---- images -------------------------------------------------------------- */
+
+/* Of a clone: whose objects it has besides its own. */
+static int set_origins(struct device *device, const struct image *image)
+{
+    const struct manifest_root *root = image_root(image);
+    int error = 0;
+
+    for (uint32_t i = 0; error == 0 && i < root->origins_count; i++)
+        error = fetch_set_origin(
+            device->fetch, manifest_origin(root->origins[i]), root->origins[i]);
+    return error;
+}
+
+/* Make the catalog equal to the image of a record. */
+static int load_image(struct device *device, const struct epoch_record *record)
+{
+    const struct device_options *options = &device->options;
+    uint8_t data[EPOCH_RECORD_SIZE];
+    struct adoption adoption = {
+        .reader = &device->reader,
+        .state_log = device->state_log,
+        .chunks_count =
+            (options->size + options->chunk_size - 1) / options->chunk_size,
+        .record = data,
+        .time_ns = record->content_time_ns,
+    };
+    struct image *image = NULL;
+    int error = check_sizes(device, record);
+
+    if (error == 0 && record->root.size != 0)
+        error =
+            image_open(options->store, options->name, &record->root, &image);
+    if (error == 0 && image != NULL)
+        error = set_origins(device, image);
+    if (error == 0)
+        error = adopt_load(&adoption, image);
+    if (error == 0) {
+        epoch_encode(record, data);
+        error = device_adopt(device, adopt_apply, &adoption);
+    }
+    if (error == 0)
+        log_info("%s: the image of epoch %" PRIu64 " is loaded: %" PRIu64
+                 " chunks are still here, %" PRIu64 " are others",
+                 options->name, record->image_epoch, adoption.kept,
+                 adoption.changed);
+    adopt_done(&adoption);
+    image_close(image);
+    return error;
+}
+
+static int load(struct device *device, const struct epoch_record *record)
+{
+    int error = load_image(device, record);
+
+    if (error != 0)
+        return error;
+    memcpy(device->superblock.device_id, record->device_id, UUID_SIZE);
+    return claim_loaded(device->claim, record);
+}
+
+/* Bring to its end what is said to have been begun. */
+static int finish_adoption(struct device *device)
+{
+    struct epoch_record record;
+    struct state_facts facts;
+    int error;
+
+    state_log_facts(device->state_log, &facts);
+    if (!facts.must_adopt)
+        return 0;
+    error = epoch_decode(facts.adopt, &record);
+    if (error != 0)
+        return error == -EBADMSG ? -EUCLEAN : error;
+    return load_image(device, &record);
+}
+
+int device_adopt_published(struct device *device)
+{
+    return finish_adoption(device);
+}
+
+/* Whether the catalog names objects of other devices. */
+static bool has_origins(const struct device *device)
+{
+    struct catalog_entry entry;
+    uint64_t chunk = 0;
+
+    for (; catalog_next(device->catalog, chunk, UINT64_MAX, &chunk); chunk++) {
+        catalog_get(device->catalog, chunk, &entry);
+        for (unsigned i = 0; i < entry.objects_count; i++) {
+            if (entry.objects[i].origin != 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * The names of these are only in the image.  Without an answer now, what is
+ * not here cannot be read until the next start.
+ */
+static void find_origins(struct device *device)
+{
+    struct epoch_record content;
+    struct image *image;
+
+    if (!has_origins(device) || claim_content(device->claim, &content) != 0 ||
+        content.root.size == 0)
+        return;
+    if (image_open(device->options.store, device->options.name, &content.root,
+                   &image) != 0)
+        return;
+    if (set_origins(device, image) != 0)
+        log_error("%s: out of memory for the origins of a clone",
+                  device->options.name);
+    image_close(image);
+}
+
+/* What nobody has written to, and what the store was never told of, is not
+ * known to be ours. */
+static bool is_unheard_of(struct device *device)
+{
+    struct epoch_record content;
+
+    return claim_content(device->claim, &content) == -ENOENT &&
+           !device_claim_is_dirty(device);
+}
+
+/* Nothing is here: so there is nothing that could be discarded. */
+static enum claim_mode mode_of_attach(const struct device *device)
+{
+    enum claim_mode mode = mode_of(device);
+
+    return device->superblock.incarnation == 0 && mode == CLAIM_DISCARD
+               ? CLAIM_NORMAL
+               : mode;
+}
+
+int device_claim_attach(struct device *device)
+{
+    int error;
+
+    if (device->options.store == NULL)
+        return 0;
+    error = make_claim(device);
+    if (error == 0)
+        error = finish_adoption(device);
+    if (error == 0)
+        error = claim_attach(device->claim, mode_of_attach(device),
+                             device_claim_is_dirty(device), &device->attached,
+                             &device->attached_record);
+    if (error != 0)
+        return error;
+    if (claim_action_refuses(device->attached))
+        return refusal(device->attached);
+    if (device->attached == CLAIM_SERVE && is_unheard_of(device))
+        return -EAGAIN;
+    if (device->attached == CLAIM_LOAD || device->attached == CLAIM_TAKE)
+        return load(device, &device->attached_record);
+    find_origins(device);
+    return 0;
+}
+
+/* ---- the first epoch of this start ----------------------------------------
+ */
+
+/* Give an image a name, so that it stays. */
+static int keep_image(struct device *device, const char *why,
+                      const struct epoch_record *record)
+{
+    char name[SNAPSHOT_NAME_MAX + 1];
+    int error;
+
+    if (record->root.size == 0)
+        return 0;
+    (void)snprintf(name, sizeof(name), "%s-%" PRIu64, why, record->epoch);
+    error = snapshot_create(device->options.store, device->options.name, name,
+                            record);
+    if (error == -EEXIST) {
+        (void)snprintf(name, sizeof(name), "%s-%" PRIu64 "-%016" PRIx64, why,
+                       record->epoch, record->nonce);
+        error = snapshot_create(device->options.store, device->options.name,
+                                name, record);
+    }
+    if (error == 0)
+        log_info("%s: the image that was found is kept as %s@%s",
+                 device->options.name, device->options.name, name);
+    else
+        log_error("%s: the image that was found cannot be kept as %s@%s: %s",
+                  device->options.name, device->options.name, name,
+                  log_errno(error));
+    return error;
+}
+
+/* What others made last is kept, before anything comes after it. */
+static int take_over(struct device *device)
+{
+    struct epoch_record other;
+    int error = 0;
+
+    if (device->attached == CLAIM_TAKE)
+        error = keep_image(device, "takeover", &device->attached_record);
+    if (error == 0 && claim_holder(device->claim, &other) == 0 &&
+        !epoch_is_same(&other, &device->attached_record))
+        error = keep_image(device, "conflict", &other);
+    return error != 0 ? error : claim_takeover(device->claim);
+}
+
+int device_claim_finish(struct device *device)
+{
+    int error = 0;
+
+    if (device->claim == NULL)
+        return 0;
+    if (device->attached == CLAIM_CREATE)
+        error = claim_take(device->claim);
+    if (device->attached == CLAIM_TAKE || device->attached == CLAIM_TAKE_OWN)
+        error = take_over(device);
+    if (error == -ESTALE) {
+        log_error("%s: another host claimed the device just now",
+                  device->options.name);
+        return -ENXIO;
+    }
+    return error;
+}
+
+void device_claim_close(struct device *device)
+{
+    if (device->claim == NULL)
+        return;
+    claim_free(device->claim);
+    if (device->options.put_probe == NULL)
+        put_probe_done(&device->own_probe);
+}
