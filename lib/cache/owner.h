@@ -33,6 +33,7 @@ struct owner;
 struct owner_options {
     struct device *device;
     struct object_store *store;
+    uint64_t cachesize;  /* bytes that chunk files may take; 0: the disk's */
     unsigned keep;       /* images, besides those that have a name */
     uint64_t grace_ns;   /* between condemning and deleting an object */
     uint64_t max_age_ns; /* of a write that no image has; 0: any */

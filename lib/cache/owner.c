@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/owner.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/workers.h"
+#include "cache/destage.h"
+#include "cache/fetch.h"
+#include "cache/owner_parts.h"
+
+static const uint64_t SECOND_NS = 1000000000;
+/* A write that waits for the claim should not wait long for us to notice. */
+static const uint64_t LOOK_RELEASED_NS = 100000000;
+static const uint64_t WATCH_EVERY_NS = UINT64_C(60) * 1000000000;
+/* Without an answer, or after an error of the store. */
+static const uint64_t RETRY_AFTER_NS = UINT64_C(10) * 1000000000;
+
+uint64_t owner_now_ns(void)
+{
+    return clock_realtime_ns();
+}
+
+/* ---- turns ---------------------------------------------------------------
+ */
+
+int owner_take_turn(struct owner *owner)
+{
+    int error;
+
+    mutex_lock(&owner->lock);
+    while (owner->is_busy && !owner->is_interrupted)
+        condition_wait(&owner->changed, &owner->lock);
+    error = owner->is_interrupted ? -ECANCELED : 0;
+    if (error == 0)
+        owner->is_busy = true;
+    mutex_unlock(&owner->lock);
+    return error;
+}
+
+void owner_end_turn(struct owner *owner)
+{
+    mutex_lock(&owner->lock);
+    owner->is_busy = false;
+    condition_broadcast(&owner->changed);
+    mutex_unlock(&owner->lock);
+}
+
+void owner_wake(struct owner *owner)
+{
+    mutex_lock(&owner->lock);
+    condition_signal(&owner->wake);
+    mutex_unlock(&owner->lock);
+}
+
+void owner_set_held(struct owner *owner, const char *what, int error)
+{
+    mutex_lock(&owner->lock);
+    if (what == NULL)
+        owner->held[0] = '\0';
+    else
+        (void)snprintf(owner->held, sizeof(owner->held), "%s: %s", what,
+                       log_errno(error));
+    mutex_unlock(&owner->lock);
+}
+
+/* ---- claim ---------------------------------------------------------------
+ */
+
+/* Let the leases have the claim, or know that there is none. */
+static void tell_leases(struct owner *owner)
+{
+    uint64_t epoch, nonce;
+    bool is_new;
+
+    if (claim_id(owner->claim, &epoch, &nonce) != 0)
+        epoch = nonce = 0;
+    mutex_lock(&owner->lock);
+    is_new = epoch != owner->claim_epoch;
+    owner->claim_epoch = epoch;
+    mutex_unlock(&owner->lock);
+    if (is_new)
+        leases_set_claim(owner->leases, epoch, nonce);
+}
+
+int owner_claim(struct owner *owner)
+{
+    int error = claim_take(owner->claim);
+
+    tell_leases(owner);
+    if (error != 0)
+        owner_set_held(owner, "the device cannot be claimed", error);
+    return error;
+}
+
+/* Returns when to look again. */
+static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
+                              uint64_t *watch_ns)
+{
+    enum claim_state state = claim_state(owner->claim);
+    struct device_status status;
+
+    if (now_ns >= *watch_ns) {
+        int error = claim_watch(owner->claim, owner_is_dirty(owner));
+
+        *watch_ns = now_ns + (error == 0 || error == -ESTALE ? WATCH_EVERY_NS
+                                                             : RETRY_AFTER_NS);
+        tell_leases(owner);
+    }
+    if (state != CLAIM_RELEASED)
+        return now_ns + SECOND_NS;
+    device_status(owner->options.device, &status);
+    if (status.parked > 0)
+        (void)owner_claim(owner);
+    return now_ns + LOOK_RELEASED_NS;
+}
+
+/* ---- the thread ---------------------------------------------------------- */
+
+/* A checkpoint that was found open, or opened by destage after a start. */
+static void look_at_checkpoint(struct owner *owner)
+{
+    bool joined;
+
+    if (owner_take_turn(owner) != 0)
+        return;
+    if (claim_state(owner->claim) != CLAIM_FENCED)
+        (void)owner_open_checkpoint(owner, &joined);
+    owner_end_turn(owner);
+}
+
+static bool has_found_checkpoint(struct owner *owner)
+{
+    struct state_facts facts;
+    bool has_leases;
+
+    state_log_facts(device_state_log(owner->options.device), &facts);
+    mutex_lock(&owner->lock);
+    has_leases = owner->has_leases;
+    mutex_unlock(&owner->lock);
+    return facts.phase == CHECKPOINT_OPEN && !has_leases;
+}
+
+/* Returns whether it went well. */
+static bool publish(struct owner *owner)
+{
+    bool is_new;
+    int error = owner_take_turn(owner);
+
+    if (error != 0)
+        return true;
+    error = owner_publish(owner, &is_new);
+    owner_end_turn(owner);
+    /* Not complete after all, or somebody else was faster. */
+    return error == 0 || error == -EAGAIN || error == -ENOENT;
+}
+
+static bool collect(struct owner *owner)
+{
+    struct collect_counts counts;
+    int error = owner_take_turn(owner);
+
+    if (error != 0)
+        return true;
+    error = owner_collect(owner, &counts);
+    owner_end_turn(owner);
+    return error == 0;
+}
+
+static void *owner_main(void *context)
+{
+    struct owner *owner = context;
+    uint64_t watch_ns = clock_monotonic_ns() + WATCH_EVERY_NS;
+    uint64_t retry_ns = 0;
+
+    if (claim_state(owner->claim) == CLAIM_UNKNOWN)
+        watch_ns = 0;
+    mutex_lock(&owner->lock);
+    while (!owner->is_stopping) {
+        uint64_t now_ns = clock_monotonic_ns();
+        bool is_time = now_ns >= retry_ns;
+        bool must_publish = owner->must_publish && is_time;
+        bool must_collect = owner_now_ns() >= owner->collect_ns && is_time;
+        bool is_well = true;
+        uint64_t next_ns;
+
+        mutex_unlock(&owner->lock);
+        next_ns = look_at_claim(owner, now_ns, &watch_ns);
+        if (has_found_checkpoint(owner))
+            look_at_checkpoint(owner);
+        owner_make_room(owner);
+        if (must_publish)
+            is_well = publish(owner);
+        /* Only an owner that writes has anything to delete. */
+        if (is_well && must_collect &&
+            claim_state(owner->claim) == CLAIM_CLAIMED)
+            is_well = collect(owner);
+        if (!is_well)
+            retry_ns = clock_monotonic_ns() + RETRY_AFTER_NS;
+        mutex_lock(&owner->lock);
+        if (!owner->is_stopping && !(owner->must_publish && !must_publish))
+            (void)condition_wait_until(&owner->wake, &owner->lock, next_ns);
+    }
+    mutex_unlock(&owner->lock);
+    return NULL;
+}
+
+/* ---- callbacks of the leases --------------------------------------------- */
+
+static int uploaded(void *context, struct uploaded *list[], size_t count)
+{
+    struct owner *owner = context;
+
+    return device_uploaded(owner->options.device, list, count);
+}
+
+static void pressure(void *context, struct lease_pressure *ret_pressure)
+{
+    struct owner *owner = context;
+    struct device_status status;
+
+    device_status(owner->options.device, &status);
+    ret_pressure->writes_wait = status.parked > 0;
+    ret_pressure->reads_wait =
+        fetch_waiting(device_fetch(owner->options.device)) > 0;
+}
+
+static void complete(void *context)
+{
+    struct owner *owner = context;
+
+    mutex_lock(&owner->lock);
+    owner->must_publish = true;
+    condition_signal(&owner->wake);
+    mutex_unlock(&owner->lock);
+}
+
+/* ---- start and stop ------------------------------------------------------ */
+
+static int make_leases(struct owner *owner)
+{
+    struct device *device = owner->options.device;
+    struct lease_options options = {
+        .device_name = device_name(device),
+        .chunk_size = device_chunk_size(device),
+        .catalog = device_catalog(device),
+        .checkpoint = device_checkpoint_catalog(device),
+        .state_log = device_state_log(device),
+        .chunk_dir = device_chunk_dir(device),
+        .use = device_use(device),
+        .parallel = owner->options.uploads,
+        .uploaded = uploaded,
+        .pressure = pressure,
+        .complete = complete,
+        .context = owner,
+    };
+
+    return leases_new(&options, &owner->leases);
+}
+
+static void free_parts(struct owner *owner)
+{
+    workers_stop(owner->uploaders);
+    leases_free(owner->leases);
+    condition_done(&owner->changed);
+    condition_done(&owner->wake);
+    mutex_done(&owner->lock);
+    free(owner);
+}
+
+int owner_start(const struct owner_options *options, struct owner **ret_owner)
+{
+    struct owner *owner = calloc(1, sizeof(*owner));
+    int error;
+
+    if (owner == NULL)
+        return -ENOMEM;
+    owner->options = *options;
+    owner->claim = device_claim(options->device);
+    mutex_init(&owner->lock);
+    condition_init(&owner->wake);
+    condition_init(&owner->changed);
+    error = make_leases(owner);
+    if (error == 0)
+        error = workers_start("upload", options->uploads, &owner->uploaders);
+    if (error == 0)
+        error = -pthread_create(&owner->thread, NULL, owner_main, owner);
+    if (error != 0) {
+        free_parts(owner);
+        return error;
+    }
+    (void)pthread_setname_np(owner->thread, "owner");
+    *ret_owner = owner;
+    return 0;
+}
+
+void owner_interrupt(struct owner *owner)
+{
+    mutex_lock(&owner->lock);
+    owner->is_interrupted = true;
+    condition_broadcast(&owner->changed);
+    condition_signal(&owner->wake);
+    mutex_unlock(&owner->lock);
+    leases_set_claim(owner->leases, 0, 0);
+}
+
+int owner_release(struct owner *owner)
+{
+    enum claim_state state = claim_state(owner->claim);
+
+    if ((state != CLAIM_CLAIMED && state != CLAIM_OURS) ||
+        owner_is_dirty(owner))
+        return 0;
+    return claim_release(owner->claim);
+}
+
+void owner_stop(struct owner *owner)
+{
+    if (owner == NULL)
+        return;
+    owner_interrupt(owner);
+    mutex_lock(&owner->lock);
+    owner->is_stopping = true;
+    condition_signal(&owner->wake);
+    mutex_unlock(&owner->lock);
+    (void)pthread_join(owner->thread, NULL);
+    free_parts(owner);
+}
+
+/* ---- requests ------------------------------------------------------------ */
+
+int owner_handle(void *owner, const struct control_message *request,
+                 uint64_t holder, struct control_message *reply)
+{
+    owner_command *command = owner_find_command(control_message_verb(request));
+
+    if (command == NULL) {
+        control_message_start_error(reply, -EOPNOTSUPP, "%s: not known here",
+                                    control_message_verb(request));
+        return 0;
+    }
+    return command(owner, request, holder, reply);
+}
+
+void owner_holder_gone(void *owner, uint64_t holder)
+{
+    struct owner *of = owner;
+
+    lease_holder_gone(of->leases, holder);
+}

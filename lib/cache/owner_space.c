@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Room in the cache.  Chunks whose content is in the bucket go first, the
+ * least recently used before others, their blocks before their tables; then
+ * such that must be uploaded, and go when they have been.
+ */
+#include "cache/owner_parts.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/workers.h"
+#include "cache/cache_dir.h"
+#include "cache/catalog.h"
+#include "cache/evict.h"
+#include "cache/geometry.h"
+#include "cache/upload.h"
+
+enum {
+    /* A step: so that who asks for one hears of it soon. */
+    EVICT_AT_ONCE = 256,
+    CANDIDATES = 64,
+    /* The daemon makes room by itself from here on, and to there. */
+    FULL_PERCENT = 95,
+    ROOM_PERCENT = 90,
+    PERCENT = 100,
+};
+
+/* Its holder, which is no connection: they count from 1. */
+static const uint64_t OWNER_ITSELF = 0;
+
+static const uint64_t UPLOAD_FOR_NS = UINT64_C(1000000000);
+
+int owner_space(struct owner *owner, struct owner_space *ret_space)
+{
+    struct device *device = owner->options.device;
+    struct device_status status;
+    struct file_space space;
+    int error;
+
+    device_status(device, &status);
+    if (owner->options.cachesize > 0) {
+        ret_space->used = status.cache_used;
+        ret_space->limit = owner->options.cachesize;
+        return 0;
+    }
+    error = cache_dir_space(device_cache_dir(device), &space);
+    if (error == 0)
+        *ret_space =
+            (struct owner_space){space.total - space.available, space.total};
+    return error;
+}
+
+static struct evict_from evict_from(const struct owner *owner, unsigned start,
+                                    unsigned stop)
+{
+    struct device *device = owner->options.device;
+
+    return (struct evict_from){
+        .catalog = device_catalog(device),
+        .checkpoint = device_checkpoint_catalog(device),
+        .use = device_use(device),
+        .chunk_size = device_chunk_size(device),
+        .start_percent = start,
+        .stop_percent = stop,
+    };
+}
+
+/* Evict at one depth.  *ret_freed stays 0 if there was nothing. */
+static int evict_at(struct owner *owner, const struct evict_from *from,
+                    enum evict_depth depth, uint64_t pages,
+                    struct owner_evict *evict)
+{
+    AUTO_FREE uint64_t *chunks = calloc(EVICT_AT_ONCE, sizeof(chunks[0]));
+    uint64_t chosen, freed = 0;
+    size_t count;
+    int error;
+
+    if (chunks == NULL)
+        return -ENOMEM;
+    count = evict_choose(from, depth, pages, chunks, EVICT_AT_ONCE, &chosen);
+    if (count == 0)
+        return 0;
+    error = device_evict(owner->options.device, chunks, count, depth, &freed);
+    evict->freed += freed * CACHE_PAGE;
+    evict->chunks += freed > 0 ? count : 0;
+    atomic_fetch_add(&owner->evicted, freed * CACHE_PAGE);
+    return error;
+}
+
+/* Returns whether there is anything to upload for room. */
+static int choose_candidates(struct owner *owner, const struct evict_from *from,
+                             uint64_t pages, bool *ret_has_some)
+{
+    uint64_t chunks[CANDIDATES];
+    uint64_t chosen;
+    size_t count = evict_choose_dirty(from, pages, chunks, CANDIDATES, &chosen);
+
+    *ret_has_some = count > 0;
+    return leases_set_candidates(owner->leases, chunks, count);
+}
+
+int owner_evict(struct owner *owner, struct owner_evict *evict)
+{
+    struct evict_from from =
+        evict_from(owner, evict->start_percent, evict->stop_percent);
+    struct owner_space space;
+    uint64_t pages;
+    bool has_dirty;
+    int error = owner_space(owner, &space);
+
+    evict->chunks = evict->freed = 0;
+    if (error != 0)
+        return error;
+    evict->state = OWNER_EVICT_DONE;
+    if (space.used <= evict->above)
+        return 0;
+    /* A fenced owner drops nothing: it may be all that there is. */
+    if (claim_state(owner->claim) == CLAIM_FENCED)
+        return -ESTALE;
+    pages = (space.used - evict->above + CACHE_PAGE - 1) / CACHE_PAGE;
+    evict->state = OWNER_EVICT_MORE;
+    error = evict_at(owner, &from, EVICT_BLOCKS, pages, evict);
+    if (error != 0 || evict->freed > 0)
+        return error;
+    error = choose_candidates(owner, &from, pages, &has_dirty);
+    if (error != 0)
+        return error;
+    evict->state = OWNER_EVICT_UPLOAD;
+    if (has_dirty)
+        return 0;
+    /* Tables are the last to go: the next read has to ask for them too. */
+    evict->state = OWNER_EVICT_MORE;
+    error = evict_at(owner, &from, EVICT_FILE, pages, evict);
+    if (error == 0 && evict->freed == 0)
+        evict->state = OWNER_EVICT_STUCK;
+    return error;
+}
+
+/* ---- uploads of the owner itself ----------------------------------------- */
+
+/* Several of these run side by side, for a while. */
+struct errand {
+    struct workers_task task; /* first, see run_errand */
+    struct owner *owner;
+    uint64_t deadline_ns;
+    struct mutex *lock;
+    struct condition *done;
+    size_t *running;
+};
+
+/* Returns whether there may be another. */
+static bool upload_one(struct owner *owner)
+{
+    struct device *device = owner->options.device;
+    struct upload_context context = {
+        .device_name = device_name(device),
+        .store = owner->options.store,
+        .fetch = device_fetch(device),
+        .chunk_dir = device_chunk_dir(device),
+        .chunk_size = device_chunk_size(device),
+    };
+    struct lease_wish wish = {
+        .holder = OWNER_ITSELF,
+        .purpose = LEASE_EVICTION,
+        .stop_percent = PERCENT,
+    };
+    struct upload_result result = {.table = NULL};
+    struct lease lease;
+    uint64_t wait_ns;
+    int error = lease_take(owner->leases, &wish, &lease, &wait_ns);
+
+    if (error != 0)
+        return false;
+    error = upload_chunk(&context, &lease.work, &result);
+    if (error == 0)
+        atomic_fetch_add(&owner->uploaded, result.size);
+    error =
+        lease_report(owner->leases, OWNER_ITSELF, lease.number, error, &result);
+    free(result.table);
+    return error == 0 || error == -ESTALE;
+}
+
+static void run_errand(struct workers_task *task)
+{
+    struct errand *errand = (struct errand *)task; /* its first member */
+
+    while (clock_monotonic_ns() < errand->deadline_ns &&
+           upload_one(errand->owner))
+        ;
+    mutex_lock(errand->lock);
+    if (--*errand->running == 0)
+        condition_signal(errand->done);
+    mutex_unlock(errand->lock);
+}
+
+static void upload_candidates(struct owner *owner)
+{
+    AUTO_FREE struct errand *errands = NULL;
+    struct mutex lock;
+    struct condition done;
+    size_t count = owner->options.uploads;
+    size_t running = count;
+
+    errands = calloc(count, sizeof(errands[0]));
+    if (errands == NULL)
+        return;
+    mutex_init(&lock);
+    condition_init(&done);
+    for (size_t i = 0; i < count; i++) {
+        errands[i] = (struct errand){
+            .task = {.run = run_errand},
+            .owner = owner,
+            .deadline_ns = clock_monotonic_ns() + UPLOAD_FOR_NS,
+            .lock = &lock,
+            .done = &done,
+            .running = &running,
+        };
+        workers_submit(owner->uploaders, &errands[i].task);
+    }
+    mutex_lock(&lock);
+    while (running > 0)
+        condition_wait(&done, &lock);
+    mutex_unlock(&lock);
+    condition_done(&done);
+    mutex_done(&lock);
+}
+
+static bool must_stop(struct owner *owner)
+{
+    bool is_interrupted;
+
+    mutex_lock(&owner->lock);
+    is_interrupted = owner->is_interrupted;
+    mutex_unlock(&owner->lock);
+    return is_interrupted;
+}
+
+void owner_make_room(struct owner *owner)
+{
+    static struct log_limit limit;
+    struct owner_evict evict = {.stop_percent = PERCENT};
+    struct owner_space space;
+    uint64_t left_out;
+    int error = owner_space(owner, &space);
+
+    if (error != 0 || space.used / FULL_PERCENT < space.limit / PERCENT)
+        return;
+    evict.above = space.limit / PERCENT * ROOM_PERCENT;
+    do {
+        error = owner_evict(owner, &evict);
+        if (error == 0 && evict.state == OWNER_EVICT_UPLOAD) {
+            error = owner_claim(owner);
+            if (error == 0)
+                upload_candidates(owner);
+        }
+        /* One round of uploads, then the claim and the image have a look. */
+    } while (error == 0 && evict.state == OWNER_EVICT_MORE &&
+             !must_stop(owner));
+    if ((error != 0 || evict.state == OWNER_EVICT_STUCK) &&
+        log_limit_allows(&limit, &left_out))
+        log_warning("%s: the cache is full, and nothing can be evicted: %s"
+                    " (%" PRIu64 " like it not logged)",
+                    device_name(owner->options.device),
+                    error == 0 ? "what is there is waiting to be folded, or"
+                                 " belongs to others"
+                               : log_errno(error),
+                    left_out);
+}
