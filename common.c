@@ -287,6 +287,7 @@ static int start_owner(const struct common_resources *resources,
     struct owner_options options = {
         .device = device->device,
         .store = resources->store,
+        .cachesize = device->config->cache_size,
         .keep = device->config->keep,
         .grace_ns = device->config->grace_s * 1000000000U,
         .max_age_ns = device->config->max_age_s * 1000000000U,
