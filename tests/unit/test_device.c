@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "cache/cache_dir.h"
-#include "cache/claim.h"
+#include "cache/epoch.h"
 #include "cache/geometry.h"
 #include "support/device_fixture.h"
 #include "support/fault_file.h"
@@ -970,14 +970,16 @@ TEST("another journal size, next time, does not matter")
 TEST("a new device claims its name in the store; an empty directory is not "
      "taken for it later")
 {
-    struct claim_record claim;
+    struct epoch_newest newest;
+    struct epoch_record claim;
     char saved[PATH_MAX];
 
     begin(4 * CHUNK, false);
     disk.options.store = memory_store_new();
     NEED(fixture_open(&disk) == 0);
-    CHECK(claim_read_newest(disk.options.store, "disk", &claim) == 0);
-    CHECK(claim.epoch == 1 && claim.kind == CLAIM_CLAIM &&
+    CHECK(epoch_read_newest(disk.options.store, "disk", 0, &newest) == 0);
+    claim = newest.records[0];
+    CHECK(newest.count == 1 && claim.epoch == 1 && claim.kind == EPOCH_CLAIM &&
           claim.size == 4 * CHUNK && claim.chunk_size == CHUNK);
     CHECK(fixture_close(&disk) == 0);
     CHECK(memcmp(superblock_of().cachedir_id, claim.cachedir_id, UUID_SIZE) ==
@@ -1000,9 +1002,9 @@ TEST("without an answer of the store no device is made; later it is")
     begin(4 * CHUNK, false);
     disk.options.store = fault_store_of(fault);
     fault_store_plan(fault, STORE_LIST, 1, 1, STORE_FAILS, -ETIMEDOUT);
-    CHECK(fixture_open(&disk) == -ETIMEDOUT);
+    CHECK(fixture_open(&disk) == -EAGAIN);
     fault_store_plan(fault, STORE_LIST, 2, 1, STORE_FAILS, -EIO);
-    CHECK(fixture_open(&disk) == -EIO);
+    CHECK(fixture_open(&disk) == -EAGAIN);
     fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS_AFTER, -EIO);
     CHECK(fixture_open(&disk) == -EIO);
     fault_store_clear(fault);
@@ -1016,8 +1018,8 @@ TEST("without an answer of the store no device is made; later it is")
 TEST("a device that another host made while ours was half made is not ours")
 {
     struct fault_store *fault = fault_store_new(memory_store_new());
-    struct claim_record claim = {
-        .kind = CLAIM_CLAIM,
+    struct epoch_record claim = {
+        .kind = EPOCH_CLAIM,
         .epoch = 1,
         .nonce = 5,
         .size = 4 * CHUNK,
@@ -1025,15 +1027,16 @@ TEST("a device that another host made while ours was half made is not ours")
         .host = "elsewhere",
     };
 
+    enum epoch_outcome outcome;
+
     begin(4 * CHUNK, false);
     disk.options.store = fault_store_of(fault);
     fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS, -EIO);
     CHECK(fixture_open(&disk) == -EIO);
-    CHECK(claim_create_first(disk.options.store, "disk", &claim) == 0);
+    CHECK(epoch_create(disk.options.store, "disk", &claim, NULL, &outcome) ==
+          0);
+    CHECK(outcome == EPOCH_OURS);
     CHECK(fixture_open(&disk) == -ENXIO);
-    CHECK(fixture_open(&disk) == -ENXIO);
-    CHECK(superblock_of().incarnation == 0);
-    disk.options.read_only = true;
     CHECK(fixture_open(&disk) == -ENXIO);
     end();
 }
