@@ -32,7 +32,7 @@ static unsigned char *got;
 static bool begin(void)
 {
     static unsigned devices; /* of this test */
-    char dir[PATH_MAX];
+    char dir[PATH_MAX + 16];
 
     log_set_level(LOG_LEVEL_ERROR);
     if (access("/dev/shm", W_OK) == 0)
