@@ -165,9 +165,11 @@ $(B)/lib%.a: $(B)/sources
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 
+$(B)/s3blkdev-sync: $(patsubst %.c,$(B)/%.o,$(wildcard sync_*.c))
 $(PROGRAMS:%=$(B)/%): $(B)/%: $(B)/%.o $(patsubst %.c,$(B)/%.o,$(wildcard common.c)) $(B)/libs3blkdev.a
 	$(call say,LINK,$@)
-	$(Q)$(COMPILER) $(ALL_CFLAGS) -o $@ $^ $(ALL_LDFLAGS) $(LIBRARIES)
+	$(Q)$(COMPILER) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
+	    $(ALL_LDFLAGS) $(LIBRARIES)
 
 # A test with the line "/* links: fault_file */" gets that object of
 # tests/support in front of the archives, so that it takes the place of
