@@ -142,6 +142,21 @@ int fetch_set_origin(struct fetch *fetch, uint32_t number,
     return 0;
 }
 
+int fetch_each_origin(struct fetch *fetch,
+                      int (*each)(void *context, uint32_t origin,
+                                  const char *device_name),
+                      void *context)
+{
+    int result = 0;
+
+    mutex_lock(&fetch->mutex);
+    for (const struct origin *origin = fetch->origins; origin && result == 0;
+         origin = origin->next)
+        result = each(context, origin->number, origin->device_name);
+    mutex_unlock(&fetch->mutex);
+    return result;
+}
+
 void fetch_object_key(const char *device_name, uint64_t chunk,
                       const struct object_id *id, char key[FETCH_KEY_MAX])
 {

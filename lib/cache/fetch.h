@@ -39,6 +39,15 @@ void fetch_free(struct fetch *fetch);
 int fetch_set_origin(struct fetch *fetch, uint32_t origin,
                      const char *device_name);
 
+/*
+ * Call each(context, origin, name) for every origin that was set, until it
+ * returns other than 0, which is returned; it must not call the fetch.
+ */
+int fetch_each_origin(struct fetch *fetch,
+                      int (*each)(void *context, uint32_t origin,
+                                  const char *device_name),
+                      void *context);
+
 /* Returns how many callers wait, now, for a request that another one made. */
 size_t fetch_waiting(struct fetch *fetch);
 

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cache/cache_dir.h"
 #include "cache/catalog.h"
+#include "cache/fetch.h"
 #include "cache/geometry.h"
 #include "cache/snapshot.h"
 
@@ -375,6 +376,26 @@ static int add_line(void *context, const struct snapshot *of)
                : 0;
 }
 
+/* Answer with what was written to the lines, which are closed. */
+static int answer_lines(struct lines *lines, char **text, const size_t *size,
+                        int error, struct control_message *reply)
+{
+    if (fclose(lines->stream) != 0 && error == 0)
+        error = -ENOMEM;
+    if (error == 0 && *size > CONTROL_PAYLOAD_MAX)
+        error = -E2BIG;
+    if (error != 0) {
+        free(*text);
+        return error;
+    }
+    control_message_start(reply, "ok");
+    if (*size > 0)
+        control_message_set_payload(reply, *text, *size);
+    else
+        free(*text);
+    return 0;
+}
+
 static int snapshots(struct owner *owner, const struct control_message *request,
                      uint64_t holder, struct control_message *reply)
 {
@@ -389,17 +410,33 @@ static int snapshots(struct owner *owner, const struct control_message *request,
         return -ENOMEM;
     error = snapshot_list(owner->options.store,
                           device_name(owner->options.device), add_line, &lines);
-    if (fclose(lines.stream) != 0 && error == 0)
-        error = -ENOMEM;
-    if (error == 0 && size > CONTROL_PAYLOAD_MAX)
-        error = -E2BIG;
-    if (error != 0) {
-        free(text);
-        return error;
-    }
-    control_message_start(reply, "ok");
-    control_message_set_payload(reply, text, size);
-    return 0;
+    return answer_lines(&lines, &text, &size, error, reply);
+}
+
+static int add_origin(void *context, uint32_t origin, const char *name)
+{
+    struct lines *lines = context;
+
+    return fprintf(lines->stream, "%" PRIu32 " %s\n", origin, name) < 0
+               ? -ENOMEM
+               : 0;
+}
+
+static int origins(struct owner *owner, const struct control_message *request,
+                   uint64_t holder, struct control_message *reply)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct lines lines = {open_memstream(&text, &size)};
+    int error;
+
+    (void)request;
+    (void)holder;
+    if (lines.stream == NULL)
+        return -ENOMEM;
+    error = fetch_each_origin(device_fetch(owner->options.device), add_origin,
+                              &lines);
+    return answer_lines(&lines, &text, &size, error, reply);
 }
 
 static int rollback(struct owner *owner, const struct control_message *request,
@@ -599,15 +636,25 @@ static const struct {
     const char *verb;
     owner_command *run;
 } commands[] = {
-    {"hello", hello},           {"status", owner_tell_status},
-    {"checkpoint", checkpoint}, {"lease", lease},
-    {"report", report},         {"progress", progress},
-    {"evict", evict},           {"publish", publish},
-    {"collect", collect},       {"snapshot", snapshot},
-    {"snapshots", snapshots},   {"rollback", rollback},
-    {"clone", make_clone},      {"drop", drop},
-    {"release", release},       {"takeover", not_while_served},
-    {"fork", not_while_served}, {"discard", not_while_served},
+    {"hello", hello},
+    {"status", owner_tell_status},
+    {"checkpoint", checkpoint},
+    {"lease", lease},
+    {"report", report},
+    {"progress", progress},
+    {"evict", evict},
+    {"publish", publish},
+    {"collect", collect},
+    {"snapshot", snapshot},
+    {"snapshots", snapshots},
+    {"rollback", rollback},
+    {"clone", make_clone},
+    {"drop", drop},
+    {"release", release},
+    {"takeover", not_while_served},
+    {"origins", origins},
+    {"fork", not_while_served},
+    {"discard", not_while_served},
 };
 
 owner_command *owner_find_command(const char *verb)
