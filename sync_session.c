@@ -23,6 +23,7 @@
 #include "cache/fetch.h"
 #include "common.h"
 #include "config.h"
+#include "config_table.h"
 #include "object_store.h"
 
 enum {
@@ -139,12 +140,35 @@ static void free_ownership(struct ownership *own)
     free(own);
 }
 
+/*
+ * A device begins when a server opens it, or when it is taken over; an empty
+ * directory may as well be one whose disk is not mounted.
+ */
+static int check_begun(const struct sync_session *session)
+{
+    const struct config_device *device = session->options.device;
+    AUTO_CLOSE int fd =
+        file_open(AT_FDCWD, device->cachedir, O_RDONLY | O_DIRECTORY, 0);
+    struct stat info;
+
+    if (fd < 0 || session->options.attach == DEVICE_ATTACH_TAKEOVER ||
+        fstatat(fd, "superblock", &info, 0) == 0 || errno != ENOENT)
+        return 0; /* device_open knows better */
+    log_error("%s: %s has nothing of it: no server has opened it yet, or its "
+              "disk is not mounted",
+              device->name, device->cachedir);
+    return -ENODEV;
+}
+
 /* Open the device as its owner. */
 static int own_device(struct sync_session *session)
 {
-    struct ownership *own = calloc(1, sizeof(*own));
-    int error;
+    struct ownership *own;
+    int error = check_begun(session);
 
+    if (error)
+        return error;
+    own = calloc(1, sizeof(*own));
     if (!own)
         return -ENOMEM;
     mutex_init(&own->mutex);
@@ -367,7 +391,8 @@ static int set_origin(struct fetch *fetch, char *line)
     if (!blank)
         return -EBADMSG;
     *blank = '\0';
-    if (number_parse(line, 1, UINT32_MAX, &number) != 0)
+    if (number_parse(line, 1, UINT32_MAX, &number) != 0 ||
+        !config_table_name_is_valid(blank + 1, strlen(blank + 1)))
         return -EBADMSG;
     return fetch_set_origin(fetch, (uint32_t)number, blank + 1);
 }
