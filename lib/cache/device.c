@@ -65,8 +65,8 @@ static void prefetch(struct device *device,
     if (data != NULL)
         device_ahead_rest(device, at + PREFETCH_AT_ONCE, end);
     while (data != NULL && at < end) {
-        size_t size = end - at < PREFETCH_AT_ONCE ? (size_t)(end - at)
-                                                  : PREFETCH_AT_ONCE;
+        size_t size =
+            end - at < PREFETCH_AT_ONCE ? (size_t)(end - at) : PREFETCH_AT_ONCE;
         uint64_t progress = 0;
 
         /* Only a hint: who reads it will be told what is wrong. */
@@ -122,6 +122,12 @@ static int run(struct device *device, struct device_request *request,
     return -EINVAL;
 }
 
+static bool is_cold_read(const struct device_request *request,
+                         enum patience patience)
+{
+    return request->operation == DEVICE_READ && patience == PATIENCE_STORE;
+}
+
 static void run_errand(struct workers_task *task)
 {
     struct errand errand = *(struct errand *)task;
@@ -134,6 +140,8 @@ static void run_errand(struct workers_task *task)
         return;
     }
     error = run(errand.device, request, errand.patience);
+    if (is_cold_read(request, errand.patience)) /* before it is finished */
+        atomic_fetch_sub(&errand.device->cold_reads, 1);
     if (error == -EAGAIN)
         device_run_later(errand.device, request, errand.patience + 1);
     else
@@ -156,6 +164,8 @@ void device_run_later(struct device *device, struct device_request *request,
     errand->device = device;
     errand->request = request;
     errand->patience = patience;
+    if (is_cold_read(request, patience))
+        atomic_fetch_add(&device->cold_reads, 1);
     workers_submit(patience == PATIENCE_STORE ? device->options.fetchers
                                               : device->options.workers,
                    &errand->task);
@@ -451,9 +461,8 @@ static void tell_cache(struct device *device, struct device_status *status)
     struct destage_space space;
 
     status->dirty_chunks = catalog_dirty(device->catalog);
-    status->dirty_bytes =
-        status->journal_used +
-        catalog_dirty_pages(device->catalog) * CACHE_PAGE;
+    status->dirty_bytes = status->journal_used +
+                          catalog_dirty_pages(device->catalog) * CACHE_PAGE;
     status->cache_used = catalog_file_pages(device->catalog) * CACHE_PAGE;
     if (device->destage == NULL)
         return;
@@ -477,6 +486,7 @@ void device_status(struct device *device, struct device_status *ret_status)
         .cache_written = fill.written + state_log_written(device->state_log) +
                          atomic_load(&device->fold.written),
         .user_written = atomic_load(&device->user_written),
+        .cold_reads = atomic_load(&device->cold_reads),
         .unpublished_since_ns = unpublished_since(&device->unpublished),
     };
     tell_cache(device, ret_status);

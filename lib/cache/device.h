@@ -210,6 +210,7 @@ struct device_status {
     uint64_t cache_written; /* bytes written to the cache directory */
     uint64_t user_written;  /* bytes of WRITE requests answered */
     uint64_t parked;        /* requests that wait for space, now */
+    uint64_t cold_reads;    /* reads that wait for the bucket, now */
     uint64_t cache_used;    /* bytes that the chunk files take */
     uint64_t cache_limit;   /* cachesize, or what the file system could give
                                them: used and still free */

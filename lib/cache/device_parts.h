@@ -33,6 +33,7 @@ struct device {
     atomic_bool has_failed;        /* writes and flushes get -EIO */
     atomic_int gate;               /* of device_gate */
     _Atomic uint64_t user_written; /* bytes */
+    _Atomic uint64_t cold_reads;   /* that wait for the bucket, now */
     uint64_t use_saved_ns;         /* the destage thread's */
     struct unpublished unpublished;
 

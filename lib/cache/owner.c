@@ -226,8 +226,7 @@ static void pressure(void *context, struct lease_pressure *ret_pressure)
 
     device_status(owner->options.device, &status);
     ret_pressure->writes_wait = status.parked > 0;
-    ret_pressure->reads_wait =
-        fetch_waiting(device_fetch(owner->options.device)) > 0;
+    ret_pressure->reads_wait = status.cold_reads > 0;
 }
 
 static void complete(void *context)

@@ -168,8 +168,11 @@ TEST("a read of what is on its way waits for that, and does not ask again")
     while (fetch_waiting(disk.device->fetch) == 0)
         (void)sched_yield();
     CHECK(asked() == before);
+    /* It waits for the bucket; what is fetched ahead waits for nobody. */
+    CHECK(fixture_status(&disk).cold_reads == 1);
     fault_store_clear(fault);
     CHECK(pthread_join(reader, NULL) == 0);
+    CHECK(fixture_status(&disk).cold_reads == 0);
     device_ahead_settle(disk.device);
     end();
 }
