@@ -32,6 +32,8 @@ void put_probe_init(struct put_probe *probe)
 {
     mutex_init(&probe->mutex);
     probe->is_known = false;
+    probe->is_obeyed = false;
+    probe->asked_ns = 0;
 }
 
 void put_probe_done(struct put_probe *probe)
