@@ -208,7 +208,9 @@ static int read_all(int fd, unsigned char *sheet,
     error = read_exactly(fd, sheet, STATE_PAGE, size - STATE_PAGE);
     if (error == 0)
         error = state_end_decode(sheet, state_seed(ret_header), &end);
-    if (error == 0 && end.sheets != (size - 2 * STATE_PAGE) / STATE_SHEET)
+    if (error == 0 &&
+        (end.sheets != (size - 2 * STATE_PAGE) / STATE_SHEET ||
+         (end.facts.phase == CHECKPOINT_NONE && end.checkpoint_entries > 0)))
         error = -EBADMSG;
     if (error == 0)
         error = read_sheets(fd, &end, ret_header, sheet, contents);

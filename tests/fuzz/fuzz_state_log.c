@@ -213,16 +213,59 @@ static void close_state(struct state *state)
     cache_dir_close(state->dir);
 }
 
-static void get_entries(const struct state *state,
-                        struct catalog_entry entries[CHUNKS])
+/* All that a state says. */
+struct said {
+    struct catalog_entry entries[CHUNKS], checkpoint[CHUNKS];
+    struct state_facts facts;
+};
+
+static void get_all(const struct state *state, struct said *said)
 {
-    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++)
-        catalog_get(state->catalog, chunk, &entries[chunk]);
+    memset(said, 0, sizeof(*said));
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
+        catalog_get(state->catalog, chunk, &said->entries[chunk]);
+        catalog_get(state->checkpoint, chunk, &said->checkpoint[chunk]);
+    }
+    state_log_facts(state->log, &said->facts);
+}
+
+/* Without a checkpoint there is nothing of one, and so on. */
+static void require_consistent(const struct state *state)
+{
+    uint64_t last = state_log_last_generation(state->log);
+    static const uint8_t zeros[STATE_RECORD_SIZE];
+    static struct said said;
+
+    get_all(state, &said);
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
+        require(said.entries[chunk].generation <= last);
+        require(said.checkpoint[chunk].generation <= last);
+    }
+    require(said.facts.phase != CHECKPOINT_NONE ||
+            catalog_count(state->checkpoint) == 0);
+    require(said.facts.has_intent ||
+            memcmp(said.facts.intent, zeros, sizeof(zeros)) == 0);
+    require(said.facts.must_adopt ||
+            memcmp(said.facts.adopt, zeros, sizeof(zeros)) == 0);
+}
+
+static bool facts_are_equal(const struct state_facts *a,
+                            const struct state_facts *b)
+{
+    return a->phase == b->phase &&
+           a->checkpoint_position == b->checkpoint_position &&
+           a->checkpoint_time_ns == b->checkpoint_time_ns &&
+           a->published_time_ns == b->published_time_ns &&
+           a->counter == b->counter && a->has_epoch == b->has_epoch &&
+           a->has_intent == b->has_intent && a->must_adopt == b->must_adopt &&
+           memcmp(a->epoch, b->epoch, STATE_RECORD_SIZE) == 0 &&
+           memcmp(a->intent, b->intent, STATE_RECORD_SIZE) == 0 &&
+           memcmp(a->adopt, b->adopt, STATE_RECORD_SIZE) == 0;
 }
 
 static void commit_and_compare(void)
 {
-    static struct catalog_entry before[CHUNKS], after[CHUNKS];
+    static struct said before, after;
     struct state_change change = {.kind = STATE_CHUNK, .chunk = 5};
     struct state state;
     uint64_t commit;
@@ -231,13 +274,16 @@ static void commit_and_compare(void)
     change.entry.generation = 99;
     require(state_log_commit(state.log, &change, 1) == 0);
     commit = state_log_last_commit(state.log);
-    get_entries(&state, before);
+    get_all(&state, &before);
     close_state(&state);
     require(open_state(&state, true) == 0);
-    get_entries(&state, after);
+    get_all(&state, &after);
     require(state_log_last_commit(state.log) == commit);
-    require(memcmp(before, after, sizeof(before)) == 0);
-    require(after[5].generation == 99);
+    require(memcmp(before.entries, after.entries, sizeof(before.entries)) == 0);
+    require(memcmp(before.checkpoint, after.checkpoint,
+                   sizeof(before.checkpoint)) == 0);
+    require(facts_are_equal(&before.facts, &after.facts));
+    require(after.entries[5].generation == 99);
     close_state(&state);
 }
 
@@ -254,9 +300,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     write_files(data[0], data + 1, size - 1);
     error = open_state(&state, true);
     require(error == 0 || error == -EUCLEAN || error == -ENOENT);
-    for (uint64_t chunk = 0; error == 0 && chunk < CHUNKS; chunk++)
-        require(catalog_generation(state.catalog, chunk, NULL) <=
-                state_log_last_generation(state.log));
+    if (error == 0)
+        require_consistent(&state);
     close_state(&state);
     if (error == 0 && data[0] & COMMIT)
         commit_and_compare();

@@ -46,6 +46,7 @@ static bool make_contents(struct state_contents *contents, uint64_t chunks,
     memset(contents, 0, sizeof(*contents));
     contents->catalog = make_catalog(chunks, step);
     contents->checkpoint = make_catalog(chunks, checkpoint_step);
+    contents->facts.phase = CHECKPOINT_OPEN;
     return contents->catalog && contents->checkpoint;
 }
 
@@ -110,6 +111,24 @@ TEST("contents come back from their snapshot, empty, sparse or full")
         free_contents(&contents);
         free_contents(&found);
     }
+    (void)close(dirfd);
+}
+
+TEST("chunks of a checkpoint that is not there are damage")
+{
+    int dirfd = open_test_dir();
+    struct state_contents contents, found;
+    struct state_header read_header;
+    uint64_t size;
+
+    NEED(make_contents(&contents, CHUNKS, 1000, 5000));
+    NEED(make_contents(&found, CHUNKS, 0, 0));
+    contents.facts.phase = CHECKPOINT_NONE;
+    CHECK(state_snapshot_write(dirfd, "lying", &header, &contents, &size) == 0);
+    CHECK(state_snapshot_read(dirfd, "lying", true, &found, &read_header) ==
+          -EBADMSG);
+    free_contents(&contents);
+    free_contents(&found);
     (void)close(dirfd);
 }
 
