@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cache/chunk_file.h"
+#include "cache/claim.h"
 #include "cache/device_parts.h"
 #include "cache/fetch.h"
 #include "cache/geometry.h"
@@ -131,13 +132,31 @@ int checkpoint_image_upload_newest(struct checkpoint_image *image,
     return 0;
 }
 
+/* Create the epoch of the next image, as publish.c does, without a manifest. */
+static int publish(struct checkpoint_image *image)
+{
+    struct claim *claim = image->device->claim;
+    struct claim_image content = {
+        .root = {.size = 1, .checksum = 1},
+        .content_time_ns = ++image->counter,
+    };
+    int error = claim_take(claim);
+
+    if (error == 0)
+        error = claim_next(claim, &content.root.epoch, &content.root.nonce);
+    return error != 0 ? error : claim_publish(claim, &content);
+}
+
 int checkpoint_image_publish(struct checkpoint_image *image)
 {
     struct catalog *catalog = device_checkpoint_catalog(image->device);
     struct catalog_entry *next;
-    uint8_t record[STATE_RECORD_SIZE];
+    struct state_facts facts;
     int error;
 
+    state_log_facts(device_state_log(image->device), &facts);
+    if (facts.phase != CHECKPOINT_OPEN)
+        return -ENOENT;
     if (checkpoint_image_pending(image) > 0)
         return -EBUSY;
     next = calloc(image->chunks, sizeof(next[0]));
@@ -148,8 +167,7 @@ int checkpoint_image_publish(struct checkpoint_image *image)
         if (next[chunk].generation == 0)
             next[chunk] = image->entries[chunk];
     }
-    memset(record, (int)(++image->counter % 256), sizeof(record));
-    error = device_published(image->device, record);
+    error = publish(image);
     if (error != 0) {
         free(next);
         return error;

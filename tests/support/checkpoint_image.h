@@ -4,7 +4,8 @@
  * checkpoints are uploaded and published.
  *
  * It stands for the owner and the bucket's manifests: pending chunks are
- * uploaded by upload_chunk, and an image is the catalog entries of its chunks.
+ * uploaded by upload_chunk, an image is an epoch in the bucket, and its
+ * content the catalog entries that it has here.
  *
  * Threads: one.
  */
@@ -44,7 +45,8 @@ int checkpoint_image_upload_newest(struct checkpoint_image *image,
                                    uint64_t seed);
 
 /*
- * Publish the open checkpoint, of which no chunk is pending, or -EBUSY.
+ * Publish the open checkpoint: -EBUSY if a chunk of it is pending, -ENOENT if
+ * there is none.
  */
 int checkpoint_image_publish(struct checkpoint_image *image);
 
