@@ -10,7 +10,6 @@
 #include "cache/adopt.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "cache/geometry.h"
 #include "cache/image.h"
 #include "cache/open_chunks.h"
+#include "cache/strays.h"
 
 enum {
     BATCH = 1024, /* chunks in a commit */
@@ -217,43 +217,6 @@ static int apply_chunks(struct adoption *adoption, struct batch *batch)
     return error == 0 ? commit_batch(adoption, batch) : error;
 }
 
-/* A file of which the entry went before a crash. */
-struct strays {
-    const struct chunk_reader *reader;
-    uint64_t chunks[BATCH];
-    size_t count;
-};
-
-static int remove_stray(void *context, uint64_t chunk)
-{
-    struct strays *strays = context;
-    unsigned flags;
-    int error = 0;
-
-    (void)catalog_generation(strays->reader->catalog, chunk, &flags);
-    if ((flags & CATALOG_FILE) != 0)
-        return 0;
-    strays->chunks[strays->count++] = chunk;
-    if (strays->count == BATCH) {
-        error = remove_files(strays->reader, strays->chunks, strays->count);
-        strays->count = 0;
-    }
-    return error;
-}
-
-static int remove_strays(const struct chunk_reader *reader)
-{
-    AUTO_FREE struct strays *strays = calloc(1, sizeof(*strays));
-    int error;
-
-    if (!strays)
-        return -ENOMEM;
-    strays->reader = reader;
-    error = chunk_dir_each(reader->dir, remove_stray, strays);
-    return error == 0 ? remove_files(reader, strays->chunks, strays->count)
-                      : error;
-}
-
 static int begin(const struct adoption *adoption, bool *ret_was_begun)
 {
     AUTO_FREE struct state_change *changes = calloc(2, sizeof(changes[0]));
@@ -284,19 +247,16 @@ int adopt_apply(void *context)
     struct adoption *adoption = context;
     AUTO_FREE struct batch *batch = calloc(1, sizeof(*batch));
     bool was_begun = false;
+    uint64_t strays;
     int error = batch ? begin(adoption, &was_begun) : -ENOMEM;
 
     adoption->kept = adoption->changed = 0;
     if (error == 0)
         error = apply_chunks(adoption, batch);
     if (error == 0 && was_begun)
-        error = remove_strays(adoption->reader);
+        error = strays_remove(adoption->reader->dir, adoption->reader->catalog,
+                              &strays);
     if (error == 0)
         error = finish(adoption);
-    if (error == 0)
-        log_info("%s: %" PRIu64 " chunks are those of the image, %" PRIu64
-                 " were made so",
-                 adoption->reader->device_name, adoption->kept,
-                 adoption->changed);
     return error;
 }

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "cache/device_claim.h"
 #include "cache/geometry.h"
+#include "cache/strays.h"
 #include "object_store.h"
 
 enum {
@@ -534,6 +535,20 @@ static int open_to_read(struct device *device,
     return error == -ENOENT ? -EUCLEAN : error;
 }
 
+/* After a crash: what takes up room and is of no use, or not known to be. */
+static void remove_strays(struct device *device)
+{
+    uint64_t count = 0;
+    int error = strays_remove(device->chunk_dir, device->catalog, &count);
+
+    if (error != 0)
+        log_warning("%s: cannot remove the files that a crash left: %s",
+                    device->options.name, log_errno(error));
+    else if (count > 0)
+        log_info("%s: %" PRIu64 " chunk files that a crash left were removed",
+                 device->options.name, count);
+}
+
 int device_parts_open(struct device *device,
                       const struct device_callbacks *callbacks)
 {
@@ -552,6 +567,8 @@ int device_parts_open(struct device *device,
                                reserve_size(&device->options)) != 0)
         log_warning("%s: no room for the reserve in %s", device->options.name,
                     device->options.cachedir);
+    if (!device->superblock.clean)
+        remove_strays(device);
     error = use_open(cache_dir_fd(device->cache_dir), device->options.name,
                      chunks_count(device), &device->use);
     if (error == 0)
