@@ -13,6 +13,9 @@
 
 enum { THREAD_NAME_SIZE = 16 }; /* what the kernel keeps, with the zero */
 
+/* Whether what this thread runs counts as an idle task. */
+static _Thread_local bool runs_idle;
+
 /* Tasks in the order given. */
 struct queue {
     struct workers_task *first;
@@ -76,21 +79,20 @@ static struct workers_task *next_task_locked(struct workers *workers,
 
 /*
  * Returns the next task, or NULL when there is none and all is to end: idle
- * tasks that still wait then are for those who run some already.  *is_idle
- * says of which kind the last one was, and becomes that of this one.
+ * tasks that still wait then are for those who run some already.
  */
-static struct workers_task *take_task(struct workers *workers, bool *is_idle)
+static struct workers_task *take_task(struct workers *workers)
 {
-    bool was_idle = *is_idle;
+    bool was_idle = runs_idle;
     struct workers_task *task;
 
     mutex_lock(&workers->lock);
     if (was_idle)
         workers->idle_running--;
-    while ((task = next_task_locked(workers, is_idle)) == NULL &&
+    while ((task = next_task_locked(workers, &runs_idle)) == NULL &&
            !workers->is_stopping)
         condition_wait(&workers->task_waits, &workers->lock);
-    if (*is_idle)
+    if (runs_idle)
         workers->idle_running++;
     else if (was_idle && workers->idle_tasks.first) /* another thread may */
         condition_signal(&workers->task_waits);
@@ -102,10 +104,9 @@ static void *run_tasks(void *argument)
 {
     struct workers *workers = argument;
     struct workers_task *task;
-    bool is_idle = false;
 
     (void)pthread_setname_np(pthread_self(), workers->name);
-    while ((task = take_task(workers, &is_idle)) != NULL)
+    while ((task = take_task(workers)) != NULL)
         task->run(task);
     return NULL;
 }
@@ -163,6 +164,17 @@ void workers_submit(struct workers *workers, struct workers_task *task)
 void workers_submit_idle(struct workers *workers, struct workers_task *task)
 {
     submit(workers, &workers->idle_tasks, task);
+}
+
+void workers_idle_is_ending(struct workers *workers)
+{
+    if (!runs_idle)
+        return;
+    runs_idle = false;
+    mutex_lock(&workers->lock);
+    workers->idle_running--;
+    mutex_unlock(&workers->lock);
+    condition_signal(&workers->task_waits);
 }
 
 void workers_stop(struct workers *workers)

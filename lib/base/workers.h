@@ -37,6 +37,12 @@ void workers_submit(struct workers *workers, struct workers_task *task);
  */
 void workers_submit_idle(struct workers *workers, struct workers_task *task);
 
+/*
+ * Called in a running task: if it is an idle one, what it has still to do is
+ * soon done, so that the next idle task may begin on another thread.
+ */
+void workers_idle_is_ending(struct workers *workers);
+
 /* Run all tasks that are waiting, then end and free; NULL does nothing. */
 void workers_stop(struct workers *workers);
 

@@ -344,7 +344,9 @@ struct reading {
     uint32_t *wanted; /* in ascending order */
     uint32_t *chosen; /* as much room: those of them that one table knows */
     size_t wanted_count;
-    int error; /* of a block that arrived */
+    int error;                      /* of a block that arrived */
+    void (*arrived)(void *context); /* NULL: nobody wants to know, any more */
+    void *context;
 };
 
 /* The part of a block that is read. */
@@ -426,6 +428,9 @@ static void arrive(void *context, uint32_t block, const void *stored,
     const struct chunk_reader *reader = reading->reader;
     const struct chunk_block *as_read = &arrival->table->blocks[block];
 
+    if (reading->arrived != NULL)
+        reading->arrived(reading->context);
+    reading->arrived = NULL;
     if (reader->keep != NULL &&
         reading->open->table->blocks[block].local_pages == 0)
         reader->keep(reader->keep_context, arrival->table->chunk, block,
@@ -589,14 +594,17 @@ static bool is_worth_fetching(const struct reading *reading, uint32_t block)
 }
 
 int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
-                          uint32_t first, uint32_t count)
+                          uint32_t first, uint32_t count,
+                          void (*arrived)(void *context), void *context)
 {
     AUTO_FREE uint32_t *room = calloc(count, 2 * sizeof(*room));
     struct reading reading = {.reader = reader,
                               .offset = first * CACHE_BLOCK,
                               .size = (size_t)count * CACHE_BLOCK,
                               .wanted = room,
-                              .chosen = room + count};
+                              .chosen = room + count,
+                              .arrived = arrived,
+                              .context = context};
     unsigned flags;
     int error;
 

@@ -62,10 +62,12 @@ int chunk_reader_read(struct chunk_reader *reader, uint64_t chunk,
 /*
  * Have these blocks, all inside the chunk, in memory as far as they are in
  * the bucket only, and have room there.  Waits for the bucket; errors as
- * above.
+ * above.  arrived(), unless NULL, is called when the first of them has come,
+ * and at most little more has to be waited for.
  */
 int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
-                          uint32_t first, uint32_t count);
+                          uint32_t first, uint32_t count,
+                          void (*arrived)(void *context), void *context);
 
 /*
  * Hold the chunk's newest state.  *ret_open is NULL for a chunk without

@@ -31,9 +31,9 @@ void device_ahead_init(struct device *device)
 
     mutex_init(&ahead->mutex);
     condition_init(&ahead->task_ended);
-    readahead_init(&ahead->readahead, device->options.size,
-                   device->options.chunk_size,
-                   device->options.store == NULL ? 0 : device->options.readahead);
+    readahead_init(
+        &ahead->readahead, device->options.size, device->options.chunk_size,
+        device->options.store == NULL ? 0 : device->options.readahead);
 }
 
 void device_ahead_settle(struct device *device)
@@ -58,6 +58,12 @@ void device_ahead_done(struct device *device)
     mutex_done(&ahead->mutex);
 }
 
+/* Let the next piece be on its way while this one is put into memory. */
+static void arrived(void *context)
+{
+    workers_idle_is_ending(context);
+}
+
 static void run_task(struct workers_task *task)
 {
     struct ahead_task piece = *(struct ahead_task *)(void *)task;
@@ -71,7 +77,8 @@ static void run_task(struct workers_task *task)
     if (!is_stopping) {
         /* Nobody waits: who reads it will be told what is wrong. */
         (void)chunk_reader_prefetch(&piece.device->reader, piece.chunk,
-                                    piece.first, piece.count);
+                                    piece.first, piece.count, arrived,
+                                    piece.device->options.fetchers);
     }
     mutex_lock(&ahead->mutex);
     ahead->tasks--;

@@ -233,6 +233,46 @@ TEST("idle tasks leave a thread to the others, and run after them")
     gate_done(&gate);
 }
 
+struct ending {
+    struct workers_task task;
+    struct workers *workers;
+    struct gate *gate;
+};
+
+/* As wait_at_gate, but lets other idle tasks begin, as often as it says so. */
+static void end_at_gate(struct workers_task *task)
+{
+    struct ending *ending = holder_of(task, struct ending);
+    struct visitor visitor = {.gate = ending->gate};
+
+    workers_idle_is_ending(ending->workers);
+    workers_idle_is_ending(ending->workers);
+    wait_at_gate(&visitor.task);
+}
+
+TEST("an idle task that is ending lets one other begin")
+{
+    struct gate gate;
+    struct ending first = {.task.run = end_at_gate, .gate = &gate};
+    struct visitor idle[2] = {{{wait_at_gate, NULL}, &gate},
+                              {{wait_at_gate, NULL}, &gate}};
+    struct visitor task = {{pass_gate, NULL}, &gate};
+
+    gate_init(&gate);
+    NEED(workers_start("ending", 3, &first.workers) == 0);
+    workers_submit_idle(first.workers, &first.task);
+    gate_wait(&gate, 1, 0);
+    workers_submit_idle(first.workers, &idle[0].task);
+    workers_submit_idle(first.workers, &idle[1].task);
+    gate_wait(&gate, 3, 0); /* of three threads: two are its, and one more */
+    gate_open(&gate);
+    workers_submit(first.workers, &task.task);
+    gate_wait(&gate, 3, 1);
+    workers_idle_is_ending(first.workers); /* from no task: nothing */
+    workers_stop(first.workers);
+    gate_done(&gate);
+}
+
 TEST("one thread runs what waits before idle tasks, and these in their order")
 {
     static struct numbered tasks[4];
