@@ -58,9 +58,10 @@ struct collect_options {
      */
     bool scan;
     /*
-     * For scan: of the ids that carry own's or a later claim, those whose
-     * counter is at least this may be of uploads that are under way.
+     * For scan: objects with an id of a claim of this epoch, or a later one,
+     * and a counter of at least this may be of uploads that are under way.
      */
+    uint64_t claim_epoch;
     uint64_t counter;
     /* Asked between requests; true ends the run with -ECANCELED.  NULL. */
     bool (*must_stop)(void *context);

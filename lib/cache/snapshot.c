@@ -236,6 +236,19 @@ int snapshot_create(struct object_store *store, const char *device_name,
     return error;
 }
 
+int snapshot_delete(struct object_store *store, const char *device_name,
+                    const struct snapshot *snapshot)
+{
+    char key[SNAPSHOT_KEY_MAX];
+    int error;
+
+    snapshot_key(device_name, snapshot->name, &snapshot->record, key);
+    error = store->delete (store, key);
+    if (error)
+        log_error("%s: cannot delete: %s", key, log_errno(error));
+    return error;
+}
+
 /* ---- pins ---------------------------------------------------------------- */
 
 static const unsigned char PIN_MAGIC[8] = "s3bclpin";

@@ -52,6 +52,10 @@ int snapshot_list(struct object_store *store, const char *device_name,
 int snapshot_find(struct object_store *store, const char *device_name,
                   const char *name, struct snapshot *ret_snapshot);
 
+/* Remove a snapshot's name, for collect_drop_snapshot. */
+int snapshot_delete(struct object_store *store, const char *device_name,
+                    const struct snapshot *snapshot);
+
 /* ---- pins and clones ------------------------------------------------------
  */
 
