@@ -519,7 +519,7 @@ static int make_record(const struct clone_plan *plan, const struct pin *pin,
                                   .image_epoch = pin->clone_epoch,
                                   .content_time_ns =
                                       pin->record.content_time_ns};
-    struct image *source;
+    struct image *source = NULL;
     int error = random_bytes(&record.nonce, sizeof(record.nonce));
 
     record.nonce |= 1; /* never 0 */
@@ -546,7 +546,7 @@ static int make_record(const struct clone_plan *plan, const struct pin *pin,
 int clone_create(const struct clone_plan *plan, struct epoch_record *ret_record)
 {
     enum epoch_outcome outcome = EPOCH_LOST;
-    struct epoch_record record;
+    struct epoch_record record = {.epoch = 0};
     struct pin pin = {.clone_epoch = 0};
     bool is_undecided = false;
     int error;
