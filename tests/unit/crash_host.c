@@ -282,11 +282,15 @@ static bool publish(struct story *story)
 {
     struct lease_counts counts;
     bool is_new;
+    int error;
 
-    lease_count(story->host.leases, 0, 100, &counts);
-    if (counts.waiting > 0 || !story->is_open)
+    if (!story->is_open)
         return true;
-    if (!went_well(story, upload_host_publish(&story->host, &is_new)))
+    lease_count(story->host.leases, 0, 100, &counts);
+    error = upload_host_publish(&story->host, &is_new);
+    if (counts.waiting > 0)
+        return CHECK(error == -EAGAIN);
+    if (!went_well(story, error))
         return false;
     story->is_open = false;
     atomic_store(&story->published_ns,
