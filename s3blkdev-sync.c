@@ -37,6 +37,8 @@ enum {
     PROGRESS_MS = 500,
     FAILURE_DELAY_MS = 1000, /* after an upload that failed */
     NAME_LINE = 128,
+    CHECKPOINT_TRIES = 5, /* while the disk is full */
+    ROOM_ABOVE = 70,      /* percent, for a checkpoint that finds no room */
 };
 
 static const struct common_program program = {
@@ -423,6 +425,80 @@ static int upload(struct sync *sync, const char *purpose,
     return 0;
 }
 
+/* ---- eviction -------------------------------------------------------------
+ */
+
+/* What a step of eviction came to. */
+enum step { STEP_DONE, STEP_MORE, STEP_UPLOAD, STEP_STUCK, STEP_FAILED };
+
+static enum step evict_step(struct sync *sync,
+                            const struct config_device *device, unsigned above)
+{
+    const struct sync_command *command = &sync->command;
+    struct control_message *message = request(sync, "evict");
+    const char *state;
+    int error;
+
+    control_message_add_number(message, "above", above);
+    control_message_add_number(message, "from", command->start_percent);
+    control_message_add_number(message, "to", command->stop_percent);
+    error = ask_any_owner(sync);
+    if (error) {
+        (void)fail_request(sync, device, "nothing is evicted", error);
+        return STEP_FAILED;
+    }
+    state = control_message_get(&sync->reply, "state");
+    if (!state || strcmp(state, "done") == 0)
+        return STEP_DONE;
+    if (strcmp(state, "upload") == 0)
+        return STEP_UPLOAD;
+    return strcmp(state, "more") == 0 ? STEP_MORE : STEP_STUCK;
+}
+
+/*
+ * Upload what is in the way.  Returns false if there was nothing to upload,
+ * or it failed, or there is no use in going on.
+ */
+static bool upload_for_space(struct sync *sync,
+                             const struct config_device *device)
+{
+    struct progress progress = {
+        .device = device->name,
+        .what = "uploaded, to be evicted,",
+        .began_ns = clock_monotonic_ns(),
+    };
+    struct uploader_counts counts = {.chunks = 0};
+    int error = upload(sync, "space", &progress, &counts);
+
+    if (error == -EPIPE || (!error && counts.is_cut_off))
+        error = sync_session_renew(sync->session);
+    if (error) {
+        (void)fail_request(sync, device, "nothing is uploaded", error);
+        return false;
+    }
+    if (counts.last_error)
+        (void)fail(device, "%" PRIu64 " uploads failed: %s", counts.failures,
+                   log_errno(counts.last_error));
+    return !counts.last_error &&
+           (counts.chunks + counts.outdated > 0 || counts.is_cut_off);
+}
+
+/* Evict until a good part is free.  Returns whether that was possible. */
+static bool make_room(struct sync *sync, const struct config_device *device)
+{
+    enum step step;
+
+    do {
+        step = evict_step(sync, device, ROOM_ABOVE);
+    } while (!is_stopping(sync) &&
+             (step == STEP_MORE ||
+              (step == STEP_UPLOAD && upload_for_space(sync, device))));
+    return step == STEP_DONE;
+}
+
+/* ---- images ---------------------------------------------------------------
+ */
+
 /* An image that was asked for. */
 struct image {
     bool joined; /* it was begun before we asked */
@@ -470,6 +546,26 @@ static int publish(struct sync *sync, const struct config_device *device,
 }
 
 /*
+ * Have the owner open a checkpoint, or join the open one.  A full disk has no
+ * room for it: then room is made first.
+ */
+static int ask_for_checkpoint(struct sync *sync,
+                              const struct config_device *device)
+{
+    int error;
+
+    for (int i = 0; i < CHECKPOINT_TRIES; i++) {
+        (void)request(sync, "checkpoint");
+        error = ask_any_owner(sync);
+        if (error != -ENOSPC || is_stopping(sync) ||
+            clock_monotonic_ns() >= sync->deadline_ns)
+            return error;
+        (void)make_room(sync, device);
+    }
+    return error;
+}
+
+/*
  * Work on the device's checkpoint until it is an image, or time is up.
  * *ret_image: without one there was nothing to publish.
  */
@@ -487,8 +583,7 @@ static int make_image(struct sync *sync, const struct config_device *device,
     do {
         counts = (struct uploader_counts){.chunks = 0};
         *ret_image = (struct image){.is_made = false};
-        (void)request(sync, "checkpoint");
-        error = ask_any_owner(sync);
+        error = ask_for_checkpoint(sync, device);
         if (error)
             return fail_request(sync, device, "no checkpoint", error);
         ret_image->joined = number_of(sync, "joined") != 0;
@@ -657,63 +752,8 @@ static int upload_devices(struct sync *sync)
     return code;
 }
 
-/* ---- eviction -------------------------------------------------------------
+/* ---- eviction of devices --------------------------------------------------
  */
-
-/* What a step of eviction came to. */
-enum step { STEP_DONE, STEP_MORE, STEP_UPLOAD, STEP_STUCK, STEP_FAILED };
-
-static enum step evict_step(struct sync *sync,
-                            const struct config_device *device, unsigned above)
-{
-    const struct sync_command *command = &sync->command;
-    struct control_message *message = request(sync, "evict");
-    const char *state;
-    int error;
-
-    control_message_add_number(message, "above", above);
-    control_message_add_number(message, "from", command->start_percent);
-    control_message_add_number(message, "to", command->stop_percent);
-    error = ask_any_owner(sync);
-    if (error) {
-        (void)fail_request(sync, device, "nothing is evicted", error);
-        return STEP_FAILED;
-    }
-    state = control_message_get(&sync->reply, "state");
-    if (!state || strcmp(state, "done") == 0)
-        return STEP_DONE;
-    if (strcmp(state, "upload") == 0)
-        return STEP_UPLOAD;
-    return strcmp(state, "more") == 0 ? STEP_MORE : STEP_STUCK;
-}
-
-/*
- * Upload what is in the way.  Returns false if there was nothing to upload,
- * or it failed, or there is no use in going on.
- */
-static bool upload_for_space(struct sync *sync,
-                             const struct config_device *device)
-{
-    struct progress progress = {
-        .device = device->name,
-        .what = "uploaded, to be evicted,",
-        .began_ns = clock_monotonic_ns(),
-    };
-    struct uploader_counts counts = {.chunks = 0};
-    int error = upload(sync, "space", &progress, &counts);
-
-    if (error == -EPIPE || (!error && counts.is_cut_off))
-        error = sync_session_renew(sync->session);
-    if (error) {
-        (void)fail_request(sync, device, "nothing is uploaded", error);
-        return false;
-    }
-    if (counts.last_error)
-        (void)fail(device, "%" PRIu64 " uploads failed: %s", counts.failures,
-                   log_errno(counts.last_error));
-    return !counts.last_error &&
-           (counts.chunks + counts.outdated > 0 || counts.is_cut_off);
-}
 
 /* Evict until no more than the least is used; the session is open. */
 static int evict(struct sync *sync, const struct config_device *device)
