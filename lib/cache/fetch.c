@@ -414,6 +414,11 @@ static int decode_table(struct fetch *fetch, const struct get *get,
         chunk_table_release(table);
         return bad_object(fetch, range, "has the table of another", -EIO);
     }
+    /* Whose table it is calls its own objects those of origin 0. */
+    for (unsigned i = 0; i < table->objects_count; i++) {
+        if (table->objects[i].origin == 0)
+            table->objects[i].origin = object->origin;
+    }
     table->objects[table->objects_count - 1] = *object;
     table->data_end = chunk_file_data_start(chunk_size);
     *ret_table = table;

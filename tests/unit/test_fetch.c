@@ -34,12 +34,17 @@ static void fill(unsigned char *plain, uint32_t block)
         plain[i * 50] = (unsigned char)(i * 7);
 }
 
-static void put_object(void)
+static void put_object_of(const char *device_name)
 {
     char key[FETCH_KEY_MAX];
 
-    fetch_object_key("disk", CHUNK, &reference.id, key);
+    fetch_object_key(device_name, CHUNK, &reference.id, key);
     CHECK(store->put(store, key, object, object_size, false) == 0);
+}
+
+static void put_object(void)
+{
+    put_object_of("disk");
 }
 
 /* Put an object of chunk that has some blocks, and begin. */
@@ -325,6 +330,36 @@ TEST("objects of another device are read below its name")
     CHECK(fetch_set_origin(fetch, 7, "source") == 0);
     NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
     CHECK(blocks_result(table, blocks, 2, &arrived) == 0 && arrived == 2);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("what another device's table calls its own is of that device")
+{
+    struct chunk_table *table = NULL;
+    size_t size;
+
+    if (!begin(CHUNK, true))
+        return;
+    /* A delta: its first object is an older one, its last is itself. */
+    CHECK(chunk_table_decode(object, reference.table_size, &table) == 0);
+    table->objects[2] = table->objects[0];
+    table->objects[0].id.counter = 1;
+    table->objects[0].table_size = 4096;
+    table->objects[1] = table->objects[0];
+    table->objects[1].origin = 5; /* of a device before that one */
+    table->objects_count = 3;
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        table->blocks[i].object = 2;
+    size = chunk_table_encode(table, object);
+    chunk_table_release(table);
+    reference.table_checksum = crc32c(0, object, size);
+    reference.origin = 7;
+    put_object_of("source");
+    CHECK(fetch_set_origin(fetch, 7, "source") == 0);
+    CHECK(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    CHECK(table->objects[0].origin == 7 && table->objects[1].origin == 5 &&
+          table->objects[2].origin == 7);
     chunk_table_release(table);
     end();
 }
