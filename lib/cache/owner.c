@@ -167,7 +167,8 @@ static bool collect(struct owner *owner)
 
     if (error != 0)
         return true;
-    error = owner_collect(owner, &counts);
+    if (owner_should_collect(owner)) /* somebody may just have done it */
+        error = owner_collect(owner, &counts);
     owner_end_turn(owner);
     return error == 0;
 }
@@ -185,7 +186,6 @@ static void *owner_main(void *context)
         uint64_t now_ns = clock_monotonic_ns();
         bool is_time = now_ns >= retry_ns;
         bool must_publish = owner->must_publish && is_time;
-        bool must_collect = owner_now_ns() >= owner->collect_ns && is_time;
         bool is_well = true;
         uint64_t next_ns;
 
@@ -197,7 +197,7 @@ static void *owner_main(void *context)
         if (must_publish)
             is_well = publish(owner);
         /* Only an owner that writes has anything to delete. */
-        if (is_well && must_collect &&
+        if (is_well && is_time && owner_should_collect(owner) &&
             claim_state(owner->claim) == CLAIM_CLAIMED)
             is_well = collect(owner);
         if (!is_well)

@@ -293,17 +293,13 @@ static int collect(struct owner *owner, const struct control_message *request,
                    uint64_t holder, struct control_message *reply)
 {
     struct collect_counts counts = {.condemned = 0};
-    uint64_t collect_ns;
     int error = owner_take_turn(owner);
 
     (void)request;
     (void)holder;
     if (error != 0)
         return error;
-    mutex_lock(&owner->lock);
-    collect_ns = owner->collect_ns;
-    mutex_unlock(&owner->lock);
-    if (collect_ns <= owner_now_ns())
+    if (owner_should_collect(owner))
         error = owner_collect(owner, &counts);
     owner_end_turn(owner);
     if (error != 0)

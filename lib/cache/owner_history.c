@@ -133,6 +133,16 @@ int owner_collect_options(struct owner *owner, struct epoch_record *own,
     return 0;
 }
 
+bool owner_should_collect(struct owner *owner)
+{
+    bool is_due;
+
+    mutex_lock(&owner->lock);
+    is_due = owner_now_ns() >= owner->collect_ns;
+    mutex_unlock(&owner->lock);
+    return is_due;
+}
+
 int owner_collect(struct owner *owner, struct collect_counts *ret_counts)
 {
     struct collect_options options;

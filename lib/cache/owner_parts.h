@@ -78,6 +78,9 @@ int owner_open_checkpoint(struct owner *owner, bool *ret_joined);
 /* publish_checkpoint, and what follows from it. */
 int owner_publish(struct owner *owner, bool *ret_is_new);
 
+/* Whether there may be anything to condemn or delete now. */
+bool owner_should_collect(struct owner *owner);
+
 /* collect_run, and when to run it again. */
 int owner_collect(struct owner *owner, struct collect_counts *ret_counts);
 

@@ -38,13 +38,12 @@ static const uint64_t UPLOAD_FOR_NS = UINT64_C(1000000000);
 int owner_space(struct owner *owner, struct owner_space *ret_space)
 {
     struct device *device = owner->options.device;
-    struct device_status status;
     struct file_space space;
     int error;
 
-    device_status(device, &status);
     if (owner->options.cachesize > 0) {
-        ret_space->used = status.cache_used;
+        ret_space->used =
+            catalog_file_pages(device_catalog(device)) * CACHE_PAGE;
         ret_space->limit = owner->options.cachesize;
         return 0;
     }
