@@ -46,6 +46,10 @@ UNIT_TESTS := $(basename $(wildcard tests/unit/test_*.c))
 RACE_TESTS := $(basename $(wildcard tests/unit/race_*.c))
 CRASH_TESTS := $(basename $(wildcard tests/unit/crash_*.c))
 FUZZERS := $(basename $(wildcard tests/fuzz/fuzz_*.c))
+# Those that measure a part of the program by itself; the other one is built
+# by tests/bench/run.
+BENCHES := $(filter-out tests/bench/snappy_rate, \
+    $(basename $(wildcard tests/bench/*.c)))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/*.bats))
 
 # ---- flags ------------------------------------------------------------------
@@ -182,7 +186,8 @@ linked = $(patsubst $(B)/tests/support/common.o,$(B)/common.o,$(addprefix \
 define TEST_PROGRAM
 $(B)/$1: $(B)/$1.o $(call linked,$1) $(B)/libsupport.a $(B)/libs3blkdev.a
 endef
-TEST_PROGRAMS := $(UNIT_TESTS) $(RACE_TESTS) $(CRASH_TESTS) $(FUZZERS)
+TEST_PROGRAMS := $(UNIT_TESTS) $(RACE_TESTS) $(CRASH_TESTS) $(FUZZERS) \
+    $(BENCHES)
 $(foreach t,$(TEST_PROGRAMS),$(eval $(call TEST_PROGRAM,$t)))
 
 $(TEST_PROGRAMS:%=$(B)/%):
@@ -196,7 +201,7 @@ $(TEST_PROGRAMS:%=$(B)/%):
 # ---- tests ------------------------------------------------------------------
 
 .PHONY: check check-unit check-asan check-tsan check-crash check-system \
-    build-asan build-tsan build-release crash lint print-flags bench fuzz coverage ci
+    build-asan build-tsan build-release build-bench crash lint print-flags bench fuzz coverage ci
 
 asan_programs = $(UNIT_TESTS:%=$(BUILD)/asan/%)
 tsan_programs = $(RACE_TESTS:%=$(BUILD)/tsan/%)
@@ -210,6 +215,8 @@ build-tsan:
 	$(sub) VARIANT=tsan race-tests
 build-release:
 	$(sub) VARIANT=release all
+build-bench:
+	$(sub) VARIANT=release all $(BENCHES:%=$(BUILD)/release/%)
 
 check: build-asan build-tsan build-release ## all tests: unit, races, crashes (short), system
 	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(tsan_programs) \
@@ -239,7 +246,7 @@ print-flags:
 lint: ## style and static analysis, see docs/STYLE.md
 	$(Q)tests/lint/run
 
-bench: build-release ## speed beside nbdkit and qemu-nbd, into docs/BENCHMARKS.md
+bench: build-bench ## speed beside nbdkit and qemu-nbd, into docs/BENCHMARKS.md
 	$(Q)tests/bench/run
 
 fuzz: ## each fuzzer for FUZZ_SECONDS (60); finds stay in build/fuzz

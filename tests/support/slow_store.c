@@ -8,12 +8,7 @@
 
 #include "base/mutex.h"
 
-enum {
-    QUANTUM = 64 << 10, /* bytes, after which it is another call's turn */
-    /* A line that was idle for so long makes up for it: what it takes to wake
-     * up is the machine's time, not the line's. */
-    SLACK_NS = 1000000,
-};
+enum { QUANTUM = 64 << 10 }; /* bytes, after which it is another's turn */
 
 static const uint64_t SECOND_NS = 1000000000;
 
@@ -52,30 +47,35 @@ static void wait_until(uint64_t until_ns)
         continue;
 }
 
-/* Returns when so many bytes, which are sent now, have passed the line. */
-static uint64_t send(struct slow_store *slow, size_t size)
+/* Returns when so many bytes, ready to be sent since then, have passed. */
+static uint64_t send(struct slow_store *slow, size_t size, uint64_t ready_ns)
 {
-    uint64_t now = now_ns();
-    uint64_t start_ns;
+    uint64_t end_ns;
 
     mutex_lock(&slow->mutex);
-    start_ns = slow->line_is_free_ns;
-    if (now > start_ns + SLACK_NS)
-        start_ns = now;
-    slow->line_is_free_ns = start_ns + size * SECOND_NS / slow->bytes_per_s;
-    start_ns = slow->line_is_free_ns;
+    if (slow->line_is_free_ns < ready_ns)
+        slow->line_is_free_ns = ready_ns;
+    slow->line_is_free_ns += size * SECOND_NS / slow->bytes_per_s;
+    end_ns = slow->line_is_free_ns;
     mutex_unlock(&slow->mutex);
-    return start_ns;
+    return end_ns;
 }
 
-/* Take the time of a call that moves so many bytes. */
-static void take_time(struct slow_store *slow, size_t size)
+/*
+ * Take the rest of the time of a call that moves so many bytes: what the
+ * other store took since it began is a part of it, and what it takes this
+ * thread to wake up is not the line's.
+ */
+static void take_time(struct slow_store *slow, uint64_t begin_ns, size_t size)
 {
-    wait_until(now_ns() + slow->latency_ns);
+    uint64_t at_ns = begin_ns + slow->latency_ns;
+
+    wait_until(at_ns);
     while (slow->bytes_per_s > 0 && size > 0) {
         size_t part = size < QUANTUM ? size : QUANTUM;
 
-        wait_until(send(slow, part));
+        at_ns = send(slow, part, at_ns);
+        wait_until(at_ns);
         size -= part;
     }
 }
@@ -84,35 +84,43 @@ static int slow_store_get(struct object_store *store, const char *key,
                           uint64_t offset, void *data, size_t len)
 {
     struct slow_store *slow = of(store);
+    uint64_t begin_ns = now_ns();
+    int error = slow->inner->get(slow->inner, key, offset, data, len);
 
-    take_time(slow, len);
-    return slow->inner->get(slow->inner, key, offset, data, len);
+    take_time(slow, begin_ns, len);
+    return error;
 }
 
 static int slow_store_put(struct object_store *store, const char *key,
                           const void *data, size_t len, bool if_absent)
 {
     struct slow_store *slow = of(store);
+    uint64_t begin_ns = now_ns();
+    int error = slow->inner->put(slow->inner, key, data, len, if_absent);
 
-    take_time(slow, len);
-    return slow->inner->put(slow->inner, key, data, len, if_absent);
+    take_time(slow, begin_ns, len);
+    return error;
 }
 
 static int slow_store_head(struct object_store *store, const char *key,
                            struct object_info *ret_info)
 {
     struct slow_store *slow = of(store);
+    uint64_t begin_ns = now_ns();
+    int error = slow->inner->head(slow->inner, key, ret_info);
 
-    take_time(slow, 0);
-    return slow->inner->head(slow->inner, key, ret_info);
+    take_time(slow, begin_ns, 0);
+    return error;
 }
 
 static int slow_store_delete(struct object_store *store, const char *key)
 {
     struct slow_store *slow = of(store);
+    uint64_t begin_ns = now_ns();
+    int error = slow->inner->delete (slow->inner, key);
 
-    take_time(slow, 0);
-    return slow->inner->delete (slow->inner, key);
+    take_time(slow, begin_ns, 0);
+    return error;
 }
 
 static int slow_store_list(struct object_store *store, const char *prefix,
@@ -120,9 +128,11 @@ static int slow_store_list(struct object_store *store, const char *prefix,
                            void *context)
 {
     struct slow_store *slow = of(store);
+    uint64_t begin_ns = now_ns();
+    int error = slow->inner->list(slow->inner, prefix, after, each, context);
 
-    take_time(slow, 0);
-    return slow->inner->list(slow->inner, prefix, after, each, context);
+    take_time(slow, begin_ns, 0);
+    return error;
 }
 
 static void slow_store_close(struct object_store *store)
