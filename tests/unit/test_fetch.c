@@ -339,8 +339,7 @@ TEST("what another device's table calls its own is of that device")
     struct chunk_table *table = NULL;
     size_t size;
 
-    if (!begin(CHUNK, true))
-        return;
+    NEED(begin(CHUNK, true));
     /* A delta: its first object is an older one, its last is itself. */
     CHECK(chunk_table_decode(object, reference.table_size, &table) == 0);
     table->objects[2] = table->objects[0];
