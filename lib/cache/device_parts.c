@@ -265,6 +265,8 @@ static int replay(void *context, const struct journal_record *record,
                   device->options.name);
         return -EUCLEAN;
     }
+    if (record->position < device->folded_position)
+        return 0;
     if (record->position >= device->replayed_cut) {
         int error = cut_again(device);
 
@@ -304,6 +306,7 @@ static int open_journal(struct device *device, bool create,
     int error;
 
     state_log_facts(device->state_log, &facts);
+    device->folded_position = facts.folded_position;
     device->replayed_cut = facts.phase == CHECKPOINT_FOLDING
                                ? facts.checkpoint_position
                                : UINT64_MAX;

@@ -52,9 +52,11 @@ struct device {
     struct page_index *index;
     struct journal *journal;
     struct fold_device fold;
-    uint64_t replayed_cut;   /* FOLDING: position of the cut, until it is made
-                                again; else MAX */
-    struct destage *destage; /* NULL: read-only */
+    uint64_t folded_position; /* of the journal: chunk files have what is
+                                 before it */
+    uint64_t replayed_cut;    /* FOLDING: position of the cut, until it is made
+                                 again; else MAX */
+    struct destage *destage;  /* NULL: read-only */
     struct put_probe own_probe;
     struct claim *claim;                 /* NULL: read-only, or no store */
     enum claim_action attached;          /* what was decided at the start, */

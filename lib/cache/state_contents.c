@@ -30,6 +30,7 @@ static int follow_checkpoint(struct state_facts *facts,
         if (phase != CHECKPOINT_FOLDING)
             return -EINVAL;
         facts->phase = CHECKPOINT_OPEN;
+        facts->folded_position = facts->checkpoint_position;
     } else if (change->kind == STATE_CHECKPOINT_PUBLISHED) {
         if (phase != CHECKPOINT_OPEN)
             return -EINVAL;

@@ -78,6 +78,9 @@ enum checkpoint_phase {
 struct state_facts {
     enum checkpoint_phase phase;
     uint64_t checkpoint_position; /* in the journal */
+    /* Of the last checkpoint that was OPEN: chunk files have all that the
+     * journal has before it. */
+    uint64_t folded_position;
     uint64_t checkpoint_time_ns;
     uint64_t published_time_ns; /* of the cut of the last image; 0: none */
     uint64_t counter;

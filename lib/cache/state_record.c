@@ -81,7 +81,8 @@ enum {
     END_EPOCH = 72,
     END_INTENT = END_EPOCH + STATE_RECORD_SIZE,
     END_ADOPT = END_INTENT + STATE_RECORD_SIZE,
-    END_RESERVED_2 = END_ADOPT + STATE_RECORD_SIZE,
+    END_FOLDED = END_ADOPT + STATE_RECORD_SIZE,
+    END_RESERVED_2 = END_FOLDED + 8,
 };
 
 _Static_assert(STATE_CHANGE_MAX ==
@@ -422,6 +423,7 @@ static void encode_facts(const struct state_facts *facts, unsigned char *to)
     put_le64(to + END_TIME, facts->checkpoint_time_ns);
     put_le64(to + END_PUBLISHED_TIME, facts->published_time_ns);
     put_le64(to + END_COUNTER, facts->counter);
+    put_le64(to + END_FOLDED, facts->folded_position);
     to[END_PHASE] = (unsigned char)facts->phase;
     to[END_HAS] = (unsigned char)((facts->has_epoch ? HAS_EPOCH : 0) |
                                   (facts->has_intent ? HAS_INTENT : 0) |
@@ -462,6 +464,7 @@ static int decode_facts(const unsigned char *from, struct state_facts *to)
     to->checkpoint_time_ns = get_le64(from + END_TIME);
     to->published_time_ns = get_le64(from + END_PUBLISHED_TIME);
     to->counter = get_le64(from + END_COUNTER);
+    to->folded_position = get_le64(from + END_FOLDED);
     to->has_epoch = (has & HAS_EPOCH) != 0;
     to->has_intent = (has & HAS_INTENT) != 0;
     to->must_adopt = (has & HAS_ADOPT) != 0;

@@ -26,8 +26,10 @@ TEST("a checkpoint begins, opens, and is published or dropped, in this order")
     CHECK(follow(&facts, STATE_CHECKPOINT_BEGIN, 20, 0) == -EINVAL);
     CHECK(follow(&facts, STATE_CHECKPOINT_PUBLISHED, 0, 0) == -EINVAL);
     CHECK(follow(&facts, STATE_CHECKPOINT_CHUNK, 0, 0) == 0);
+    CHECK(facts.folded_position == 0);
     CHECK(follow(&facts, STATE_CHECKPOINT_OPEN, 0, 0) == 0);
     CHECK(facts.phase == CHECKPOINT_OPEN && facts.checkpoint_position == 10);
+    CHECK(facts.folded_position == 10);
     CHECK(follow(&facts, STATE_CHECKPOINT_OPEN, 0, 0) == -EINVAL);
     CHECK(follow(&facts, STATE_CHECKPOINT_CHUNK, 0, 0) == 0);
     CHECK(facts.published_time_ns == 0);
@@ -36,6 +38,7 @@ TEST("a checkpoint begins, opens, and is published or dropped, in this order")
     CHECK(facts.checkpoint_position == 0 && facts.checkpoint_time_ns == 0);
     CHECK(follow(&facts, STATE_CHECKPOINT_BEGIN, 30, 0) == 0);
     CHECK(follow(&facts, STATE_CHECKPOINT_DROPPED, 0, 0) == 0);
+    CHECK(facts.folded_position == 10);
     CHECK(facts.phase == CHECKPOINT_NONE && facts.published_time_ns == 11);
     CHECK(follow(&facts, STATE_CHECKPOINT_DROPPED, 0, 0) == 0);
     CHECK(facts.counter == 3);

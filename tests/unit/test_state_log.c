@@ -169,6 +169,7 @@ static void change_checkpoint(struct state_change *change, struct model *model)
     } else if (facts->phase == CHECKPOINT_FOLDING) {
         change->kind = STATE_CHECKPOINT_OPEN;
         facts->phase = CHECKPOINT_OPEN;
+        facts->folded_position = facts->checkpoint_position;
     } else {
         bool is_published = next_random(3) > 0;
 
@@ -298,6 +299,7 @@ static bool facts_are_equal(const struct state_facts *a,
     return a->phase == b->phase &&
            a->checkpoint_position == b->checkpoint_position &&
            a->checkpoint_time_ns == b->checkpoint_time_ns &&
+           a->folded_position == b->folded_position &&
            a->published_time_ns == b->published_time_ns &&
            a->counter == b->counter && a->has_epoch == b->has_epoch &&
            a->has_intent == b->has_intent && a->must_adopt == b->must_adopt &&

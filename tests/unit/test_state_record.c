@@ -314,6 +314,7 @@ TEST("the end of a snapshot passes in its own file only, and unchanged")
     end.facts.phase = CHECKPOINT_OPEN;
     end.facts.checkpoint_position = 6;
     end.facts.checkpoint_time_ns = 7;
+    end.facts.folded_position = 10;
     end.facts.published_time_ns = 8;
     end.facts.has_intent = true;
     memset(end.facts.intent, 9, STATE_RECORD_SIZE);
@@ -324,6 +325,7 @@ TEST("the end of a snapshot passes in its own file only, and unchanged")
     CHECK(decoded.facts.phase == CHECKPOINT_OPEN);
     CHECK(decoded.facts.checkpoint_position == 6);
     CHECK(decoded.facts.checkpoint_time_ns == 7);
+    CHECK(decoded.facts.folded_position == 10);
     CHECK(decoded.facts.published_time_ns == 8);
     CHECK(decoded.facts.has_intent && !decoded.facts.has_epoch &&
           !decoded.facts.must_adopt);
@@ -342,7 +344,7 @@ TEST("the end of a snapshot with a phase, a flag or a record too many is none")
         size_t at;
         unsigned char value;
     } changes[] = {{64, 3}, {65, 8},  {65, 3},   {66, 1},  {71, 1},
-                   {72, 1}, {583, 1}, {1607, 1}, {1608, 1}};
+                   {72, 1}, {583, 1}, {1607, 1}, {1616, 1}};
     const struct state_end end = {0};
     unsigned char page[STATE_PAGE];
     struct state_end decoded;
