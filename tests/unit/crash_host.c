@@ -8,7 +8,8 @@
  * One thread writes, one request after the other, and all that it ever wrote
  * is known; so the state at a cut is that after some number of these requests,
  * and that number lies between what was answered when the checkpoint was asked
- * for and what was submitted when it was open.
+ * for and what was submitted when it was open.  Of the one that was in flight
+ * at the cut, any part may be there, as after a power cut.
  *
  * The bucket is copied as a user would copy it while it is in use: epochs and
  * manifests first, and objects some requests later.
@@ -35,6 +36,7 @@
 enum {
     DEVICE_SIZE = 4 << 20,
     CHUNKS = 16, /* of 256 KiB */
+    SECTOR = 512,
     PAGE = 4096,
     PAGES = DEVICE_SIZE / PAGE,
     HOT = 32 << 10,
@@ -135,15 +137,19 @@ static void apply(const struct story *story, size_t number,
         memset(content + request->offset, 0, request->length);
 }
 
-/* Whether the pages are the same, but for those that could not be read. */
-static bool is_same(const unsigned char *a, const unsigned char *b,
-                    const bool *is_lost)
+/*
+ * Whether each sector is as before the request that is in flight, or as after
+ * it, but for pages that could not be read.
+ */
+static bool is_either(const unsigned char *content, const unsigned char *before,
+                      const unsigned char *after, const bool *is_lost)
 {
-    if (is_lost == NULL)
-        return memcmp(a, b, DEVICE_SIZE) == 0;
-    for (size_t page = 0; page < PAGES; page++) {
-        if (!is_lost[page] &&
-            memcmp(a + page * PAGE, b + page * PAGE, PAGE) != 0)
+    if (memcmp(content, before, DEVICE_SIZE) == 0)
+        return true;
+    for (size_t at = 0; at < DEVICE_SIZE; at += SECTOR) {
+        if ((is_lost == NULL || !is_lost[at / PAGE]) &&
+            memcmp(content + at, before + at, SECTOR) != 0 &&
+            memcmp(content + at, after + at, SECTOR) != 0)
             return false;
     }
     return true;
@@ -153,20 +159,25 @@ static bool is_same(const unsigned char *a, const unsigned char *b,
 static bool is_between(const struct story *story, const unsigned char *content,
                        const bool *is_lost, size_t first, size_t last)
 {
-    unsigned char *model = calloc(1, DEVICE_SIZE);
+    unsigned char *before = calloc(1, DEVICE_SIZE);
+    unsigned char *after = calloc(1, DEVICE_SIZE);
     bool is_found = false;
 
-    if (!CHECK(model != NULL))
+    if (!CHECK(before != NULL && after != NULL))
         return false;
-    for (size_t n = 0; n < first; n++)
-        apply(story, n, model);
-    for (size_t n = first; !is_found; n++) {
-        is_found = is_same(model, content, is_lost);
-        if (n == last)
-            break;
-        apply(story, n, model);
+    for (size_t n = 0; n < first; n++) {
+        apply(story, n, before);
+        apply(story, n, after);
     }
-    free(model);
+    for (size_t n = first; n <= last && !is_found; n++) {
+        if (n < last)
+            apply(story, n, after);
+        is_found = is_either(content, before, after, is_lost);
+        if (n < last)
+            apply(story, n, before);
+    }
+    free(before);
+    free(after);
     return is_found;
 }
 
@@ -376,7 +387,7 @@ static bool is_image(const struct story *story, const unsigned char *content,
     const struct cut *cut = find_cut(story, time_ns);
 
     if (time_ns == 0)
-        return is_same(content, zeros, is_lost);
+        return is_either(content, zeros, zeros, is_lost);
     return CHECK(cut != NULL) &&
            is_between(story, content, is_lost, cut->first, cut->last);
 }
