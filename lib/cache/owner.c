@@ -15,8 +15,8 @@
 #include "cache/owner_parts.h"
 
 static const uint64_t SECOND_NS = 1000000000;
-/* A write that waits for the claim should not wait long for us to notice. */
-static const uint64_t LOOK_RELEASED_NS = 100000000;
+/* A write that waits for us should not wait long for us to notice. */
+static const uint64_t LOOK_PARKED_NS = 100000000;
 static const uint64_t WATCH_EVERY_NS = UINT64_C(60) * 1000000000;
 /* Without an answer, or after an error of the store. */
 static const uint64_t RETRY_AFTER_NS = UINT64_C(10) * 1000000000;
@@ -112,12 +112,12 @@ static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
                                                              : RETRY_AFTER_NS);
         tell_leases(owner);
     }
-    if (state != CLAIM_RELEASED)
-        return now_ns + SECOND_NS;
     device_status(owner->options.device, &status);
-    if (status.parked > 0)
+    if (status.parked > 0 && state == CLAIM_RELEASED)
         (void)owner_claim(owner);
-    return now_ns + LOOK_RELEASED_NS;
+    return now_ns + (status.parked > 0 || state == CLAIM_RELEASED
+                         ? LOOK_PARKED_NS
+                         : SECOND_NS);
 }
 
 /* ---- the thread ---------------------------------------------------------- */
@@ -193,7 +193,8 @@ static void *owner_main(void *context)
         next_ns = look_at_claim(owner, now_ns, &watch_ns);
         if (has_found_checkpoint(owner))
             look_at_checkpoint(owner);
-        owner_make_room(owner);
+        if (owner_make_room(owner))
+            next_ns = 0;
         if (must_publish)
             is_well = publish(owner);
         /* Only an owner that writes has anything to delete. */

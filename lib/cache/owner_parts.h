@@ -126,8 +126,11 @@ struct owner_evict {
  */
 int owner_evict(struct owner *owner, struct owner_evict *evict);
 
-/* When the cache runs full between two runs of others: make room. */
-void owner_make_room(struct owner *owner);
+/*
+ * When the cache runs full between two runs of others: make room.  Returns
+ * whether there is more to do at once.
+ */
+bool owner_make_room(struct owner *owner);
 
 /* ---- owner_commands.c, owner_status.c ----------------------------------- */
 

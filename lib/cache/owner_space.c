@@ -239,16 +239,17 @@ static bool must_stop(struct owner *owner)
     return is_interrupted;
 }
 
-void owner_make_room(struct owner *owner)
+bool owner_make_room(struct owner *owner)
 {
     static struct log_limit limit;
     struct owner_evict evict = {.stop_percent = PERCENT};
     struct owner_space space;
+    uint64_t uploaded = atomic_load(&owner->uploaded);
     uint64_t left_out;
     int error = owner_space(owner, &space);
 
     if (error != 0 || space.used / FULL_PERCENT < space.limit / PERCENT)
-        return;
+        return false;
     evict.above = space.limit / PERCENT * ROOM_PERCENT;
     do {
         error = owner_evict(owner, &evict);
@@ -269,4 +270,6 @@ void owner_make_room(struct owner *owner)
                                  " belongs to others"
                                : log_errno(error),
                     left_out);
+    return error == 0 && evict.state == OWNER_EVICT_UPLOAD &&
+           atomic_load(&owner->uploaded) != uploaded;
 }
