@@ -61,7 +61,7 @@ static int begin_owner(struct upload_host *host)
         .complete = complete,
         .context = host,
     };
-    uint64_t epoch, nonce;
+    uint64_t epoch = 0, nonce = 0;
     int error = leases_new(&options, &host->leases);
 
     if (error != 0)
