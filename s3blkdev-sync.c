@@ -605,15 +605,13 @@ static int make_image(struct sync *sync, const struct config_device *device,
     return publish(sync, device, &counts, ret_image);
 }
 
-/* Whether a device has a write that is older than maxage and in no image. */
-static bool is_behind(struct sync *sync, const struct config_device *device)
+/* Whether the status in the reply says so of the device; it is told then. */
+static bool status_is_behind(const struct sync *sync,
+                             const struct config_device *device)
 {
     char age[HUMAN_TEXT];
 
-    if (is_stopping(sync))
-        return false;
-    (void)request(sync, "status");
-    if (ask_any_owner(sync) != 0 || number_of(sync, "behind") == 0)
+    if (number_of(sync, "behind") == 0)
         return false;
     log_warning("%s: its oldest write that no image holds is %s old, more "
                 "than maxage",
@@ -623,6 +621,14 @@ static bool is_behind(struct sync *sync, const struct config_device *device)
                                    1000000000U,
                                age));
     return true;
+}
+
+/* The same, asking for it. */
+static bool is_behind(struct sync *sync, const struct config_device *device)
+{
+    (void)request(sync, "status");
+    return !is_stopping(sync) && ask_any_owner(sync) == 0 &&
+           status_is_behind(sync, device);
 }
 
 /* Delete what nothing names any more.  Failing that is no harm. */
@@ -659,6 +665,7 @@ static int upload_device(struct sync *sync, const struct config_device *device)
 struct candidate {
     const struct config_device *device;
     uint64_t unpublished_ns; /* UINT64_MAX: nothing */
+    bool is_behind;
 };
 
 static bool is_chosen(const struct sync *sync, const char *name)
@@ -722,12 +729,27 @@ static int sort_by_age(struct sync *sync, struct candidate *list, size_t count)
             continue; /* said again when its turn comes */
         (void)request(sync, "status");
         if (ask_any_owner(sync) == 0 &&
-            number_of(sync, "oldest_unpublished_ns") > 0)
+            number_of(sync, "oldest_unpublished_ns") > 0) {
             list[i].unpublished_ns = number_of(sync, "oldest_unpublished_ns");
+            list[i].is_behind = number_of(sync, "behind") > 0;
+        }
         code = worse(code, close_session(sync));
     }
     qsort(list, count, sizeof(*list), by_age);
     return code;
+}
+
+/* What a device comes to for which there was no time. */
+static int pass_over(const struct candidate *candidate)
+{
+    if (candidate->unpublished_ns == UINT64_MAX)
+        return COMMON_OK;
+    if (!candidate->is_behind)
+        return COMMON_TIME_UP;
+    log_warning("%s: its oldest write that no image holds is older than "
+                "maxage, and there was no time for it",
+                candidate->device->name);
+    return COMMON_BEHIND;
 }
 
 /* Upload all devices, for as long as there is time. */
@@ -744,10 +766,14 @@ static int upload_devices(struct sync *sync)
     if (count > 1)
         code = sort_by_age(sync, list, count);
     for (size_t i = 0; i < count; i++) {
-        /* Also without time: then only that something is left is found. */
+        bool has_time = clock_monotonic_ns() < sync->deadline_ns;
+
         if (is_stopping(sync))
             return worse(code, COMMON_TIME_UP);
-        code = worse(code, upload_device(sync, list[i].device));
+        /* Of a single one nothing is known yet. */
+        code = worse(code, has_time || count == 1
+                               ? upload_device(sync, list[i].device)
+                               : pass_over(&list[i]));
     }
     return code;
 }

@@ -51,6 +51,7 @@ struct sync_session {
     struct mutex mutex;
     struct control_client *client; /* GUARDED_BY(mutex), for others */
     bool is_interrupted;           /* GUARDED_BY(mutex) */
+    bool has_daemon;               /* that client's owner is one */
     bool is_other_user;            /* we took on the uid of the owner */
 
     struct upload_context uploads; /* chunk_dir NULL: not ready */
@@ -253,6 +254,7 @@ static int try_connect(struct sync_session *session)
         control_client_close(client);
         return -EINVAL;
     }
+    session->has_daemon = owner.is_daemon;
     set_client(session, client);
     return 0;
 }
@@ -362,12 +364,15 @@ int sync_session_ask(struct sync_session *session,
 
 int sync_session_renew(struct sync_session *session)
 {
+    /* One that restarts, or the one that we gave it up for. */
+    bool is_expected = session->has_daemon || session->own;
+
     end_uploads(session);
     set_client(session, NULL);
-    (void)disown_device(session); /* a daemon has it: nothing to tell */
+    (void)disown_device(session);
     /* A takeover was done by the first of us. */
     session->options.attach = DEVICE_ATTACH_NORMAL;
-    return connect_or_own(session, true);
+    return connect_or_own(session, is_expected);
 }
 
 void sync_session_interrupt(struct sync_session *session)

@@ -188,6 +188,20 @@ has_image() {
     has_image
 }
 
+@test "several without a server find who has the directory, and go on after it" {
+    written_device
+    for i in 0 25 50 75; do
+        sync_with -p "$DIR/$i.pid" 3600 "$i" $((i + 25)) 3>&- &
+        pids="${pids:-} $!"
+    done
+    for pid in $pids; do
+        wait "$pid"
+    done
+    [ "$(get oldest_unpublished_ns)" = nothing ]
+    [ "$(get checkpoint)" = none ]
+    has_image
+}
+
 @test "a part of the chunks alone makes no image, but the rest does" {
     written_device
     sync_with -p "$DIR/sync.pid" 3600 0 50
