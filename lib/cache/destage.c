@@ -120,7 +120,8 @@ static int run_round(struct destage *destage, bool is_asked)
 static bool has_work_locked(struct destage *destage) REQUIRES(destage->lock)
 {
     return destage->is_stopping || destage->jobs != NULL ||
-           destage->blocks != NULL || destage->asked != destage->answered ||
+           atomic_load(&destage->blocks_size) >= DESTAGE_KEEP_AT_ONCE ||
+           destage->asked != destage->answered ||
            /* Who found no room in spite of a pass kicks again. */
            atomic_load(&destage->is_kicked);
 }

@@ -549,7 +549,8 @@ void destage_keep(struct destage *destage, uint64_t chunk, uint32_t block,
         keep->next = destage->blocks;
         destage->blocks = keep;
         keep = NULL;
-        condition_signal(&destage->wake);
+        if (atomic_load(&destage->blocks_size) >= DESTAGE_KEEP_AT_ONCE)
+            condition_signal(&destage->wake);
     }
     mutex_unlock(&destage->lock);
     if (keep != NULL) {

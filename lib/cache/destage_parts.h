@@ -56,6 +56,12 @@ struct destage_job {
     struct destage_job *next;
 };
 
+/*
+ * So many bytes of blocks to keep are kept at once; fewer wait for the next
+ * look: each batch has its syncs, and nobody waits for this one.
+ */
+enum { DESTAGE_KEEP_AT_ONCE = 4 << 20 };
+
 /* A block that may be kept, with its bytes. */
 struct destage_block {
     struct destage_block *next;
