@@ -558,6 +558,16 @@ int claim_loaded(struct claim *claim, const struct epoch_record *record)
     return end_turn(claim, 0);
 }
 
+int claim_stand_aside(struct claim *claim)
+{
+    int error = begin_turn(claim);
+
+    if (error != 0)
+        return error;
+    set_state(claim, CLAIM_FENCED);
+    return end_turn(claim, 0);
+}
+
 /* Ask what claim_attach could not; writes may have been served meanwhile. */
 static int resolve_late(struct claim *claim, bool is_dirty)
 {

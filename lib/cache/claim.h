@@ -127,6 +127,9 @@ enum claim_action claim_ask_for_new(struct object_store *store,
  */
 int claim_loaded(struct claim *claim, const struct epoch_record *record);
 
+/* It is refused, and opened all the same: be FENCED. */
+int claim_stand_aside(struct claim *claim);
+
 /*
  * The device is ours from here on: create a claim with the content that is
  * here, after claim_loaded for TAKE.  -ESTALE: it went on once more.

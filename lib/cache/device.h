@@ -51,6 +51,7 @@ enum device_attach {
     DEVICE_ATTACH_NORMAL,   /* then it is refused */
     DEVICE_ATTACH_TAKEOVER, /* it is ours from now on, with that content */
     DEVICE_ATTACH_DISCARD,  /* what no image has may be lost */
+    DEVICE_ATTACH_FORK,     /* it is opened fenced, to be read and forked */
 };
 
 struct device_options {
@@ -239,6 +240,7 @@ int device_uploaded(struct device *device, struct uploaded *list[],
                     size_t count);
 int device_evict(struct device *device, const uint64_t chunks[], size_t count,
                  enum evict_depth depth, uint64_t *ret_pages_freed);
+int device_distrust(struct device *device, const struct distrusted *what);
 void device_keep(struct device *device, uint64_t chunk, uint32_t block,
                  const struct chunk_block *as_read, const struct object_id *id,
                  const void *stored);

@@ -16,6 +16,7 @@ static enum claim_mode mode_of(const struct device *device)
 {
     switch (device->options.attach) {
     case DEVICE_ATTACH_NORMAL:
+    case DEVICE_ATTACH_FORK:
         break;
     case DEVICE_ATTACH_TAKEOVER:
         return CLAIM_TAKEOVER;
@@ -254,6 +255,18 @@ static bool is_unheard_of(struct device *device)
            !device_claim_is_dirty(device);
 }
 
+/*
+ * To be forked, the device stays as it is here, whoever has it now; it is not
+ * ours, and what is loaded would replace what the user wants to keep.
+ */
+static bool must_stand_aside(const struct device *device)
+{
+    return device->options.attach == DEVICE_ATTACH_FORK &&
+           device->superblock.incarnation != 0 &&
+           (claim_action_refuses(device->attached) ||
+            device->attached == CLAIM_LOAD);
+}
+
 /* Nothing is here: so there is nothing that could be discarded. */
 static enum claim_mode mode_of_attach(const struct device *device)
 {
@@ -279,6 +292,11 @@ int device_claim_attach(struct device *device)
                              &device->attached_record);
     if (error != 0)
         return error;
+    if (must_stand_aside(device)) {
+        error = claim_stand_aside(device->claim);
+        find_origins(device);
+        return error;
+    }
     if (claim_action_refuses(device->attached))
         return refusal(device->attached);
     if (device->attached == CLAIM_SERVE && is_unheard_of(device))

@@ -57,6 +57,7 @@ enum way {
 struct build {
     const struct upload_context *context;
     const struct upload_work *work;
+    const struct upload_copy *copy; /* or NULL */
     struct chunk_file *file;
     struct chunk_table *state;  /* what is uploaded: the file's table */
     struct chunk_table *newest; /* tells its unknown bases, or NULL */
@@ -530,6 +531,10 @@ static int build_object(struct build *build)
 {
     struct chain chain;
 
+    if (build->copy != NULL) {
+        plan(build, true);
+        return build_blocks(build);
+    }
     plan(build, false);
     chain = chain_of(build);
     build->may_rest = chain.objects > 0 && chain.objects <= OLDER_OBJECTS_MAX;
@@ -612,8 +617,9 @@ static int put(const struct build *build, const unsigned char *object,
     uint64_t left_out;
     int error;
 
-    fetch_object_key(build->context->device_name, build->work->chunk,
-                     &build->work->id, key);
+    fetch_object_key(build->copy != NULL ? build->copy->device_name
+                                         : build->context->device_name,
+                     build->work->chunk, &build->work->id, key);
     /* The id is of this attempt alone: nothing else can have the key. */
     error = store->put(store, key, object, size, false);
     if (error == 0)
@@ -680,6 +686,18 @@ static int lose_table(struct build *build)
     return 0;
 }
 
+/* The state is what an object says. */
+static int open_object(struct build *build, const struct chunk_object *object)
+{
+    int error = fetch_table(build->context->fetch, build->work->chunk,
+                            build->context->chunk_size, object, &build->state);
+
+    if (error == -EIO && bucket_has_lost(build, object, 0, object->table_size,
+                                         object->table_checksum))
+        return lose_table(build);
+    return error;
+}
+
 /* Read the state that is to be uploaded. */
 static int open_state(struct build *build)
 {
@@ -688,6 +706,8 @@ static int open_state(struct build *build)
 
     if (work->loss == UPLOAD_TABLE_LOST)
         return lose_table(build);
+    if (build->copy != NULL && build->copy->newest != NULL)
+        return open_object(build, build->copy->newest);
     error =
         chunk_file_open(build->context->chunk_dir, work->chunk, &build->file);
     if (error == 0)
@@ -767,9 +787,10 @@ static void build_free(struct build *build)
     free(build);
 }
 
-int upload_chunk(const struct upload_context *context,
-                 const struct upload_work *work,
-                 struct upload_result *ret_result)
+static int upload(const struct upload_context *context,
+                  const struct upload_work *work,
+                  const struct upload_copy *copy,
+                  struct upload_result *ret_result)
 {
     struct build *build = calloc(1, sizeof(*build));
     int error;
@@ -778,6 +799,7 @@ int upload_chunk(const struct upload_context *context,
         return -ENOMEM;
     build->context = context;
     build->work = work;
+    build->copy = copy;
     error = open_state(build);
     if (error == 0)
         error = learn_bases(build);
@@ -789,6 +811,21 @@ int upload_chunk(const struct upload_context *context,
         error = finish(build, ret_result);
     build_free(build);
     return error;
+}
+
+int upload_chunk(const struct upload_context *context,
+                 const struct upload_work *work,
+                 struct upload_result *ret_result)
+{
+    return upload(context, work, NULL, ret_result);
+}
+
+int upload_copy_chunk(const struct upload_context *context,
+                      const struct upload_work *work,
+                      const struct upload_copy *copy,
+                      struct upload_result *ret_result)
+{
+    return upload(context, work, copy, ret_result);
 }
 
 static bool table_is_of(const struct chunk_table *table,

@@ -73,6 +73,22 @@ int upload_chunk(const struct upload_context *context,
                  const struct upload_work *work,
                  struct upload_result *ret_result);
 
+/* For another device, which is to have nothing in common with this one. */
+struct upload_copy {
+    const char *device_name;           /* the other's */
+    const struct chunk_object *newest; /* the state is this object's; NULL: it
+                                          is the file's */
+};
+
+/*
+ * The same, as an object of another device: it is whole, whatever that takes,
+ * and rests on no other.
+ */
+int upload_copy_chunk(const struct upload_context *context,
+                      const struct upload_work *work,
+                      const struct upload_copy *copy,
+                      struct upload_result *ret_result);
+
 /*
  * Decode and check the table of an upload's result, from whatever process:
  * -EBADMSG if it is not that of this work.  On success it is as fetch_table
