@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/auto.h"
 #include "base/log.h"
 #include "cache/geometry.h"
 #include "cache/rebase.h"
@@ -387,15 +386,27 @@ static void remember(struct chunk_reader *reader, const struct open_chunk *open,
                     &currency);
 }
 
-/* The base of a block is here: put together what was asked for. */
+/*
+ * The base of a block is here, as another or the chunk's own table describes
+ * it: put together what was asked for.
+ */
 static void place_base(struct reading *reading, uint32_t block,
+                       const struct chunk_block *as_read,
                        const unsigned char *plain)
 {
     static _Thread_local unsigned char merged[CACHE_BLOCK];
     const struct chunk_block *entry = &reading->open->table->blocks[block];
     struct part part = part_of(reading, block);
-    bool is_whole = entry->damaged_pages == 0;
+    unsigned lost =
+        entry->damaged_pages | (as_read->damaged_pages & ~entry->local_pages);
+    bool is_whole = lost == 0;
 
+    if (reading->data != NULL && (pages_of(&part) & lost) != 0) {
+        log_damage(reading->reader, reading->open->chunk, block,
+                   "was lost earlier");
+        reading->error = -EIO;
+        return;
+    }
     /* All pages local: the copy here is bad, or it had not been asked for. */
     if (entry->local_pages != 0 && entry->local_pages != ALL_PAGES) {
         int error;
@@ -436,7 +447,7 @@ static void arrive(void *context, uint32_t block, const void *stored,
         reader->keep(reader->keep_context, arrival->table->chunk, block,
                      as_read, &arrival->table->objects[as_read->object].id,
                      stored);
-    place_base(reading, block, plain);
+    place_base(reading, block, as_read, plain);
 }
 
 static int fetch_chosen(struct reading *reading,
@@ -483,7 +494,7 @@ static int fetch_unknown(struct reading *reading)
         if (newest->blocks[block].base == BASE_OBJECT)
             reading->chosen[count++] = block;
         else
-            place_base(reading, block, zeros);
+            place_base(reading, block, &newest->blocks[block], zeros);
     }
     error = fetch_chosen(reading, newest, count);
     learn_bases(reading->reader, reading->open, newest);
@@ -597,7 +608,7 @@ int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
                           uint32_t first, uint32_t count,
                           void (*arrived)(void *context), void *context)
 {
-    AUTO_FREE uint32_t *room = calloc(count, 2 * sizeof(*room));
+    uint32_t *room = calloc(count, 2 * sizeof(*room));
     struct reading reading = {.reader = reader,
                               .offset = first * CACHE_BLOCK,
                               .size = (size_t)count * CACHE_BLOCK,
@@ -612,13 +623,14 @@ int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
         return -ENOMEM;
     error =
         chunk_reader_hold(reader, chunk, PATIENCE_STORE, &reading.open, &flags);
-    if (error != 0 || reading.open == NULL)
-        return error;
-    for (uint32_t block = first; block < first + count; block++) {
+    for (uint32_t block = first;
+         error == 0 && reading.open != NULL && block < first + count; block++) {
         if (is_worth_fetching(&reading, block))
             reading.wanted[reading.wanted_count++] = block;
     }
-    error = fetch_wanted(&reading);
+    if (error == 0)
+        error = fetch_wanted(&reading);
     open_chunk_release(reader->open_chunks, reading.open);
+    free(room);
     return error;
 }

@@ -190,8 +190,13 @@ bool rebase_learn(struct chunk_table *table, const struct chunk_table *newest)
             return false; /* its objects may be others */
     }
     for (uint32_t i = 0; i < table->blocks_count; i++) {
-        if (table->blocks[i].base == BASE_UNKNOWN)
-            take_base(&table->blocks[i], &newest->blocks[i]);
+        struct chunk_block *b = &table->blocks[i];
+        const struct chunk_block *base = &newest->blocks[i];
+
+        if (b->base != BASE_UNKNOWN)
+            continue;
+        take_base(b, base);
+        b->damaged_pages |= base->damaged_pages & (uint8_t)~b->local_pages;
     }
     table->objects_count = newest->objects_count;
     memcpy(table->objects, newest->objects, sizeof(table->objects));
@@ -219,5 +224,43 @@ bool rebase_keep(struct chunk_table *table, uint32_t block,
     b->stored_size = b->object_size;
     b->checksum = b->object_checksum;
     b->place = place;
+    return true;
+}
+
+/* Returns the block if all of it is here, and in an object; else NULL. */
+static struct chunk_block *find_twofold(struct chunk_table *table,
+                                        uint32_t block)
+{
+    struct chunk_block *b;
+
+    if (block >= table->blocks_count)
+        return NULL;
+    b = &table->blocks[block];
+    return b->base == BASE_OBJECT && b->local_pages == ALL_PAGES ? b : NULL;
+}
+
+bool rebase_drop_copy(struct chunk_table *table, uint32_t block,
+                      const struct chunk_block *as_read)
+{
+    struct chunk_block *b = find_twofold(table, block);
+
+    if (b == NULL || b->place != as_read->place ||
+        b->stored_size != as_read->stored_size || b->codec != as_read->codec ||
+        b->checksum != as_read->checksum)
+        return false;
+    drop_local(b);
+    return true;
+}
+
+bool rebase_drop_base(struct chunk_table *table, uint32_t block,
+                      const struct chunk_block *as_read,
+                      const struct object_id *id)
+{
+    struct chunk_block *b = find_twofold(table, block);
+
+    if (b == NULL || b->object_place != as_read->object_place ||
+        !object_id_is(&table->objects[b->object].id, id))
+        return false;
+    take_base(b, &(struct chunk_block){.base = BASE_HOLE});
     return true;
 }

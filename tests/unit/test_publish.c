@@ -3,6 +3,7 @@
 #include "cache/publish.h"
 
 #include "base/bytes.h"
+#include "cache/chunk_file.h"
 #include "cache/image.h"
 #include "cache/state_log.h"
 #include "support/fault_file.h"
@@ -239,6 +240,72 @@ TEST("whichever request fails, or loses its answer, the next try publishes")
     }
     CHECK(failed >= 6);
     CHECK(is_elsewhere("elsewhere"));
+    end();
+}
+
+/* Spoil what the first block of a chunk is stored as. */
+static bool spoil_first_block(uint64_t chunk)
+{
+    char path[PATH_MAX];
+    unsigned char bytes[16];
+    int fd;
+    bool is_ok;
+
+    fixture_chunk_path(&host.fixture, chunk, path);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    is_ok = CHECK(fd >= 0) &&
+            CHECK(pread(fd, bytes, sizeof(bytes),
+                        chunk_file_data_start(CHUNK)) == sizeof(bytes));
+    bytes[5] ^= 0x40;
+    is_ok =
+        is_ok && CHECK(pwrite(fd, bytes, sizeof(bytes),
+                              chunk_file_data_start(CHUNK)) == sizeof(bytes));
+    (void)close(fd);
+    return is_ok;
+}
+
+TEST("what was lost is an error elsewhere too, until it is overwritten")
+{
+    struct upload_host other = {.completed = 0};
+    unsigned char page[PAGE];
+    char dir[PATH_MAX];
+
+    NEED(begin());
+    for (unsigned i = 0; i < 8; i++)
+        NEED(write_page(i * PAGE, 10 + i));
+    NEED(upload_host_checkpoint(&host, 1000) == 0 && spoil_first_block(0));
+    NEED(upload_host_finish(&host, 0) == 0);
+
+    (void)snprintf(dir, sizeof(dir), "%s/elsewhere", test_dir());
+    NEED(mkdir(dir, 0700) == 0);
+    fixture_begin(&other.fixture, dir, false);
+    other.fixture.options.store = store;
+    other.fixture.options.attach = DEVICE_ATTACH_TAKEOVER;
+    NEED(upload_host_open(&other) == 0);
+    CHECK(fixture_read(&other.fixture, PAGE, page, PAGE) == -EIO);
+    CHECK(fixture_read(&other.fixture, 4 * PAGE, page, PAGE) == 0);
+    CHECK(memcmp(page, model + 4 * PAGE, PAGE) == 0);
+
+    /* Also where a new file does not know what it lies over. */
+    NEED(upload_host_evict(&other, 1, EVICT_FILE) == 0);
+    NEED(upload_host_close(&other) == 0 && upload_host_open(&other) == 0);
+    NEED(fixture_write(&other.fixture, 2 * PAGE, model + 2 * PAGE, PAGE, 0) ==
+         0);
+    NEED(device_destage(other.fixture.device) == 0);
+    CHECK(fixture_read(&other.fixture, 2 * PAGE, page, PAGE) == 0);
+    CHECK(memcmp(page, model + 2 * PAGE, PAGE) == 0);
+    CHECK(fixture_read(&other.fixture, PAGE, page, PAGE) == -EIO);
+    CHECK(fixture_read(&other.fixture, 3 * PAGE, page, PAGE) == -EIO);
+    NEED(upload_host_finish(&other, 2000) == 0);
+    CHECK(fixture_read(&other.fixture, PAGE, page, PAGE) == -EIO);
+    NEED(fixture_write(&other.fixture, 0, model, 4 * PAGE, 0) == 0);
+    NEED(upload_host_finish(&other, 3000) == 0);
+    NEED(upload_host_read(&other, content) == 0);
+    CHECK(memcmp(content, model, SIZE) == 0);
+    CHECK(upload_host_close(&other) == 0);
+    other.fixture.options.store = NULL;
+    fixture_end(&other.fixture);
+    CHECK(is_elsewhere("again"));
     end();
 }
 
