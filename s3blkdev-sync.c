@@ -1066,7 +1066,8 @@ static int fork_device(struct sync *sync, const struct config_device *device)
     control_message_add(request(sync, "fork"), "to", sync->command.to);
     code = ask_once(sync, device);
     if (code == COMMON_OK)
-        tell_epoch(sync, device, "is a device of its own now");
+        (void)printf("%s: what is here is device %s, too\n", device->name,
+                     sync->command.to);
     return code;
 }
 
@@ -1207,7 +1208,7 @@ static const struct {
     {SYNC_ROLLBACK, roll_back, DEVICE_ATTACH_NORMAL},
     {SYNC_CLONE, make_clone, DEVICE_ATTACH_NORMAL},
     {SYNC_TAKEOVER, take_over, DEVICE_ATTACH_TAKEOVER},
-    {SYNC_FORK, fork_device, DEVICE_ATTACH_NORMAL},
+    {SYNC_FORK, fork_device, DEVICE_ATTACH_FORK},
     {SYNC_DISCARD, discard, DEVICE_ATTACH_DISCARD},
     {SYNC_RELEASE, release, DEVICE_ATTACH_NORMAL},
     {SYNC_SCRUB, scrub, DEVICE_ATTACH_NORMAL},

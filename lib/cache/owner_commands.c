@@ -13,6 +13,7 @@
 #include "cache/cache_dir.h"
 #include "cache/catalog.h"
 #include "cache/fetch.h"
+#include "cache/fork.h"
 #include "cache/geometry.h"
 #include "cache/snapshot.h"
 
@@ -67,6 +68,15 @@ static const char *get_name(const struct control_message *request)
 static void count_all(struct owner *owner, struct lease_counts *ret_counts)
 {
     lease_count(owner->leases, 0, PERCENT, ret_counts);
+}
+
+/* Whether no chunk of a checkpoint is left to upload. */
+static bool is_complete(struct owner *owner)
+{
+    struct lease_counts counts;
+
+    count_all(owner, &counts);
+    return counts.waiting + counts.leased == 0;
 }
 
 /* ---- uploads ------------------------------------------------------------- */
@@ -127,7 +137,7 @@ static int lease(struct owner *owner, const struct control_message *request,
     struct lease_counts counts;
     struct lease taken;
     uint64_t wait_ns = 0;
-    int error;
+    int error = 0;
 
     if (purpose == NULL ||
         get_percents(request, &wish.start_percent, &wish.stop_percent) != 0)
@@ -138,7 +148,10 @@ static int lease(struct owner *owner, const struct control_message *request,
         wish.purpose = LEASE_CHECKPOINT;
     else
         return bad_request(reply, "lease: no such purpose");
-    error = owner_claim(owner);
+    if (wish.purpose == LEASE_CHECKPOINT)
+        error = is_complete(owner) ? -ENODATA : 0;
+    if (error == 0)
+        error = owner_claim(owner);
     if (error == 0)
         error = lease_take(owner->leases, &wish, &taken, &wait_ns);
     if (error == -EAGAIN) {
@@ -628,6 +641,63 @@ static int not_while_served(struct owner *owner,
     return 0;
 }
 
+static bool is_interrupted(void *context)
+{
+    struct owner *owner = context;
+    bool result;
+
+    mutex_lock(&owner->lock);
+    result = owner->is_interrupted;
+    mutex_unlock(&owner->lock);
+    return result;
+}
+
+/* What is here becomes another device; nobody may write meanwhile. */
+static int make_fork(struct owner *owner, const struct control_message *request,
+                     uint64_t holder, struct control_message *reply)
+{
+    const char *to = control_message_get(request, "to");
+    char host[64] = "";
+    struct epoch_pace pace = {wait_for, owner, READ_BACK_NS};
+    struct fork_plan plan = {
+        .device = owner->options.device,
+        .store = owner->options.store,
+        .name = to,
+        .host = host,
+        .time_ns = owner_now_ns(),
+        .pace = &pace,
+        .must_stop = is_interrupted,
+        .context = owner,
+    };
+    struct epoch_record content, record;
+    int error;
+
+    if (owner->options.is_daemon)
+        return not_while_served(owner, request, holder, reply);
+    if (to == NULL)
+        return bad_request(reply, "fork: the name is missing");
+    if (gethostname(host, sizeof(host) - 1) != 0)
+        host[0] = '\0';
+    error = owner_take_turn(owner);
+    if (error != 0)
+        return error;
+    if (claim_content(owner->claim, &content) == 0)
+        plan.key_has_nonce = content.key_has_nonce;
+    error = fork_create(&plan, &record);
+    owner_end_turn(owner);
+    if (error != 0) {
+        control_message_start_error(
+            reply, error, "%s",
+            error == -EEXIST   ? "there is a device of that name"
+            : error == -EINVAL ? "this is no name for it"
+                               : log_errno(error));
+        return 0;
+    }
+    control_message_start(reply, "ok");
+    control_message_add_number(reply, "epoch", record.epoch);
+    return 0;
+}
+
 static const struct {
     const char *verb;
     owner_command *run;
@@ -649,7 +719,7 @@ static const struct {
     {"release", release},
     {"takeover", not_while_served},
     {"origins", origins},
-    {"fork", not_while_served},
+    {"fork", make_fork},
     {"discard", not_while_served},
 };
 

@@ -226,7 +226,7 @@ has_image() {
 }
 
 @test "SIGTERM ends it after the chunk in hand; the next run does the rest" {
-    WRITTEN=200M written_device "uploads 1"
+    WRITTEN=120M written_device "uploads 1"
     start_sync -p "$DIR/sync.pid" 3600
     # It uploads when the first object is there.
     timeout "$DEADLINE_S" sh -c "
@@ -259,7 +259,7 @@ has_image() {
 
 @test "a server that starts gets the directory at once, and sync goes on" {
     needs nbdinfo
-    WRITTEN=200M written_device "uploads 1"
+    WRITTEN=120M written_device "uploads 1"
     start_sync -p "$DIR/sync.pid" 3600
     timeout "$DEADLINE_S" sh -c "until [ -S '$DIR/disk/control' ]; do :; done"
     start_daemon
@@ -274,7 +274,7 @@ has_image() {
 }
 
 @test "a server that ends and comes back meanwhile is found again" {
-    WRITTEN=200M written_device "uploads 1"
+    WRITTEN=120M written_device "uploads 1"
     start_daemon
     start_sync -p "$DIR/sync.pid" 3600
     timeout "$DEADLINE_S" sh -c "
@@ -436,5 +436,38 @@ for a, b in zip(command, by_socket):
     start_daemon
     nbdcopy "$(uri disk)" "$DIR/copy"
     cmp -n "$(stat -c %s "$DIR/image")" "$DIR/image" "$DIR/copy"
+    stop_daemon
+}
+
+@test "what a host has that lost its device becomes another one, or is given up" {
+    needs nbdcopy
+    written_device
+    sync_with -p "$DIR/sync.pid" 3600
+    # It writes on, and another host takes over from the image.
+    start_daemon
+    head -c 5M /dev/urandom > "$DIR/second"
+    nbdcopy "$DIR/second" "$(uri disk)"
+    stop_daemon
+    cp "$CONFIG" "$DIR/other.conf"
+    mkdir "$DIR/elsewhere"
+    sed -i "s|^cachedir .*|cachedir $DIR/elsewhere|" "$DIR/other.conf"
+    "$SYNC" -c "$DIR/other.conf" takeover disk
+
+    run sync_with -p "$DIR/sync.pid" 3600
+    [ "$status" = 1 ]
+    fails_to_start || code=$?
+    [ "$code" = 1 ]
+    sync_with fork disk rescued
+    run sync_with fork disk rescued
+    [ "$status" = 1 ] && [[ $output == *"there is a device of that name"* ]]
+    sync_with discard disk
+    add_device rescued 1G "chunksize 1M"
+    # The device is the other host's; what is here is the rescued one.
+    sed -i "/^.disk.$/,/^cachemem/d" "$CONFIG"
+    start_daemon
+    nbdcopy "$(uri rescued)" "$DIR/copy"
+    cmp -n "$(stat -c %s "$DIR/second")" "$DIR/second" "$DIR/copy"
+    cmp -i "$(stat -c %s "$DIR/second")" -n $((15 << 20)) \
+        "$DIR/image" "$DIR/copy"
     stop_daemon
 }
