@@ -8,6 +8,7 @@
  */
 #include "cache/chunk_reader.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -510,6 +511,7 @@ static int fetch_wanted(struct reading *reading)
 
     if (reading->wanted_count == 0)
         return 0;
+    assert(reading->open != NULL); /* it says which blocks are wanted */
     if (reading->reader->fetch == NULL ||
         reading->open->table->objects_count == 0) {
         log_damage(reading->reader, reading->open->chunk, reading->wanted[0],

@@ -2,7 +2,6 @@
 #include "support/slow_store.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -18,6 +17,7 @@ struct slow_store {
     uint64_t latency_ns;
     uint64_t bytes_per_s;
     struct mutex mutex;
+    struct condition nothing; /* to wait for, until a time is over */
     uint64_t line_is_free_ns GUARDED_BY(mutex); /* from then on */
 };
 
@@ -35,16 +35,13 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
-static void wait_until(uint64_t until_ns)
+/* Whether it is late or early does not matter to anybody's result. */
+static void wait_until(struct slow_store *slow, uint64_t until_ns)
 {
-    struct timespec until = {
-        .tv_sec = (time_t)(until_ns / SECOND_NS),
-        .tv_nsec = (long)(until_ns % SECOND_NS),
-    };
-
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) ==
-           EINTR)
-        continue;
+    mutex_lock(&slow->mutex);
+    while (condition_wait_until(&slow->nothing, &slow->mutex, until_ns))
+        continue; /* nobody signals it */
+    mutex_unlock(&slow->mutex);
 }
 
 /* Returns when so many bytes, ready to be sent since then, have passed. */
@@ -70,12 +67,12 @@ static void take_time(struct slow_store *slow, uint64_t begin_ns, size_t size)
 {
     uint64_t at_ns = begin_ns + slow->latency_ns;
 
-    wait_until(at_ns);
+    wait_until(slow, at_ns);
     while (slow->bytes_per_s > 0 && size > 0) {
         size_t part = size < QUANTUM ? size : QUANTUM;
 
         at_ns = send(slow, part, at_ns);
-        wait_until(at_ns);
+        wait_until(slow, at_ns);
         size -= part;
     }
 }
@@ -140,6 +137,7 @@ static void slow_store_close(struct object_store *store)
     struct slow_store *slow = of(store);
 
     slow->inner->close(slow->inner);
+    condition_done(&slow->nothing);
     mutex_done(&slow->mutex);
     free(slow);
 }
@@ -162,5 +160,6 @@ struct object_store *slow_store_new(struct object_store *inner,
     slow->latency_ns = latency_ns;
     slow->bytes_per_s = bytes_per_s;
     mutex_init(&slow->mutex);
+    condition_init(&slow->nothing);
     return &slow->store;
 }
