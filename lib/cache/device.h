@@ -199,6 +199,12 @@ enum device_gate {
  */
 void device_set_gate(struct device *device, enum device_gate gate);
 
+/*
+ * Let what writes wait, whoever the device belongs to; and no longer.  For its
+ * owner, while the content is exchanged.
+ */
+void device_hold_writes(struct device *device, bool hold);
+
 /* What the device knows about itself, at one moment. */
 struct device_status {
     bool failed; /* the journal is lost: writes get -EIO */
@@ -251,8 +257,8 @@ int device_adopt(struct device *device, int (*adopt)(void *context),
 
 /*
  * Make the catalog equal to the image that claim_publish was told to replace
- * the content with; nobody may write.  After an error the next start does it,
- * and this device must not be served any more.
+ * the content with; nobody may write.  After an error the next start does it;
+ * until then every request is answered -EIO.
  */
 int device_adopt_published(struct device *device);
 

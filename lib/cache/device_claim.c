@@ -92,16 +92,35 @@ static int published(void *context, const uint8_t record[EPOCH_RECORD_SIZE])
     return device_published(context, record);
 }
 
+static enum device_gate gate_of(struct device *device)
+    REQUIRES(device->gate_mutex)
+{
+    if (atomic_load(&device->is_mixed))
+        return DEVICE_GATE_FENCED;
+    if (device->claim != NULL && claim_state(device->claim) == CLAIM_FENCED)
+        return DEVICE_GATE_FENCED;
+    if (device->holds_writes ||
+        (device->claim != NULL && !claim_may_write(device->claim)))
+        return DEVICE_GATE_WAIT;
+    return DEVICE_GATE_OPEN;
+}
+
+/* By what is true now; who comes last sees all of it. */
 static void set_gate(void *context)
 {
     struct device *device = context;
 
-    if (claim_state(device->claim) == CLAIM_FENCED)
-        device_set_gate(device, DEVICE_GATE_FENCED);
-    else
-        device_set_gate(device, claim_may_write(device->claim)
-                                    ? DEVICE_GATE_OPEN
-                                    : DEVICE_GATE_WAIT);
+    mutex_lock(&device->gate_mutex);
+    device_set_gate(device, gate_of(device));
+    mutex_unlock(&device->gate_mutex);
+}
+
+void device_hold_writes(struct device *device, bool hold)
+{
+    mutex_lock(&device->gate_mutex);
+    device->holds_writes = hold;
+    mutex_unlock(&device->gate_mutex);
+    set_gate(device);
 }
 
 static int make_claim(struct device *device)
@@ -205,7 +224,15 @@ static int finish_adoption(struct device *device)
 
 int device_adopt_published(struct device *device)
 {
-    return finish_adoption(device);
+    int error = finish_adoption(device);
+
+    if (error != 0)
+        log_error("%s: what is here is not what the newest epoch says: nothing"
+                  " is served before the next start",
+                  device->options.name);
+    atomic_store(&device->is_mixed, error != 0);
+    set_gate(device);
+    return error;
 }
 
 /* Whether the catalog names objects of other devices. */

@@ -245,7 +245,7 @@ int owner_rollback(struct owner *owner, const char *name, bool discard,
 
     if (error != 0)
         return error;
-    device_set_gate(device, DEVICE_GATE_WAIT);
+    device_hold_writes(device, true);
     error = check_rollback(owner, discard);
     if (error == 0)
         error = roll_back(owner, &snapshot, discard);
@@ -253,7 +253,6 @@ int owner_rollback(struct owner *owner, const char *name, bool discard,
         error = claim_content(owner->claim, &content);
     if (error == 0)
         *ret_epoch = content.epoch;
-    if (claim_state(owner->claim) != CLAIM_FENCED)
-        device_set_gate(device, DEVICE_GATE_OPEN);
+    device_hold_writes(device, false);
     return error;
 }
