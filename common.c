@@ -300,6 +300,37 @@ static int start_owner(const struct common_resources *resources,
     return owner_start(&options, &device->owner);
 }
 
+/* What is known of a device without an owner. */
+static void describe_read_only(const struct common_device *device,
+                               struct control_message *status)
+{
+    struct device_status known;
+
+    device_status(device->device, &known);
+    control_message_start(status, "ok");
+    control_message_add(status, "device", device->config->name);
+    control_message_add_number(status, "size", device_size(device->device));
+    control_message_add_number(status, "chunk_size",
+                               device_chunk_size(device->device));
+    control_message_add(status, "state", "read-only");
+    control_message_add_number(status, "chunks", known.chunks_mapped);
+    control_message_add_number(status, "damaged", known.damaged_reads);
+}
+
+/* Answer for a device without an owner: there is nothing to ask of it. */
+static int handle_read_only(void *context,
+                            const struct control_message *request,
+                            uint64_t holder, struct control_message *reply)
+{
+    (void)holder;
+    if (control_message_is(request, "status"))
+        describe_read_only(context, reply);
+    else
+        control_message_start_error(reply, -EROFS, "%s",
+                                    "the device is only read");
+    return 0;
+}
+
 static int serve_control(struct common_device *device)
 {
     const struct common_opening *opening = device->opening;
@@ -308,14 +339,30 @@ static int serve_control(struct common_device *device)
         .device_name = device->config->name,
         .device_size = device_size(device->device),
         .chunk_size = device_chunk_size(device->device),
-        .handler = {.handle = owner_handle,
-                    .gone = owner_holder_gone,
+        .handler = {.handle = handle_read_only,
+                    .context = device,
                     .yield = opening->yield,
-                    .context = device->owner,
                     .yield_context = opening->context},
     };
+    int error;
 
-    return control_server_start(&options, &device->control);
+    if (device->owner) {
+        options.handler.handle = owner_handle;
+        options.handler.gone = owner_holder_gone;
+        options.handler.context = device->owner;
+    }
+    error = control_server_start(&options, &device->control);
+    if (!error)
+        return 0;
+    if (!device->owner) {
+        /* Its directory may be one that nobody can write to. */
+        log_info("%s: cannot be asked how it is: no control socket: %s",
+                 device->config->name, log_errno(error));
+        return 0;
+    }
+    log_error("%s: the control socket cannot be served: %s",
+              device->config->name, log_errno(error));
+    return error;
 }
 
 /* Undo what was done for the device, in reverse.  Returns its error. */
@@ -343,10 +390,11 @@ static int open_whole_device(const struct common_resources *resources,
     else
         error = open_wanted_device(resources, device->opening, device->config,
                                    &device->device);
-    /* Who writes nothing here has nothing to upload, nor a claim. */
-    if (error || device->config->read_only)
+    if (error)
         return error;
-    error = start_owner(resources, config, device);
+    /* Who writes nothing here has nothing to upload, nor a claim. */
+    if (!device->config->read_only)
+        error = start_owner(resources, config, device);
     if (!error)
         error = serve_control(device);
     if (error)
@@ -429,23 +477,6 @@ int common_open_resources(const struct config *config,
 
 /* ---- status ---------------------------------------------------------------
  */
-
-/* What is known of a device without an owner. */
-static void describe_read_only(const struct common_device *device,
-                               struct control_message *status)
-{
-    struct device_status known;
-
-    device_status(device->device, &known);
-    control_message_start(status, "ok");
-    control_message_add(status, "device", device->config->name);
-    control_message_add_number(status, "size", device_size(device->device));
-    control_message_add_number(status, "chunk_size",
-                               device_chunk_size(device->device));
-    control_message_add(status, "state", "read-only");
-    control_message_add_number(status, "chunks", known.chunks_mapped);
-    control_message_add_number(status, "damaged", known.damaged_reads);
-}
 
 static int describe(const struct common_device *device,
                     struct control_message *status)

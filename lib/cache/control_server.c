@@ -475,17 +475,12 @@ int control_server_start(const struct control_server_options *options,
                          struct control_server **ret_server)
 {
     struct control_server *server = calloc(1, sizeof(*server));
-    int error;
 
     if (!server)
         return -ENOMEM;
     server->options = *options;
     server->listening = listen_in(options->dirfd);
-    error = start(server, ret_server);
-    if (error)
-        log_error("%s: the control socket cannot be served: %s",
-                  options->device_name, log_errno(error));
-    return error;
+    return start(server, ret_server);
 }
 
 int control_server_start_status(const char *path,

@@ -52,14 +52,14 @@ struct control_server_options {
 
 /*
  * Serve `control` in the directory.  options is copied; dirfd and the strings
- * must outlive the server.
+ * must outlive the server.  Errors are the caller's to log.
  */
 int control_server_start(const struct control_server_options *options,
                          struct control_server **ret_server);
 
 /*
  * Serve the status socket: handler.handle is asked "status" and nothing else.
- * A socket that a dead process left at path is replaced.
+ * A socket that a dead process left at path is replaced.  Errors are logged.
  */
 int control_server_start_status(const char *path,
                                 const struct control_handler *handler,

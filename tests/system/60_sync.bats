@@ -471,3 +471,17 @@ for a, b in zip(command, by_socket):
         "$DIR/image" "$DIR/copy"
     stop_daemon
 }
+
+@test "a device that is only read says how it is, and is left alone" {
+    written_device
+    sync_with -p "$DIR/sync.pid" 3600
+    sed -i 's/^chunksize .*/&\nreadonly 1/' "$CONFIG"
+    sync_with -p "$DIR/sync.pid" 3600
+    sync_with -p "$DIR/sync.pid" 1 0
+    [ "$(get state)" = read-only ]
+    start_daemon
+    [ "$(get state)" = read-only ]
+    run sync_with release disk
+    [ "$status" = 1 ] && [[ $output == *"the device is only read"* ]]
+    stop_daemon
+}
