@@ -113,6 +113,12 @@ int destage_evict(struct destage *destage, const uint64_t chunks[],
                   uint64_t *ret_pages_freed);
 
 /*
+ * These copies are bad: do without them, as RESTATE_DISTRUST says.  Returns
+ * what it does.
+ */
+int destage_distrust(struct destage *destage, const struct distrusted *what);
+
+/*
  * Keep a block that was fetched: stored bytes as they are in the object, as
  * the table entry says that it was read by.  stored is copied; returns at
  * once, and may do nothing.

@@ -48,12 +48,20 @@ static struct restate *find_restate(struct batch *batch, uint64_t chunk)
     return NULL;
 }
 
+/* Returns the chunk at that place of a job's list. */
+static uint64_t chunk_at(const struct destage_job *job, size_t place)
+{
+    if (job->kind == JOB_UPLOADED)
+        return job->uploaded[place]->chunk;
+    return job->kind == JOB_DISTRUST ? job->distrusted->chunk
+                                     : job->chunks[place];
+}
+
 /* Returns false if it does not fit in this batch. */
 static bool add_item(struct batch *batch, struct destage_job *job)
 {
     size_t place = job->begun;
-    uint64_t chunk = job->kind == JOB_UPLOADED ? job->uploaded[place]->chunk
-                                               : job->chunks[place];
+    uint64_t chunk = chunk_at(job, place);
     struct restate *restate;
 
     if (batch->count == DESTAGE_BATCH || find_restate(batch, chunk) != NULL)
@@ -63,6 +71,9 @@ static bool add_item(struct batch *batch, struct destage_job *job)
     if (job->kind == JOB_UPLOADED) {
         restate->kind = RESTATE_UPLOADED;
         restate->uploaded = job->uploaded[place];
+    } else if (job->kind == JOB_DISTRUST) {
+        restate->kind = RESTATE_DISTRUST;
+        restate->distrusted = job->distrusted;
     } else {
         restate->kind = RESTATE_EVICT;
         restate->depth = job->depth;
@@ -76,7 +87,8 @@ static bool add_item(struct batch *batch, struct destage_job *job)
 
 static bool is_batched(const struct destage_job *job)
 {
-    return job->kind == JOB_UPLOADED || job->kind == JOB_EVICT;
+    return job->kind == JOB_UPLOADED || job->kind == JOB_EVICT ||
+           job->kind == JOB_DISTRUST;
 }
 
 /*
@@ -204,6 +216,7 @@ static void try_again(struct destage *destage, struct batch *batch,
             .kind = restate->kind,
             .uploaded = restate->uploaded,
             .depth = restate->depth,
+            .distrusted = restate->distrusted,
         };
 
         if (!destage_is_full(restate->error) || restate->kind == RESTATE_KEEP)
@@ -285,6 +298,8 @@ static void tell_job(struct destage *destage, struct destage_job *job,
 {
     if (job->kind == JOB_UPLOADED) {
         job->uploaded[place]->error = restate->error;
+    } else if (job->kind == JOB_DISTRUST) {
+        job->error = restate->error;
     } else {
         if (restate->error == 0)
             job->pages_freed += restate->pages_freed;
@@ -308,8 +323,10 @@ static void log_failure(struct destage *destage, const struct restate *restate)
         log_warning("%s: chunk %016" PRIx64 ": cannot be %s: %s (%" PRIu64
                     " like it not logged)",
                     destage->options.fold->device_name, restate->chunk,
-                    restate->kind == RESTATE_EVICT ? "evicted"
-                                                   : "recorded as uploaded",
+                    restate->kind == RESTATE_EVICT      ? "evicted"
+                    : restate->kind == RESTATE_DISTRUST ? "repaired"
+                                                        : "recorded as"
+                                                          " uploaded",
                     log_errno(restate->error), left_out);
 }
 
@@ -382,6 +399,7 @@ static void run_job(struct destage *destage, struct destage_job *job)
         break;
     case JOB_UPLOADED:
     case JOB_EVICT:
+    case JOB_DISTRUST:
         assert(!is_batched(job));
     }
     destage_answer(destage, job, error);
@@ -515,6 +533,17 @@ int destage_evict(struct destage *destage, const uint64_t chunks[],
         error = run_and_wait(destage, &job);
     *ret_pages_freed = job.pages_freed;
     return error;
+}
+
+int destage_distrust(struct destage *destage, const struct distrusted *what)
+{
+    struct destage_job job = {
+        .kind = JOB_DISTRUST,
+        .distrusted = what,
+        .count = 1,
+    };
+
+    return run_and_wait(destage, &job);
 }
 
 void destage_keep(struct destage *destage, uint64_t chunk, uint32_t block,

@@ -31,6 +31,7 @@ enum destage_job_kind {
     JOB_CHECKPOINT,
     JOB_UPLOADED,
     JOB_EVICT,
+    JOB_DISTRUST,
     JOB_PUBLISHED,
     JOB_DROP,
     JOB_ADOPT,
@@ -39,12 +40,13 @@ enum destage_job_kind {
 /* Something to be done, on the stack of who waits for it. */
 struct destage_job {
     enum destage_job_kind kind;
-    uint64_t time_ns;           /* CHECKPOINT */
-    struct uploaded **uploaded; /* UPLOADED */
-    const uint64_t *chunks;     /* EVICT */
+    uint64_t time_ns;                    /* CHECKPOINT */
+    struct uploaded **uploaded;          /* UPLOADED */
+    const uint64_t *chunks;              /* EVICT */
+    const struct distrusted *distrusted; /* DISTRUST */
     enum evict_depth depth;
     uint64_t pages_freed;
-    size_t count; /* UPLOADED, EVICT */
+    size_t count; /* UPLOADED, EVICT; DISTRUST: 1 */
     size_t begun; /* of these: in a batch, or done */
     size_t done;
     const uint8_t *record;       /* PUBLISHED */

@@ -548,6 +548,21 @@ int device_evict(struct device *device, const uint64_t chunks[], size_t count,
     return error;
 }
 
+int device_distrust(struct device *device, const struct distrusted *what)
+{
+    int error = why_not(device);
+    bool may_be_new = what->table_of != NULL;
+
+    for (size_t i = 0; i < what->count; i++)
+        may_be_new |= what->copies[i].is_in_bucket;
+    if (error == 0)
+        error = destage_distrust(device->destage, what);
+    /* A new state is in no image, although nobody wrote it. */
+    if (error == 0 && may_be_new)
+        unpublished_note(&device->unpublished, clock_realtime_ns());
+    return error;
+}
+
 void device_keep(struct device *device, uint64_t chunk, uint32_t block,
                  const struct chunk_block *as_read, const struct object_id *id,
                  const void *stored)

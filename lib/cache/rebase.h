@@ -52,4 +52,16 @@ bool rebase_keep(struct chunk_table *table, uint32_t block,
                  const struct chunk_block *as_read, const struct object_id *id,
                  uint32_t place);
 
+/*
+ * One of the two copies of a block that is unchanged since an object is bad,
+ * that in the file or that in the object, as as_read and id name it: from now
+ * on the other one is all there is.  Returns false, and changes nothing, if
+ * the table does not name that copy, or there is no other.
+ */
+bool rebase_drop_copy(struct chunk_table *table, uint32_t block,
+                      const struct chunk_block *as_read);
+bool rebase_drop_base(struct chunk_table *table, uint32_t block,
+                      const struct chunk_block *as_read,
+                      const struct object_id *id);
+
 #endif

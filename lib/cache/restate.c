@@ -13,6 +13,9 @@
  *                                         next file takes it
  *   kept       blocks, table, name        the state log names the old revision
  *              committed                  the new one
+ *   distrusted table in a free slot       the state log names the old one
+ *              committed                  the new one; what it does not name
+ *                                         was of no use
  *
  * The slot of the state that the checkpoint waits for is free only after the
  * commit that says that it waits no more.
@@ -423,6 +426,74 @@ static int prepare_keep(struct fold_device *device, struct restate *restate)
     return 0;
 }
 
+/* ---- distrusted ---------------------------------------------------------- */
+
+/* Whether some bases are only what the table of the newest object says. */
+static bool has_unknown_bases(const struct chunk_table *table)
+{
+    for (uint32_t i = 0; i < table->blocks_count; i++) {
+        if (table->blocks[i].base == BASE_UNKNOWN)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Take bad copies out of the table.  Returns whether there were any;
+ * *ret_is_new: so that it must be uploaded again.
+ */
+static bool distrust(struct chunk_table *table, const struct distrusted *of,
+                     bool *ret_is_new)
+{
+    bool is_any = false;
+
+    *ret_is_new = of->table_of != NULL && table->objects_count > 0 &&
+                  object_id_is(&table->objects[table->objects_count - 1].id,
+                               of->table_of) &&
+                  !has_unknown_bases(table);
+    for (size_t i = 0; i < of->count; i++) {
+        const struct bad_copy *bad = &of->copies[i];
+
+        if (!bad->is_in_bucket)
+            is_any |= rebase_drop_copy(table, bad->block, &bad->as_read);
+        else if (rebase_drop_base(table, bad->block, &bad->as_read, &bad->id))
+            *ret_is_new = true;
+    }
+    chunk_table_forget_objects(table);
+    return is_any || *ret_is_new;
+}
+
+static int prepare_distrust(struct fold_device *device, struct restate *restate)
+{
+    struct chunk_table *old = NULL;
+    bool is_new = false;
+    int error;
+
+    if (!has_file(&restate->before) || !has_content(&restate->before))
+        return -ESTALE;
+    if (is_pinned(restate))
+        return -EBUSY;
+    error = chunk_reader_open_file(device->reader, restate->chunk,
+                                   &restate->file, &old);
+    if (error != 0)
+        return error;
+    error = begin_next(restate, old, NULL);
+    if (error == 0 && !distrust(restate->table, restate->distrusted, &is_new))
+        error = -ESTALE;
+    if (error == 0 && is_new) {
+        restate->table->generation =
+            atomic_fetch_add(&device->generation, 1) + 1;
+        restate->table->revision = 0;
+        restate->table->slot = chunk_file_choose_slot(
+            restate->file, restate->table->generation, 0, 1U << old->slot);
+        restate->after.generation = restate->table->generation;
+    }
+    if (error == 0)
+        set_next(restate, CHUNK_SLOTS);
+    chunk_table_release(old);
+    return error;
+}
+
 /* ---- the steps ----------------------------------------------------------- */
 
 void restate_prepare(struct fold_device *device, struct restate *restate)
@@ -439,6 +510,9 @@ void restate_prepare(struct fold_device *device, struct restate *restate)
         break;
     case RESTATE_KEEP:
         restate->error = prepare_keep(device, restate);
+        break;
+    case RESTATE_DISTRUST:
+        restate->error = prepare_distrust(device, restate);
         break;
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * restate - the same content of a chunk in other words: it was uploaded, it
- * leaves the disk, or blocks of it came back.
+ * leaves the disk, blocks of it came back, or copies of them are bad.
  *
  * Used by destage.c, in the steps of a fold and in batches like those, but
  * nothing of it needs the journal:
@@ -45,6 +45,15 @@ enum restate_kind {
      * the chunk.
      */
     RESTATE_KEEP,
+    /*
+     * Copies of blocks are bad.  Those in the file go, if the block is in an
+     * object too; those in an object are not referred to any more, if all of
+     * the block is here.  The latter, and a bad table of the newest object,
+     * make it a new state, which no image has: so it is uploaded again, under
+     * a new object id.  What has no second copy stays as it is.  -ESTALE:
+     * nothing is to be done; -EBUSY: the checkpoint waits for the chunk.
+     */
+    RESTATE_DISTRUST,
 };
 
 /* A block as it is in an object. */
@@ -62,6 +71,7 @@ struct restate {
     enum evict_depth depth;             /* RESTATE_EVICT */
     const struct restate_block *blocks; /* RESTATE_KEEP; the caller's */
     size_t blocks_count;
+    const struct distrusted *distrusted; /* RESTATE_DISTRUST; the caller's */
 
     int error;            /* of the step that went wrong; else 0 */
     bool name_changed;    /* created: sync the directory */

@@ -397,3 +397,76 @@ TEST("a block is kept if it is the base, whole, of one that is not here")
     CHECK(!rebase_keep(table, 16, &as_read, &id, table->data_end - 4096));
     end();
 }
+
+TEST("of a block's two copies either can be dropped, the other one stays")
+{
+    const struct object_id *id;
+
+    if (!begin())
+        return;
+    for (uint32_t block = 0; block < 2; block++) {
+        set_base(uploaded, block, OLD, 1 + block);
+        set_local(uploaded, block, ALL_PAGES, 1 + block);
+    }
+    if (begin_table()) {
+        struct chunk_block first = table->blocks[0], second = table->blocks[1];
+
+        id = &table->objects[first.object].id;
+        CHECK(rebase_drop_copy(table, 0, &first));
+        CHECK(table->blocks[0].local_pages == 0);
+        CHECK(table->blocks[0].base == BASE_OBJECT &&
+              table->blocks[0].object_place == first.object_place);
+        CHECK(rebase_drop_base(table, 1, &second, id));
+        CHECK(table->blocks[1].base == BASE_HOLE);
+        CHECK(table->blocks[1].local_pages == ALL_PAGES &&
+              table->blocks[1].place == second.place &&
+              table->blocks[1].checksum == second.checksum);
+        /* Now there is only one of each. */
+        CHECK(!rebase_drop_copy(table, 1, &second));
+        CHECK(!rebase_drop_base(table, 0, &first, id));
+    }
+    end();
+}
+
+TEST("a copy that is another one than that which was bad stays")
+{
+    if (!begin())
+        return;
+    set_base(uploaded, 0, OLD, 1);
+    set_local(uploaded, 0, ALL_PAGES, 1);
+    if (begin_table()) {
+        struct chunk_block bad = table->blocks[0];
+        struct object_id id = table->objects[bad.object].id;
+
+        bad.place += 4096;
+        CHECK(!rebase_drop_copy(table, 0, &bad));
+        bad = table->blocks[0];
+        bad.object_place++;
+        CHECK(!rebase_drop_base(table, 0, &bad, &id));
+        bad = table->blocks[0];
+        id.counter++;
+        CHECK(!rebase_drop_base(table, 0, &bad, &id));
+        CHECK(!rebase_drop_copy(table, table->blocks_count, &bad));
+        CHECK(memcmp(&bad, &table->blocks[0], sizeof(bad)) == 0);
+    }
+    end();
+}
+
+TEST("a block of which only a part is here can do without no copy")
+{
+    if (!begin())
+        return;
+    set_base(uploaded, 0, OLD, 1);
+    set_local(uploaded, 0, 3, 1);
+    set_local(uploaded, 1, ALL_PAGES, 2);
+    if (begin_table()) {
+        struct object_id id = table->objects[table->blocks[0].object].id;
+
+        CHECK(!rebase_drop_copy(table, 0, &uploaded->blocks[0]));
+        CHECK(!rebase_drop_base(table, 0, &uploaded->blocks[0], &id));
+        CHECK(!rebase_drop_copy(table, 1, &uploaded->blocks[1]));
+        CHECK(table->blocks[0].local_pages == 3 &&
+              table->blocks[1].local_pages == ALL_PAGES);
+    }
+    end();
+}
