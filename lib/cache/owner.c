@@ -173,6 +173,12 @@ static bool collect(struct owner *owner)
     return error == 0;
 }
 
+/* Nothing is asked of the bucket for a device that nobody writes. */
+static bool may_collect(struct owner *owner)
+{
+    return claim_state(owner->claim) == CLAIM_CLAIMED;
+}
+
 static void *owner_main(void *context)
 {
     struct owner *owner = context;
@@ -197,9 +203,8 @@ static void *owner_main(void *context)
             next_ns = 0;
         if (must_publish)
             is_well = publish(owner);
-        /* Only an owner that writes has anything to delete. */
         if (is_well && is_time && owner_should_collect(owner) &&
-            claim_state(owner->claim) == CLAIM_CLAIMED)
+            may_collect(owner))
             is_well = collect(owner);
         if (!is_well)
             retry_ns = clock_monotonic_ns() + RETRY_AFTER_NS;

@@ -574,9 +574,7 @@ static int drop(struct owner *owner, const struct control_message *request,
     }
     if (error != 0)
         return error;
-    mutex_lock(&owner->lock);
-    owner->collect_ns = 0;
-    mutex_unlock(&owner->lock);
+    owner_collect_soon(owner);
     return ok_epoch(owner, reply);
 }
 

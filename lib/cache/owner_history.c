@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "cache/catalog.h"
+#include "cache/condemned_lists.h"
 #include "cache/destage.h"
 #include "cache/publish.h"
 #include "cache/snapshot.h"
@@ -86,11 +87,26 @@ int owner_open_checkpoint(struct owner *owner, bool *ret_joined)
     return error != 0 ? error : begin_leases(owner);
 }
 
+void owner_collect_soon(struct owner *owner)
+{
+    mutex_lock(&owner->lock);
+    owner->collect_ns = 0;
+    owner->has_looked = true;
+    mutex_unlock(&owner->lock);
+}
+
 int owner_publish(struct owner *owner, bool *ret_is_new)
 {
-    int error = owner_claim(owner);
+    struct state_facts facts;
+    int error = 0;
 
     *ret_is_new = false;
+    /* Who only looks should not have to claim. */
+    state_log_facts(device_state_log(owner->options.device), &facts);
+    if (facts.phase != CHECKPOINT_OPEN)
+        error = -ENOENT;
+    if (error == 0)
+        error = owner_claim(owner);
     if (error == 0)
         error = publish_checkpoint(owner->options.device, owner->options.store,
                                    owner->claim, ret_is_new);
@@ -107,9 +123,7 @@ int owner_publish(struct owner *owner, bool *ret_is_new)
         return error;
     }
     owner_set_held(owner, NULL, 0);
-    mutex_lock(&owner->lock);
-    owner->collect_ns = 0;
-    mutex_unlock(&owner->lock);
+    owner_collect_soon(owner);
     return 0;
 }
 
@@ -143,7 +157,39 @@ bool owner_should_collect(struct owner *owner)
     return is_due;
 }
 
-int owner_collect(struct owner *owner, struct collect_counts *ret_counts)
+/*
+ * After a start only what earlier runs condemned can be of interest: with one
+ * LIST, by our own clock, find out when it may go.
+ */
+static int look_for_condemned(struct owner *owner, uint64_t *ret_due_ns)
+{
+    struct condemned_lists lists = {.count = 0};
+    uint64_t due_ns = UINT64_MAX;
+    int error = condemned_lists_read(
+        owner->options.store, device_name(owner->options.device), &lists);
+
+    for (size_t i = 0; error == 0 && i < lists.count; i++) {
+        const struct condemned_list *list = &lists.items[i];
+        uint64_t list_ns =
+            list->has_end ? list->ended_ns + owner->options.grace_ns : 0;
+
+        due_ns = list_ns < due_ns ? list_ns : due_ns;
+    }
+    condemned_lists_done(&lists);
+    if (error == 0)
+        *ret_due_ns = due_ns;
+    return error;
+}
+
+static void set_collect_time(struct owner *owner, uint64_t due_ns)
+{
+    mutex_lock(&owner->lock);
+    owner->collect_ns = due_ns;
+    owner->has_looked = true;
+    mutex_unlock(&owner->lock);
+}
+
+static int collect(struct owner *owner, struct collect_counts *ret_counts)
 {
     struct collect_options options;
     struct state_facts facts;
@@ -151,7 +197,6 @@ int owner_collect(struct owner *owner, struct collect_counts *ret_counts)
     uint64_t next_ns = UINT64_MAX;
     int error = owner_collect_options(owner, &own, &options);
 
-    memset(ret_counts, 0, sizeof(*ret_counts));
     if (error != 0)
         return error;
     state_log_facts(device_state_log(owner->options.device), &facts);
@@ -168,13 +213,39 @@ int owner_collect(struct owner *owner, struct collect_counts *ret_counts)
         next_ns = owner_now_ns() + options.grace_ns;
     if (ret_counts->has_more)
         next_ns = 0;
-    mutex_lock(&owner->lock);
-    owner->collect_ns = next_ns;
-    mutex_unlock(&owner->lock);
+    set_collect_time(owner, next_ns);
     if (ret_counts->deleted > 0)
         log_info("%s: %" PRIu64 " objects that nothing needs were deleted",
                  options.device_name, ret_counts->deleted);
     return 0;
+}
+
+static bool has_looked(struct owner *owner)
+{
+    bool has_looked;
+
+    mutex_lock(&owner->lock);
+    has_looked = owner->has_looked;
+    mutex_unlock(&owner->lock);
+    return has_looked;
+}
+
+int owner_collect(struct owner *owner, struct collect_counts *ret_counts)
+{
+    int error = 0;
+
+    memset(ret_counts, 0, sizeof(*ret_counts));
+    if (!has_looked(owner)) {
+        uint64_t due_ns;
+
+        error = look_for_condemned(owner, &due_ns);
+        if (error == 0)
+            set_collect_time(owner, due_ns);
+        if (error != 0 || due_ns > owner_now_ns())
+            return error;
+    }
+    error = owner_claim(owner);
+    return error != 0 ? error : collect(owner, ret_counts);
 }
 
 /* ---- rollback ------------------------------------------------------------ */

@@ -37,6 +37,7 @@ struct owner {
     bool has_leases GUARDED_BY(lock);      /* they know the open checkpoint */
     uint64_t chunks GUARDED_BY(lock);      /* of the open checkpoint */
     uint64_t collect_ns GUARDED_BY(lock);  /* when to collect; MAX: not */
+    bool has_looked GUARDED_BY(lock);      /* for what was condemned earlier */
     uint64_t claim_epoch GUARDED_BY(lock); /* that the leases have */
     char held[160] GUARDED_BY(lock); /* why nothing goes up; "": it does */
 
@@ -77,6 +78,9 @@ int owner_open_checkpoint(struct owner *owner, bool *ret_joined);
 
 /* publish_checkpoint, and what follows from it. */
 int owner_publish(struct owner *owner, bool *ret_is_new);
+
+/* There may be garbage from now on. */
+void owner_collect_soon(struct owner *owner);
 
 /* Whether there may be anything to condemn or delete now. */
 bool owner_should_collect(struct owner *owner);

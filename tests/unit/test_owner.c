@@ -236,6 +236,28 @@ TEST("an idle run of a published device asks the store nothing")
     end(&host);
 }
 
+TEST("an idle run after a restart makes at most 3 requests")
+{
+    struct host host;
+    struct control_message reply;
+    uint64_t before;
+
+    begin(&host);
+    write_chunk(&host, 1, 10);
+    CHECK(sync_all(&host) == 1);
+    CHECK(ask_for(&host, "collect", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    owner_stop(host.owner);
+    before = all_calls(&host);
+    NEED(fixture_reopen(&host.fixture) == 0);
+    start_owner(&host, 0);
+    CHECK(sync_all(&host) == 0);
+    CHECK(ask_for(&host, "collect", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(all_calls(&host) - before <= 3);
+    end(&host);
+}
+
 TEST("clean chunks are evicted and come back from the bucket")
 {
     struct host host;
