@@ -176,6 +176,7 @@ int snapshot_list(struct object_store *store, const char *device_name,
 struct search {
     const char *name;
     bool is_found;
+    uint64_t made_ns; /* of the one that was found */
     struct snapshot *ret_snapshot;
 };
 
@@ -185,9 +186,9 @@ static int match_name(void *context, const struct snapshot *snapshot)
     struct search *search = context;
 
     if (strcmp(snapshot->name, search->name) == 0 &&
-        (!search->is_found ||
-         snapshot->made_ns >= search->ret_snapshot->made_ns)) {
+        (!search->is_found || snapshot->made_ns >= search->made_ns)) {
         search->is_found = true;
+        search->made_ns = snapshot->made_ns;
         *search->ret_snapshot = *snapshot;
     }
     return 0;
