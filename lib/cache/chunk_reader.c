@@ -126,6 +126,29 @@ bool chunk_reader_is_clean(const struct chunk_reader *reader,
 }
 
 /*
+ * Have other readers find file and table, whose references are taken over.
+ * Another revision may have come to rule, and its table taken this one's place
+ * or dropped it, before it was there: then it must not stay, for it names
+ * objects that nobody keeps, or a file that takes space without a name.
+ */
+static struct open_chunk *show(struct chunk_reader *reader, uint64_t chunk,
+                               struct chunk_file *file,
+                               struct chunk_table *table)
+{
+    struct open_chunk *open =
+        open_chunks_put(reader->open_chunks, chunk, file, table);
+    struct catalog_entry now;
+
+    if (open == NULL)
+        return NULL;
+    catalog_get(reader->catalog, chunk, &now);
+    if (now.generation != open->table->generation ||
+        now.revision != open->table->revision)
+        open_chunks_drop(reader->open_chunks, chunk);
+    return open;
+}
+
+/*
  * A chunk that is only in the bucket: its table is that of its object.  All
  * is taken from one reading of the entry: objects of one state under the
  * generation of the next would hide what has been written in between.
@@ -149,7 +172,7 @@ static int hold_remote(struct chunk_reader *reader, uint64_t chunk,
         return error;
     table->generation = entry->generation;
     table->revision = entry->revision;
-    *ret_open = open_chunks_put(reader->open_chunks, chunk, NULL, table);
+    *ret_open = show(reader, chunk, NULL, table);
     return *ret_open == NULL ? -ENOMEM : 0;
 }
 
@@ -195,7 +218,7 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
 
     error = chunk_reader_open_file(reader, chunk, &file, &table);
     if (error == 0) {
-        *ret_open = open_chunks_put(reader->open_chunks, chunk, file, table);
+        *ret_open = show(reader, chunk, file, table);
         return *ret_open == NULL ? -ENOMEM : 0;
     }
     if (error == -ENOMEM || error == -EMFILE || error == -ENFILE)
@@ -222,9 +245,8 @@ static void learn_bases(struct chunk_reader *reader,
     }
     open_chunk_release(
         reader->open_chunks,
-        open_chunks_put(reader->open_chunks, open->chunk,
-                        open->file == NULL ? NULL : chunk_file_hold(open->file),
-                        table));
+        show(reader, open->chunk,
+             open->file == NULL ? NULL : chunk_file_hold(open->file), table));
 }
 
 void chunk_reader_learn(struct chunk_reader *reader, struct chunk_table *table)

@@ -2,6 +2,8 @@
 /* links: fault_file */
 #include "cache/chunk_reader.h"
 
+#include <pthread.h>
+
 #include "base/bytes.h"
 #include "base/log.h"
 #include "cache/device_parts.h"
@@ -244,6 +246,37 @@ TEST("without a store a remote chunk is an error, and can be overwritten")
     CHECK(fixture_close(&disk) == 0);
     disk.options.store = store;
     NEED(fixture_open(&disk) == 0);
+    CHECK(reads(0, CHUNK));
+    end();
+}
+
+static void *read_first_page(void *argument)
+{
+    (void)argument;
+    CHECK(reads(0, PAGE));
+    return NULL;
+}
+
+TEST("a table that was overtaken while it came is for nobody after that read")
+{
+    struct chunk_object second;
+    struct state_change change = {.kind = STATE_CHUNK, .chunk = REMOTE};
+    pthread_t reader;
+
+    NEED(begin(false));
+    remote_put(disk.device, REMOTE, 2, plain, &second);
+    fault_store_plan(fault, STORE_GET, 1, 1, STORE_HOLDS, 0);
+    CHECK(pthread_create(&reader, NULL, read_first_page, NULL) == 0);
+    fault_store_wait_held(fault, 1);
+    /* The same content is in another object now, as after an upload. */
+    catalog_get(disk.device->catalog, REMOTE, &change.entry);
+    change.entry.revision++;
+    change.entry.objects[0] = second;
+    CHECK(state_log_commit(disk.device->state_log, &change, 1) == 0);
+    open_chunks_drop(disk.device->open_chunks, REMOTE);
+    fault_store_release(fault);
+    CHECK(pthread_join(reader, NULL) == 0);
+    remote_delete(disk.device, REMOTE, &object);
     CHECK(reads(0, CHUNK));
     end();
 }
