@@ -21,6 +21,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/net.h"
@@ -391,7 +392,7 @@ static int remove_left_socket(int dirfd)
         return errno == ENOENT ? 0 : -errno;
     if (!S_ISSOCK(info.st_mode))
         return -EEXIST;
-    return unlinkat(dirfd, control_name, 0) != 0 ? -errno : 0;
+    return file_unlink(dirfd, control_name);
 }
 
 /* Returns the listening descriptor of `control` in the directory. */
@@ -412,7 +413,7 @@ static int listen_in(int dirfd)
     if (fchmodat(dirfd, control_name, 0600, 0) != 0 ||
         listen(fd, BACKLOG) != 0) {
         error = -errno;
-        (void)unlinkat(dirfd, control_name, 0);
+        (void)file_unlink(dirfd, control_name);
         return error;
     }
     return take_fd(&fd);
@@ -420,22 +421,22 @@ static int listen_in(int dirfd)
 
 static void remove_socket(const struct control_server *server)
 {
+    const char *path = server->status_path;
     struct stat info;
+    int error = 0;
 
     if (server->listening < 0)
         return;
-    if (!server->status_path) {
-        if (unlinkat(server->options.dirfd, control_name, 0) != 0)
-            log_warning("%s: the control socket cannot be removed: %s",
-                        server->options.device_name, log_errno(-errno));
-        return;
-    }
-    /* Somebody may have put another one in its place. */
-    if (stat(server->status_path, &info) == 0 &&
-        info.st_dev == server->socket_device &&
-        info.st_ino == server->socket_inode && unlink(server->status_path) != 0)
-        log_warning("%s: cannot be removed: %s", server->status_path,
-                    log_errno(-errno));
+    if (!path)
+        error = file_unlink(server->options.dirfd, control_name);
+    else if (stat(path, &info) == 0 && info.st_dev == server->socket_device &&
+             info.st_ino == server->socket_inode)
+        /* Else somebody has put another one in its place. */
+        error = file_unlink(AT_FDCWD, path);
+    if (error)
+        log_warning("%s: the socket %s cannot be removed: %s",
+                    path ? "status" : server->options.device_name,
+                    path ? path : control_name, log_errno(error));
 }
 
 /* Undo what start() did, but for its thread. */

@@ -402,7 +402,9 @@ for a, b in zip(command, by_socket):
     [ "$status" = 1 ] && [[ $output == *"needs --yes"* ]]
     sync_with drop disk@before --yes
     run sync_with snapshots disk
-    ! grep -q "^before[[:space:]]" <<< "$output"
+    if grep "^before[[:space:]]" <<< "$output"; then
+        return 1
+    fi
 }
 
 @test "a device moves to another host when it was released" {
