@@ -35,6 +35,7 @@ enum {
      */
     FAILURES_LOST = 6,
     FLOOR_SHARE = 4, /* uploads get 1 / this of the time that reads want */
+    REFUSED_MAX = 64,
 };
 
 static const uint64_t MILLISECOND = 1000000;
@@ -47,6 +48,13 @@ struct queued {
     uint64_t chunk;
     uint32_t last_used; /* use_tick */
     uint32_t file_pages;
+};
+
+/* A candidate whose upload came to nothing, and which may be one again. */
+struct refused {
+    uint64_t chunk;
+    unsigned failures; /* 0: none */
+    uint64_t not_before_ns;
 };
 
 /* A chunk that is, was, or is about to be leased. */
@@ -88,6 +96,8 @@ struct leases {
     uint64_t *candidates;
     size_t candidates_next;
     size_t candidates_count;
+    struct refused refused[REFUSED_MAX]; /* the last ones */
+    unsigned refused_next;
 
     struct job *again;
     struct job *given;
@@ -196,6 +206,15 @@ static int collect_pending(const struct leases *leases,
     *ret_queue = queue;
     *ret_count = count;
     return 0;
+}
+
+static uint64_t backoff_ns(unsigned failures)
+{
+    uint64_t ns = RETRY_FIRST_NS;
+
+    for (unsigned i = 1; i < failures && ns < RETRY_MAX_NS; i++)
+        ns *= 2;
+    return ns < RETRY_MAX_NS ? ns : RETRY_MAX_NS;
 }
 
 /* ---- jobs -----------------------------------------------------------------
@@ -599,10 +618,47 @@ static struct job *next_of_checkpoint_locked(struct leases *leases,
     return NULL;
 }
 
+/* Returns what is known of such a candidate, or NULL. */
+static struct refused *find_refused_locked(struct leases *leases,
+                                           uint64_t chunk)
+    REQUIRES(leases->mutex)
+{
+    for (unsigned i = 0; i < REFUSED_MAX; i++) {
+        if (leases->refused[i].failures > 0 &&
+            leases->refused[i].chunk == chunk)
+            return &leases->refused[i];
+    }
+    return NULL;
+}
+
+/* A candidate was uploaded in vain: not at once again, if it is one again. */
+static void refuse_locked(struct leases *leases, uint64_t chunk,
+                          uint64_t now_ns) REQUIRES(leases->mutex)
+{
+    struct refused *refused = find_refused_locked(leases, chunk);
+
+    if (refused == NULL) {
+        refused = &leases->refused[leases->refused_next];
+        leases->refused_next = (leases->refused_next + 1) % REFUSED_MAX;
+        *refused = (struct refused){.chunk = chunk};
+    }
+    refused->failures++;
+    refused->not_before_ns = now_ns + backoff_ns(refused->failures);
+}
+
+static bool is_refused_locked(struct leases *leases, uint64_t chunk,
+                              uint64_t now_ns) REQUIRES(leases->mutex)
+{
+    const struct refused *refused = find_refused_locked(leases, chunk);
+
+    return refused != NULL && refused->not_before_ns > now_ns;
+}
+
 /* Returns the next chunk that must go, as a job, or NULL. */
 static struct job *next_to_evict_locked(struct leases *leases,
                                         const struct lease_wish *wish,
-                                        struct job *job) REQUIRES(leases->mutex)
+                                        uint64_t now_ns, struct job *job)
+    REQUIRES(leases->mutex)
 {
     for (size_t i = leases->candidates_next; i < leases->candidates_count;
          i++) {
@@ -610,7 +666,8 @@ static struct job *next_to_evict_locked(struct leases *leases,
 
         if (chunk == UINT64_MAX || !wants(wish, chunk) ||
             find_given_locked(leases, chunk) != NULL ||
-            is_again_locked(leases, chunk))
+            is_again_locked(leases, chunk) ||
+            is_refused_locked(leases, chunk, now_ns))
             continue;
         leases->candidates[i] = UINT64_MAX; /* taken */
         while (leases->candidates_next < leases->candidates_count &&
@@ -656,7 +713,7 @@ static int take_locked(struct leases *leases, const struct lease_wish *wish,
 
     if (job == NULL)
         job = wish->purpose == LEASE_EVICTION
-                  ? next_to_evict_locked(leases, wish, fresh)
+                  ? next_to_evict_locked(leases, wish, now_ns, fresh)
                   : next_of_checkpoint_locked(leases, wish, fresh);
     if (job == NULL && again_ns == UINT64_MAX)
         return -ENODATA;
@@ -728,21 +785,14 @@ static bool state_is_lost(const struct leases *leases,
     return error == -ENOENT || error == -ESTALE || error == -EBADMSG;
 }
 
-static uint64_t backoff_ns(unsigned failures)
-{
-    uint64_t ns = RETRY_FIRST_NS;
-
-    for (unsigned i = 1; i < failures && ns < RETRY_MAX_NS; i++)
-        ns *= 2;
-    return ns < RETRY_MAX_NS ? ns : RETRY_MAX_NS;
-}
-
 /* The upload failed, or could not be recorded. */
 static void note_failure_locked(struct leases *leases, struct job *job,
                                 int error, bool is_lost, uint64_t now_ns)
     REQUIRES(leases->mutex)
 {
     job->failures++;
+    if (!job->lease.is_for_checkpoint)
+        refuse_locked(leases, job->chunk, now_ns);
     if (is_lost)
         job->loss = UPLOAD_TABLE_LOST;
     else if (job->failures >= FAILURES_LOST && job->loss == UPLOAD_NO_LOSS)

@@ -492,6 +492,30 @@ TEST("a candidate that the checkpoint waits for is not given out twice")
     end();
 }
 
+TEST("a candidate that was uploaded in vain is passed over for a while")
+{
+    static const uint64_t candidates[] = {4, 5};
+    struct lease lease;
+
+    NEED(begin());
+    set_entry(catalog, 4, 200, false);
+    set_entry(catalog, 5, 201, false);
+    for (unsigned i = 0; i < 3; i++) {
+        NEED(leases_set_candidates(leases, candidates, 2) == 0);
+        NEED(take(&SPACE, &lease, NULL) == 0);
+        CHECK(lease.work.chunk == 4);
+        uploaded_error = -ESTALE;
+        CHECK(report(1, &lease) == -ESTALE);
+        uploaded_error = 0;
+        NEED(leases_set_candidates(leases, candidates, 2) == 0);
+        NEED(take(&SPACE, &lease, NULL) == 0);
+        CHECK(lease.work.chunk == 5);
+        lease_holder_gone(leases, 1);
+        pass_time(SECOND << i);
+    }
+    end();
+}
+
 /* ---- failures -------------------------------------------------------------
  */
 
