@@ -909,11 +909,11 @@ static int delete_entries(struct collect *c, const struct condemned entries[],
     int error = 0;
 
     for (size_t i = 0; i < count && !error;) {
-        size_t run = run_length(entries + i, count - i);
+        size_t objects = run_length(entries + i, count - i);
 
-        if (run > 0) {
-            error = delete_objects(c, entries + i, run);
-            i += run;
+        if (objects > 0) {
+            error = delete_objects(c, entries + i, objects);
+            i += objects;
         } else if (entries[i].kind == CONDEMNED_PAGE) {
             error = delete_page(c, &entries[i++]);
         } else {

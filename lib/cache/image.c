@@ -371,12 +371,11 @@ static bool is_same_page(const struct manifest_leaf_ref *a,
            a->checksum == b->checksum;
 }
 
-/* Compare two leaves of one number; NULL is one of holes. */
-static int compare_leaves(const struct manifest_leaf *from,
+/* Compare two leaves of that number; NULL is one of holes. */
+static int compare_leaves(uint64_t number, const struct manifest_leaf *from,
                           const struct manifest_leaf *to,
                           image_difference *each, void *context)
 {
-    uint64_t number = from ? from->number : to->number;
     int result = 0;
 
     for (unsigned i = 0; i < MANIFEST_LEAF_CHUNKS && result == 0; i++) {

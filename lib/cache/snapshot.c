@@ -162,7 +162,7 @@ int snapshot_list(struct object_store *store, const char *device_name,
     int result = list_keys(store, device_name, "snapshot", &keys, &prefix_len);
 
     for (size_t i = 0; i < keys.count && result == 0; i++) {
-        struct snapshot snapshot;
+        struct snapshot snapshot = {.made_ns = 0};
 
         result = read_snapshot(store, device_name, keys.items[i], prefix_len,
                                keys.made_ns[i], &snapshot);
