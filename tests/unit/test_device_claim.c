@@ -14,6 +14,7 @@
 #include "cache/claim.h"
 #include "cache/geometry.h"
 #include "cache/snapshot.h"
+#include "cache/state_log.h"
 #include "support/device_fixture.h"
 #include "support/fault_file.h"
 #include "support/fault_store.h"
@@ -161,8 +162,7 @@ static void submit_write(unsigned host, struct write *write)
     device_submit(disks[host]->device, &request, 1);
 }
 
-/* ---- the ordinary life ------------------------------------------------------
- */
+/* ---- the ordinary life ------------------------------------------- */
 
 TEST("a host that crashes goes on silently, dirty or not")
 {
@@ -251,8 +251,7 @@ TEST("what is dirty is not released")
     end();
 }
 
-/* ---- another has it ---------------------------------------------------------
- */
+/* ---- another has it ---------------------------------------------- */
 
 TEST("a cache disk that was not mounted at boot is not a lost host, and "
      "nothing is made below its mount point")
@@ -385,8 +384,7 @@ TEST("sizes that are not those of the device in the store are refused before "
     end();
 }
 
-/* ---- the store does not answer ----------------------------------------------
- */
+/* ---- the store does not answer ----------------------------------- */
 
 TEST("without the store at the start what is here is served, and what is "
      "written meanwhile is published later")
@@ -436,8 +434,159 @@ TEST("an image that is loaded while the store fails at any call is loaded "
     }
 }
 
-/* ---- no conditional put
- * ------------------------------------------------------ */
+/* ---- the process dies anywhere ------------------------------------------- */
+
+/*
+ * Host 0 was taken over while it was dirty; what becomes of a start of host 1
+ * or 0 that cannot change a file any more from some call on, and of the start
+ * after it?  Returns whether that call was reached.
+ */
+static bool die_in_start(unsigned host, enum device_attach attach,
+                         unsigned long nth)
+{
+    struct fault_calls calls = {FAULT_ANY_CHANGE, NULL, nth};
+    bool was_reached;
+
+    if (!CHECK(begin_with_image()) || !CHECK(put(0, 5, 2)) ||
+        !CHECK(publish(0, 200)) || !CHECK(put(0, 5, 9)) ||
+        !CHECK(put(0, 6, 9)) || !CHECK(upload_host_close(&hosts[0]) == 0))
+        return false;
+    fault_fail(&calls, -EIO, true, 512);
+    (void)open_as(host, attach);
+    (void)fixture_close(disks[host]);
+    was_reached = fault_count() >= nth;
+    fault_reset();
+    fault_skip_syncs(true);
+    if (CHECK(open_as(host, attach) == 0)) {
+        CHECK(has(host, 0, 1) && has(host, 5, 2) && has(host, 6, 0));
+        CHECK(put(host, 6, 3));
+        disks[host]->options.attach = DEVICE_ATTACH_NORMAL;
+        CHECK(fixture_crash(disks[host]) == 0);
+        CHECK(has(host, 0, 1) && has(host, 5, 2) && has(host, 6, 3));
+        CHECK(state_of(host) == CLAIM_OURS && newest().kind != EPOCH_RELEASE);
+    }
+    end();
+    return was_reached;
+}
+
+TEST("whichever change of a file is the last of a takeover, the next one is "
+     "whole")
+{
+    unsigned long nth = 1;
+
+    while (die_in_start(1, DEVICE_ATTACH_TAKEOVER, nth))
+        nth++;
+    CHECK(nth > 20);
+}
+
+TEST("whichever change of a file is the last of a discard, the next one is "
+     "whole")
+{
+    unsigned long nth = 1;
+
+    while (die_in_start(0, DEVICE_ATTACH_DISCARD, nth))
+        nth++;
+    CHECK(nth > 10);
+}
+
+/* A discard that ends early; returns whether it was begun, and must go on. */
+static bool begin_discard(unsigned long nth)
+{
+    struct fault_calls calls = {FAULT_ANY_CHANGE, "/state/", nth};
+    struct state_facts facts;
+
+    fault_fail(&calls, -EIO, true, 512);
+    (void)open_as(0, DEVICE_ATTACH_DISCARD);
+    (void)fixture_close(disks[0]);
+    fault_reset();
+    fault_skip_syncs(true);
+    disks[0]->options.read_only = true;
+    CHECK(fixture_open(disks[0]) == 0);
+    state_log_facts(device_state_log(disks[0]->device), &facts);
+    CHECK(fixture_close(disks[0]) == 0);
+    disks[0]->options.read_only = false;
+    return facts.must_adopt;
+}
+
+TEST("a discard that was begun is finished by the next start, also if nobody "
+     "says so again; without the image nothing is served")
+{
+    unsigned begun = 0;
+
+    for (unsigned long nth = 1; nth < 30; nth++) {
+        NEED(begin_with_image());
+        CHECK(put(0, 0, 2) && put(0, 1, 9));
+        CHECK(upload_host_close(&hosts[0]) == 0);
+        if (begin_discard(nth)) {
+            begun++;
+            fault_store_plan(fault, STORE_GET, 1, 0, STORE_FAILS, -EIO);
+            CHECK(open_normally(0) == -EIO);
+            fault_store_clear(fault);
+            NEED(open_normally(0) == 0);
+            CHECK(has(0, 0, 1) && has(0, 1, 0));
+        } else {
+            NEED(open_normally(0) == 0);
+            CHECK((has(0, 0, 1) && has(0, 1, 0)) ||
+                  (has(0, 0, 2) && has(0, 1, 9)));
+        }
+        end();
+    }
+    CHECK(begun > 0);
+}
+
+/* Publish what the first image had. */
+static bool roll_back_to(const struct epoch_record *first)
+{
+    struct claim_image image = {
+        .root = first->root,
+        .content_time_ns = first->content_time_ns,
+        .chunks = first->chunks,
+        .replaces_content = true,
+    };
+
+    return claim_publish(hosts[0].claim, &image) == 0;
+}
+
+TEST("a rollback that cannot be finished serves nothing; the next start does "
+     "it")
+{
+    struct epoch_record first;
+
+    NEED(begin_with_image());
+    CHECK(claim_content(hosts[0].claim, &first) == 0);
+    CHECK(put(0, 0, 2) && put(0, 1, 3) && publish(0, 200));
+    device_hold_writes(disks[0]->device, true);
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_WAIT);
+    CHECK(roll_back_to(&first));
+    fault_store_plan(fault, STORE_GET, 1, 1, STORE_FAILS, -ETIMEDOUT);
+    CHECK(device_adopt_published(disks[0]->device) == -ETIMEDOUT);
+    device_hold_writes(disks[0]->device, false);
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_FENCED);
+    CHECK(!has(0, 0, 2) && !has(0, 7, 0) && !put(0, 7, 1));
+    NEED(upload_host_crash(&hosts[0]) == 0);
+    CHECK(has(0, 0, 1) && has(0, 1, 0) && put(0, 2, 4) && publish(0, 300));
+    end();
+}
+
+TEST("a rollback that is finished is the device from then on")
+{
+    struct epoch_record first;
+
+    NEED(begin_with_image());
+    CHECK(claim_content(hosts[0].claim, &first) == 0);
+    CHECK(put(0, 0, 2) && put(0, 1, 3) && publish(0, 200));
+    CHECK(roll_back_to(&first));
+    CHECK(device_adopt_published(disks[0]->device) == 0);
+    CHECK(has(0, 0, 1) && has(0, 1, 0) && put(0, 2, 4));
+    NEED(upload_host_crash(&hosts[0]) == 0);
+    CHECK(has(0, 0, 1) && has(0, 1, 0) && has(0, 2, 4) && publish(0, 300));
+    CHECK(release(0) && upload_host_close(&hosts[0]) == 0);
+    NEED(upload_host_open(&hosts[1]) == 0);
+    CHECK(has(1, 0, 1) && has(1, 1, 0) && has(1, 2, 4));
+    end();
+}
+
+/* ---- no conditional put ------------------------------------------ */
 
 /* A store that ignores conditions. */
 static struct object_store disobedient;
