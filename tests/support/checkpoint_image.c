@@ -20,23 +20,33 @@ static bool is_pending(const struct catalog_entry *entry)
 }
 
 void checkpoint_image_begin(struct checkpoint_image *image,
-                            struct device *device)
+                            struct device *device, struct object_store *store)
 {
     uint32_t chunk_size = device_chunk_size(device);
 
     *image = (struct checkpoint_image){
         .device = device,
+        .store = store,
         .chunks = (device_size(device) + chunk_size - 1) / chunk_size,
     };
     image->entries = calloc(image->chunks, sizeof(image->entries[0]));
-    if (image->entries == NULL)
+    if (image->entries == NULL ||
+        (store != NULL &&
+         fetch_new(store, device_name(device), &image->fetch) != 0))
         abort();
+}
+
+static struct fetch *fetch_of(const struct checkpoint_image *image)
+{
+    return image->store != NULL ? image->fetch : device_fetch(image->device);
 }
 
 void checkpoint_image_end(struct checkpoint_image *image)
 {
     free(image->entries);
     image->entries = NULL;
+    fetch_free(image->fetch);
+    image->fetch = NULL;
 }
 
 uint64_t checkpoint_image_pending(struct checkpoint_image *image)
@@ -60,8 +70,8 @@ static int upload(struct checkpoint_image *image, uint64_t chunk,
     struct device *device = image->device;
     const struct upload_context context = {
         .device_name = device_name(device),
-        .store = device->options.store,
-        .fetch = device_fetch(device),
+        .store = image->store != NULL ? image->store : device->options.store,
+        .fetch = fetch_of(image),
         .chunk_dir = device_chunk_dir(device),
         .chunk_size = device_chunk_size(device),
     };
@@ -140,8 +150,12 @@ static int publish(struct checkpoint_image *image)
         .root = {.size = 1, .checksum = 1},
         .content_time_ns = ++image->counter,
     };
-    int error = claim_take(claim);
+    const uint8_t nobody[STATE_RECORD_SIZE] = {0};
+    int error;
 
+    if (claim == NULL)
+        return device_published(image->device, nobody);
+    error = claim_take(claim);
     if (error == 0)
         error = claim_next(claim, &content.root.epoch, &content.root.nonce);
     return error != 0 ? error : claim_publish(claim, &content);
@@ -201,11 +215,11 @@ static int lay_local(struct chunk_file *file, const struct chunk_table *table,
 }
 
 /* A chunk as its table says, with the file's pages if there is a file. */
-static int read_chunk(struct device *device, struct chunk_file *file,
+static int read_chunk(struct fetch *fetch, struct chunk_file *file,
                       struct chunk_table *table, unsigned char *content)
 {
     struct chunk_table *newest = NULL;
-    uint32_t chunk_size = device_chunk_size(device);
+    uint32_t chunk_size = table->chunk_size;
     int error = 0;
 
     for (uint32_t block = 0; error == 0 && block < table->blocks_count;
@@ -216,13 +230,13 @@ static int read_chunk(struct device *device, struct chunk_file *file,
         memset(to, 0, CACHE_BLOCK);
         if (table->blocks[block].base == BASE_UNKNOWN) {
             if (newest == NULL)
-                error = fetch_table(
-                    device_fetch(device), table->chunk, chunk_size,
-                    &table->objects[table->objects_count - 1], &newest);
+                error = fetch_table(fetch, table->chunk, chunk_size,
+                                    &table->objects[table->objects_count - 1],
+                                    &newest);
             base = newest;
         }
         if (error == 0 && base->blocks[block].base == BASE_OBJECT)
-            error = fetch_block(device_fetch(device), base, block, to);
+            error = fetch_block(fetch, base, block, to);
         if (error == 0)
             error = lay_local(file, table, block, to);
     }
@@ -230,11 +244,11 @@ static int read_chunk(struct device *device, struct chunk_file *file,
     return error;
 }
 
-static int read_remote(struct device *device, uint64_t chunk,
+static int read_remote(const struct checkpoint_image *image, uint64_t chunk,
                        const struct catalog_entry *entry,
                        unsigned char *content)
 {
-    uint32_t chunk_size = device_chunk_size(device);
+    uint32_t chunk_size = device_chunk_size(image->device);
     struct chunk_table *table;
     int error;
 
@@ -244,29 +258,29 @@ static int read_remote(struct device *device, uint64_t chunk,
         return 0;
     if (entry->objects_count == 0)
         return -ENXIO;
-    error = fetch_table(device_fetch(device), chunk, chunk_size,
+    error = fetch_table(fetch_of(image), chunk, chunk_size,
                         &entry->objects[entry->objects_count - 1], &table);
     if (error != 0)
         return error;
-    error = read_chunk(device, NULL, table, content);
+    error = read_chunk(fetch_of(image), NULL, table, content);
     chunk_table_release(table);
     return error;
 }
 
-static int read_pinned(struct device *device, uint64_t chunk,
+static int read_pinned(const struct checkpoint_image *image, uint64_t chunk,
                        const struct catalog_entry *entry,
                        unsigned char *content)
 {
     struct chunk_file *file;
     struct chunk_table *table;
-    int error = chunk_file_open(device_chunk_dir(device), chunk, &file);
+    int error = chunk_file_open(device_chunk_dir(image->device), chunk, &file);
 
     if (error != 0)
         return error;
     error =
         chunk_file_read_table(file, entry->generation, entry->revision, &table);
     if (error == 0) {
-        error = read_chunk(device, file, table, content);
+        error = read_chunk(fetch_of(image), file, table, content);
         chunk_table_release(table);
     }
     chunk_file_release(file);
@@ -286,12 +300,11 @@ int checkpoint_image_read_open(struct checkpoint_image *image,
 
         catalog_get(catalog, chunk, &entry);
         if (is_pending(&entry))
-            error = read_pinned(image->device, chunk, &entry, to);
+            error = read_pinned(image, chunk, &entry, to);
         else if (entry.generation != 0)
-            error = read_remote(image->device, chunk, &entry, to);
+            error = read_remote(image, chunk, &entry, to);
         else
-            error =
-                read_remote(image->device, chunk, &image->entries[chunk], to);
+            error = read_remote(image, chunk, &image->entries[chunk], to);
         if (error != 0)
             return error;
     }
@@ -305,7 +318,7 @@ int checkpoint_image_read(struct checkpoint_image *image,
     int error = 0;
 
     for (uint64_t chunk = 0; error == 0 && chunk < image->chunks; chunk++)
-        error = read_remote(image->device, chunk, &image->entries[chunk],
+        error = read_remote(image, chunk, &image->entries[chunk],
                             content + chunk * chunk_size);
     return error;
 }

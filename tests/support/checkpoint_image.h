@@ -7,7 +7,8 @@
  * uploaded by upload_chunk, an image is an epoch in the bucket, and its
  * content the catalog entries that it has here.
  *
- * Threads: one.
+ * A device without a store has no claim: then what it uploads and publishes is
+ * known here alone.  Threads: one.
  */
 #ifndef SUPPORT_CHECKPOINT_IMAGE_H
 #define SUPPORT_CHECKPOINT_IMAGE_H
@@ -19,15 +20,20 @@
 #include "cache/device.h"
 
 struct checkpoint_image {
-    struct device *device; /* may be changed when it was opened anew */
+    struct device *device;      /* may be changed when it was opened anew */
+    struct object_store *store; /* the device's, or one apart */
+    struct fetch *fetch;        /* NULL: the device's */
     uint64_t chunks;
     struct catalog_entry *entries; /* of the last published image */
     uint64_t counter;              /* of objects, and of images */
 };
 
-/* Begin with an image of holes; free what it holds. */
+/*
+ * Begin with an image of holes; free what it holds.  store: where objects go
+ * if the device has none; it stays the caller's.
+ */
 void checkpoint_image_begin(struct checkpoint_image *image,
-                            struct device *device);
+                            struct device *device, struct object_store *store);
 void checkpoint_image_end(struct checkpoint_image *image);
 
 /* Returns how many chunks of the open checkpoint are pending. */

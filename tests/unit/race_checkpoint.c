@@ -154,7 +154,7 @@ TEST("images that are made while others write are each of one moment")
     disk.options.journal_size = 512 << 10;
     disk.options.store = memory_store_new();
     NEED(content != NULL && fixture_open(&disk) == 0);
-    checkpoint_image_begin(&image, disk.device);
+    checkpoint_image_begin(&image, disk.device, NULL);
     for (uintptr_t i = 0; i < WRITERS; i++)
         CHECK(pthread_create(&writers[i], NULL, write_all, (void *)i) == 0);
     CHECK(pthread_create(&reader, NULL, read_all, NULL) == 0);

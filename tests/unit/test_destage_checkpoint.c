@@ -49,7 +49,7 @@ static bool begin(void)
     got = calloc(1, SIZE);
     if (!CHECK(now && at_cut && got) || !CHECK(fixture_open(&disk) == 0))
         return false;
-    checkpoint_image_begin(&image, disk.device);
+    checkpoint_image_begin(&image, disk.device, NULL);
     return true;
 }
 

@@ -36,7 +36,7 @@ static bool begin(void)
     disk.options.store = memory_store_new();
     if (!CHECK(fixture_open(&disk) == 0))
         return false;
-    checkpoint_image_begin(&image, disk.device);
+    checkpoint_image_begin(&image, disk.device, NULL);
     return true;
 }
 
