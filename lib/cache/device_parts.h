@@ -61,8 +61,9 @@ struct device {
                                  again; else MAX */
     struct destage *destage;  /* NULL: read-only */
     struct put_probe own_probe;
-    struct claim *claim;                 /* NULL: read-only, or no store */
-    enum claim_action attached;          /* what was decided at the start, */
+    struct claim *claim;        /* NULL: read-only, or no store */
+    bool lacks_origins;         /* of a clone; written in a turn of the claim */
+    enum claim_action attached; /* what was decided at the start, */
     struct epoch_record attached_record; /* and by which record */
     struct parking *parking;             /* NULL: read-only */
 };
