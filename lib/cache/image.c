@@ -422,9 +422,9 @@ int image_each_difference(struct image *from, struct image *to,
             if (in_to && result == 0)
                 result = load_leaf(to, t);
             if (result == 0)
-                result =
-                    compare_leaves(in_from ? &from->leaf : NULL,
-                                   in_to ? &to->leaf : NULL, each, context);
+                result = compare_leaves(
+                    in_from ? f_number : t_number, in_from ? &from->leaf : NULL,
+                    in_to ? &to->leaf : NULL, each, context);
         }
         f += in_from;
         t += in_to;
