@@ -20,6 +20,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "cache/block_codec.h"
+#include "cache/device.h"
 #include "cache/geometry.h"
 #include "object_store.h"
 
@@ -265,32 +267,63 @@ static int file_failed(const struct build *build, int error)
     return error;
 }
 
+/* Which device an origin is, as far as it is known here. */
+struct owner_of {
+    uint32_t origin;
+    char name[DEVICE_NAME_MAX + 1];
+};
+
+/* For fetch_each_origin: returns 1 when it is found. */
+static int find_owner(void *context, uint32_t origin, const char *device_name)
+{
+    struct owner_of *owner = context;
+
+    if (origin != owner->origin)
+        return 0;
+    (void)snprintf(owner->name, sizeof(owner->name), "%s", device_name);
+    return 1;
+}
+
+/* Write the key of an older object.  Returns whether its device is known. */
+static bool older_key(const struct build *build,
+                      const struct chunk_object *object,
+                      char key[FETCH_KEY_MAX])
+{
+    const struct upload_context *context = build->context;
+    struct owner_of owner = {.origin = object->origin};
+
+    if (object->origin != 0 &&
+        fetch_each_origin(context->fetch, find_owner, &owner) != 1)
+        return false;
+    fetch_object_key(object->origin != 0 ? owner.name : context->device_name,
+                     build->work->chunk, &object->id, key);
+    return true;
+}
+
 /*
  * Whether the bucket itself says that it has not got these bytes of an object:
- * that a request failed is no proof.  Of objects of another device nobody here
- * can tell.
+ * that a request failed is no proof.
  */
 static bool bucket_has_lost(const struct build *build,
                             const struct chunk_object *object, uint32_t place,
                             uint32_t size, uint32_t checksum)
 {
     struct object_store *store = build->context->store;
-    AUTO_FREE unsigned char *bytes = malloc(size);
+    AUTO_FREE unsigned char *bytes = NULL;
     struct object_info info;
     char key[FETCH_KEY_MAX];
     int error;
 
-    if (build->work->loss < UPLOAD_BLOCKS_LOST || object->origin != 0 ||
-        bytes == NULL)
+    if (build->work->loss < UPLOAD_BLOCKS_LOST ||
+        !older_key(build, object, key))
         return false;
-    fetch_object_key(build->context->device_name, build->work->chunk,
-                     &object->id, key);
     error = store->head(store, key, &info);
     if (error != 0)
         return error == -ENOENT;
     if (info.size < (uint64_t)place + size)
         return true;
-    return store->get(store, key, place, bytes, size) == 0 &&
+    bytes = malloc(size);
+    return bytes != NULL && store->get(store, key, place, bytes, size) == 0 &&
            crc32c(0, bytes, size) != checksum;
 }
 

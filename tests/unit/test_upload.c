@@ -717,6 +717,38 @@ TEST("a base is lost only when the bucket says so, and somebody gave it up")
     end();
 }
 
+TEST("what another device, of which this one is a clone, has lost is lost")
+{
+    struct upload_work work;
+    struct upload_result result;
+    struct chunk_table *made;
+    char key[FETCH_KEY_MAX];
+
+    NEED(begin_clean(1 << 20, 4));
+    evict();
+    NEED(change(2, 2, 1));
+    table->objects[0].origin = 77;
+    NEED(write_state());
+    work = next_work();
+    work.loss = UPLOAD_BLOCKS_LOST;
+    /* As long as nobody knows which device that is, nothing is proved. */
+    CHECK(upload_chunk(&context, &work, &result) == -EIO);
+    NEED(fetch_set_origin(fetch, 78, "another") == 0);
+    NEED(fetch_set_origin(fetch, 77, "disk") == 0);
+    NEED(upload(&work, &result, &made) == 0);
+    CHECK(result.damaged == 0);
+    chunk_table_release(made);
+
+    newest_key(key);
+    CHECK(store->delete (store, key) == 0);
+    work = next_work();
+    work.loss = UPLOAD_BLOCKS_LOST;
+    NEED(upload(&work, &result, &made) == 0);
+    CHECK(result.damaged == 1);
+    chunk_table_release(made);
+    end();
+}
+
 TEST("with the table of the newest object, what only it knows is lost")
 {
     struct upload_work work;
