@@ -216,12 +216,29 @@ int common_open_store(const struct config *config,
     return -EPROTONOSUPPORT;
 }
 
+/* Take "device@snapshot" apart. */
+static int split_image(struct common_device *device,
+                       struct device_options *options)
+{
+    char *at;
+
+    if (!device->config->image)
+        return 0;
+    device->image = strdup(device->config->image);
+    at = device->image ? strchr(device->image, '@') : NULL;
+    if (!at)
+        return -ENOMEM;
+    *at = '\0';
+    options->image_device = device->image;
+    options->image_name = at + 1;
+    return 0;
+}
+
 /* Open a device that nobody else has. */
 static int open_device(const struct common_resources *resources,
-                       const struct common_opening *opening,
-                       const struct config_device *config,
-                       struct device **ret_device)
+                       struct common_device *device)
 {
+    const struct config_device *config = device->config;
     struct device_options options = {
         .name = config->name,
         .cachedir = config->cachedir,
@@ -232,16 +249,20 @@ static int open_device(const struct common_resources *resources,
         .block_cache_size = (size_t)config->cache_memory,
         .readahead = (size_t)config->cache_memory / READAHEAD_SHARE,
         .write_through = config->write_through,
-        .read_only = config->read_only,
+        .read_only = config->read_only && !config->image,
         .cachesize = config->cache_size,
-        .attach = opening->attach,
+        .attach = device->opening->attach,
         .store = resources->store,
         .put_probe = resources->probe,
         .workers = resources->workers,
         .fetchers = resources->fetchers,
     };
+    int error;
 
-    return device_open(&options, ret_device);
+    free(device->image); /* of an attempt before */
+    device->image = NULL;
+    error = split_image(device, &options);
+    return error ? error : device_open(&options, &device->device);
 }
 
 /*
@@ -249,9 +270,7 @@ static int open_device(const struct common_resources *resources,
  * is about to open it has no socket yet, and is asked when it has.
  */
 static int open_wanted_device(const struct common_resources *resources,
-                              const struct common_opening *opening,
-                              const struct config_device *config,
-                              struct device **ret_device)
+                              struct common_device *device)
 {
     uint64_t deadline_ns =
         clock_monotonic_ns() + (uint64_t)YIELD_TIMEOUT_S * 1000000000U;
@@ -259,10 +278,11 @@ static int open_wanted_device(const struct common_resources *resources,
     int error;
 
     for (;;) {
-        error = control_client_ask_to_yield(config->cachedir, deadline_ns);
+        error =
+            control_client_ask_to_yield(device->config->cachedir, deadline_ns);
         if (error && error != -ENXIO) /* device_open says that better */
             return error;
-        error = open_device(resources, opening, config, ret_device);
+        error = open_device(resources, device);
         if (error != -EWOULDBLOCK || clock_monotonic_ns() >= deadline_ns)
             return error;
         (void)poll(NULL, 0, wait_ms);
@@ -368,13 +388,17 @@ static int serve_control(struct common_device *device)
 /* Undo what was done for the device, in reverse.  Returns its error. */
 static int close_device(struct common_device *device, bool releases)
 {
+    int error;
+
     if (device->owner)
         owner_interrupt(device->owner);
     control_server_stop(device->control);
     if (device->owner && releases)
         (void)owner_release(device->owner); /* logged; it stays ours */
     owner_stop(device->owner);
-    return device_close(device->device);
+    error = device_close(device->device);
+    free(device->image);
+    return error;
 }
 
 /* Open the device and all that belongs to it. */
@@ -385,13 +409,13 @@ static int open_whole_device(const struct common_resources *resources,
     int error;
 
     if (device->opening->yield)
-        error = open_device(resources, device->opening, device->config,
-                            &device->device);
+        error = open_device(resources, device);
     else
-        error = open_wanted_device(resources, device->opening, device->config,
-                                   &device->device);
-    if (error)
+        error = open_wanted_device(resources, device);
+    if (error) {
+        free(device->image);
         return error;
+    }
     /* Who writes nothing here has nothing to upload, nor a claim. */
     if (!device->config->read_only)
         error = start_owner(resources, config, device);

@@ -121,6 +121,7 @@ struct common_device {
     struct owner *owner; /* NULL: read-only */
     struct control_server *control;
     const struct common_opening *opening;
+    char *image; /* names of device and snapshot, each with its 0; or NULL */
 };
 
 /* What is opened, and how. */

@@ -378,7 +378,7 @@ uint32_t device_chunk_size(const struct device *device)
 
 bool device_is_read_only(const struct device *device)
 {
-    return device->options.read_only;
+    return device->options.read_only || device->options.image_device != NULL;
 }
 
 bool device_has_volatile_cache(const struct device *device)

@@ -72,6 +72,8 @@ struct device_options {
     struct put_probe *put_probe; /* of the store; NULL: one of its own */
     uint64_t read_back_ns;       /* see claim_options; 0: choose */
     enum device_attach attach;
+    const char *image_device; /* serve a snapshot of that device, which is */
+    const char *image_name;   /* only read; NULL: serve what name says */
     struct workers *workers;    /* for what waits for a local disk */
     struct workers *fetchers;   /* for what waits for the store */
 };

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cache/adopt.h"
 #include "cache/claim.h"
+#include "cache/device_image.h"
 #include "cache/image.h"
 #include "cache/snapshot.h"
 
@@ -31,11 +32,17 @@ static int refusal(enum claim_action action)
     return action == CLAIM_WAIT ? -EAGAIN : -ENXIO;
 }
 
+const char *device_claim_prefix(const struct device *device)
+{
+    return device->options.image_device != NULL ? device->options.image_device
+                                                : device->options.name;
+}
+
 /* ---- nothing is here ----------------------------------------------------- */
 
 /* Whether the device in the store is the one of the configuration. */
-static int check_sizes(const struct device *device,
-                       const struct epoch_record *record)
+int device_claim_check_sizes(const struct device *device,
+                             const struct epoch_record *record)
 {
     const struct device_options *options = &device->options;
 
@@ -61,6 +68,8 @@ int device_claim_ask_new(struct device *device)
 
     if (device->options.store == NULL)
         return 0;
+    if (device->options.image_device != NULL)
+        return device_image_ask_new(device);
     action = claim_ask_for_new(device->options.store, device->options.name,
                                mode_of(device), &record);
     if (claim_action_refuses(action)) {
@@ -71,7 +80,7 @@ int device_claim_ask_new(struct device *device)
     if (action == CLAIM_CREATE)
         return 0;
     memcpy(device->superblock.device_id, record.device_id, UUID_SIZE);
-    return check_sizes(device, &record);
+    return device_claim_check_sizes(device, &record);
 }
 
 /* ---- attach -------------------------------------------------------------- */
@@ -106,10 +115,8 @@ static enum device_gate gate_of(struct device *device)
 }
 
 /* By what is true now; who comes last sees all of it. */
-static void set_gate(void *context)
+static void set_gate(struct device *device)
 {
-    struct device *device = context;
-
     mutex_lock(&device->gate_mutex);
     device_set_gate(device, gate_of(device));
     mutex_unlock(&device->gate_mutex);
@@ -123,29 +130,8 @@ void device_hold_writes(struct device *device, bool hold)
     set_gate(device);
 }
 
-static int make_claim(struct device *device)
-{
-    struct claim_options options = {
-        .device_name = device->options.name,
-        .store = device->options.store,
-        .probe = device->options.put_probe,
-        .state_log = device->state_log,
-        .superblock = &device->superblock,
-        .published = published,
-        .is_dirty = is_dirty,
-        .changed = set_gate,
-        .context = device,
-        .read_back_ns = device->options.read_back_ns,
-    };
-
-    if (options.probe == NULL) {
-        put_probe_init(&device->own_probe);
-        options.probe = &device->own_probe;
-    }
-    return claim_new(&options, &device->claim);
-}
-
-/* ---- images -------------------------------------------------------------- */
+/* ---- origins --------------------------------------------------------------
+ */
 
 /* Of a clone: whose objects it has besides its own. */
 static int set_origins(struct device *device, const struct image *image)
@@ -159,8 +145,101 @@ static int set_origins(struct device *device, const struct image *image)
     return error;
 }
 
+/* Whether the catalog names objects of other devices. */
+static bool has_origins(const struct device *device)
+{
+    struct catalog_entry entry;
+    uint64_t chunk = 0;
+
+    for (; catalog_next(device->catalog, chunk, UINT64_MAX, &chunk); chunk++) {
+        catalog_get(device->catalog, chunk, &entry);
+        for (unsigned i = 0; i < entry.objects_count; i++) {
+            if (entry.objects[i].origin != 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static int learn_origins(struct device *device,
+                         const struct epoch_record *content)
+{
+    struct image *image;
+    int error = image_open(device->options.store, device_claim_prefix(device),
+                           &content->root, &image);
+
+    if (error != 0)
+        return error;
+    error = set_origins(device, image);
+    image_close(image);
+    return error;
+}
+
+int device_claim_find_origins(struct device *device,
+                              const struct epoch_record *content)
+{
+    return has_origins(device) ? learn_origins(device, content) : 0;
+}
+
+/* The names of these are only in the image.  Without an answer they are asked
+ * for when the store has answered something else. */
+static void find_origins(struct device *device)
+{
+    struct epoch_record content;
+    int error = -ENOENT;
+
+    if (claim_content(device->claim, &content) == 0 && content.root.size != 0)
+        error = learn_origins(device, &content);
+    if (error != 0)
+        log_warning("%s: whose objects it has besides its own is not known"
+                    " yet: %s",
+                    device->options.name, log_errno(error));
+    device->lacks_origins = error != 0;
+}
+
+/* claim_options.changed: in a turn of the claim, or before it is used. */
+static void follow_claim(void *context)
+{
+    struct device *device = context;
+
+    set_gate(device);
+    if (device->lacks_origins && claim_state(device->claim) != CLAIM_UNKNOWN)
+        find_origins(device);
+}
+
+static void find_needed_origins(struct device *device)
+{
+    if (has_origins(device))
+        find_origins(device);
+}
+
+static int make_claim(struct device *device)
+{
+    struct claim_options options = {
+        .device_name = device->options.name,
+        .store = device->options.store,
+        .probe = device->options.put_probe,
+        .state_log = device->state_log,
+        .superblock = &device->superblock,
+        .published = published,
+        .is_dirty = is_dirty,
+        .changed = follow_claim,
+        .context = device,
+        .read_back_ns = device->options.read_back_ns,
+    };
+
+    if (options.probe == NULL) {
+        put_probe_init(&device->own_probe);
+        options.probe = &device->own_probe;
+    }
+    return claim_new(&options, &device->claim);
+}
+
+/* ---- images -------------------------------------------------------------- */
+
 /* Make the catalog equal to the image of a record. */
-static int load_image(struct device *device, const struct epoch_record *record)
+int device_claim_load_image(struct device *device,
+                            const struct epoch_record *record)
 {
     const struct device_options *options = &device->options;
     uint8_t data[EPOCH_RECORD_SIZE];
@@ -173,11 +252,11 @@ static int load_image(struct device *device, const struct epoch_record *record)
         .time_ns = record->content_time_ns,
     };
     struct image *image = NULL;
-    int error = check_sizes(device, record);
+    int error = device_claim_check_sizes(device, record);
 
     if (error == 0 && record->root.size != 0)
-        error =
-            image_open(options->store, options->name, &record->root, &image);
+        error = image_open(options->store, device_claim_prefix(device),
+                           &record->root, &image);
     if (error == 0 && image != NULL)
         error = set_origins(device, image);
     if (error == 0)
@@ -198,7 +277,7 @@ static int load_image(struct device *device, const struct epoch_record *record)
 
 static int load(struct device *device, const struct epoch_record *record)
 {
-    int error = load_image(device, record);
+    int error = device_claim_load_image(device, record);
 
     if (error != 0)
         return error;
@@ -207,7 +286,7 @@ static int load(struct device *device, const struct epoch_record *record)
 }
 
 /* Bring to its end what is said to have been begun. */
-static int finish_adoption(struct device *device)
+int device_claim_finish_adoption(struct device *device)
 {
     struct epoch_record record;
     struct state_facts facts;
@@ -219,12 +298,12 @@ static int finish_adoption(struct device *device)
     error = epoch_decode(facts.adopt, &record);
     if (error != 0)
         return error == -EBADMSG ? -EUCLEAN : error;
-    return load_image(device, &record);
+    return device_claim_load_image(device, &record);
 }
 
 int device_adopt_published(struct device *device)
 {
-    int error = finish_adoption(device);
+    int error = device_claim_finish_adoption(device);
 
     if (error != 0)
         log_error("%s: what is here is not what the newest epoch says: nothing"
@@ -233,43 +312,6 @@ int device_adopt_published(struct device *device)
     atomic_store(&device->is_mixed, error != 0);
     set_gate(device);
     return error;
-}
-
-/* Whether the catalog names objects of other devices. */
-static bool has_origins(const struct device *device)
-{
-    struct catalog_entry entry;
-    uint64_t chunk = 0;
-
-    for (; catalog_next(device->catalog, chunk, UINT64_MAX, &chunk); chunk++) {
-        catalog_get(device->catalog, chunk, &entry);
-        for (unsigned i = 0; i < entry.objects_count; i++) {
-            if (entry.objects[i].origin != 0)
-                return true;
-        }
-    }
-    return false;
-}
-
-/*
- * The names of these are only in the image.  Without an answer now, what is
- * not here cannot be read until the next start.
- */
-static void find_origins(struct device *device)
-{
-    struct epoch_record content;
-    struct image *image;
-
-    if (!has_origins(device) || claim_content(device->claim, &content) != 0 ||
-        content.root.size == 0)
-        return;
-    if (image_open(device->options.store, device->options.name, &content.root,
-                   &image) != 0)
-        return;
-    if (set_origins(device, image) != 0)
-        log_error("%s: out of memory for the origins of a clone",
-                  device->options.name);
-    image_close(image);
 }
 
 /* What nobody has written to, and what the store was never told of, is not
@@ -310,9 +352,11 @@ int device_claim_attach(struct device *device)
 
     if (device->options.store == NULL)
         return 0;
+    if (device->options.image_device != NULL)
+        return device_image_attach(device);
     error = make_claim(device);
     if (error == 0)
-        error = finish_adoption(device);
+        error = device_claim_finish_adoption(device);
     if (error == 0)
         error = claim_attach(device->claim, mode_of_attach(device),
                              device_claim_is_dirty(device), &device->attached,
@@ -320,9 +364,8 @@ int device_claim_attach(struct device *device)
     if (error != 0)
         return error;
     if (must_stand_aside(device)) {
-        error = claim_stand_aside(device->claim);
-        find_origins(device);
-        return error;
+        find_needed_origins(device);
+        return claim_stand_aside(device->claim);
     }
     if (claim_action_refuses(device->attached))
         return refusal(device->attached);
@@ -330,7 +373,7 @@ int device_claim_attach(struct device *device)
         return -EAGAIN;
     if (device->attached == CLAIM_LOAD || device->attached == CLAIM_TAKE)
         return load(device, &device->attached_record);
-    find_origins(device);
+    find_needed_origins(device);
     return 0;
 }
 

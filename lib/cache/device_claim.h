@@ -27,6 +27,22 @@
  */
 int device_claim_ask_new(struct device *device);
 
+/* Returns whose objects the device reads: its own, or those of its image. */
+const char *device_claim_prefix(const struct device *device);
+
+/*
+ * Parts of it, for device_image.c.  Whether the record fits (-EINVAL, logged);
+ * make the catalog equal to the image of a record; bring to its end what was
+ * begun of that; let objects of other devices be found, if there are some.
+ */
+int device_claim_check_sizes(const struct device *device,
+                             const struct epoch_record *record);
+int device_claim_load_image(struct device *device,
+                            const struct epoch_record *record);
+int device_claim_finish_adoption(struct device *device);
+int device_claim_find_origins(struct device *device,
+                              const struct epoch_record *content);
+
 /* Errors as above, and those of adopt and state log. */
 int device_claim_attach(struct device *device);
 

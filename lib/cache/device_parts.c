@@ -350,7 +350,8 @@ static int open_chunks(struct device *device, bool create)
         error =
             block_cache_new(options->block_cache_size, &device->block_cache);
     if (error == 0 && options->store != NULL)
-        error = fetch_new(options->store, options->name, &device->fetch);
+        error = fetch_new(options->store, device_claim_prefix(device),
+                          &device->fetch);
     if (error != 0)
         return error;
     device->reader.device_name = options->name;
