@@ -487,3 +487,26 @@ for a, b in zip(command, by_socket):
     [ "$status" = 1 ] && [[ $output == *"the device is only read"* ]]
     stop_daemon
 }
+
+@test "a snapshot is served beside its device, only to be read" {
+    needs nbdcopy nbdinfo
+    written_device
+    sync_with snapshot disk before --now
+    cp "$DIR/image" "$DIR/first"
+    add_device drill 1G "chunksize 1M" "image disk@before"
+    start_daemon
+    head -c 5M /dev/urandom > "$DIR/second"
+    nbdcopy "$DIR/second" "$(uri disk)"
+    nbdcopy "$(uri drill)" "$DIR/copy"
+    cmp -n "$(stat -c %s "$DIR/first")" "$DIR/first" "$DIR/copy"
+    nbdinfo "$(uri drill)" | grep "is_read_only: true"
+    sync_with -p "$DIR/sync.pid" 3600
+    stop_daemon
+    start_daemon
+    nbdcopy "$(uri drill)" "$DIR/copy"
+    cmp -n "$(stat -c %s "$DIR/first")" "$DIR/first" "$DIR/copy"
+    run sync_with -d drill status
+    [ "$status" = 0 ] && [[ $output == "drill: read-only, 1.0 GiB"* ]]
+    stop_daemon
+    [ ! -e "$STORE/drill" ]
+}
