@@ -404,6 +404,36 @@ TEST("without the store at the start what is here is served, and what is "
     end();
 }
 
+TEST("a clone that starts without the store finds its origin when there is "
+     "an answer")
+{
+    struct clone_plan plan = {
+        .source = "disk",
+        .name = "clone",
+        .device_id = {1},
+        .cachedir_id = {2},
+        .host = "here",
+    };
+    struct epoch_record record;
+
+    NEED(begin_with_image());
+    plan.store = fault_store_of(fault);
+    CHECK(clone_create(&plan, &record) == 0 && record.kind == EPOCH_FORK);
+    disks[1]->options.name = "clone";
+    NEED(open_normally(1) == 0);
+    CHECK(state_of(1) == CLAIM_RELEASED && has(1, 7, 0));
+    CHECK(claim_take(device_claim(disks[1]->device)) == 0);
+    CHECK(fixture_close(disks[1]) == 0);
+    fault_store_plan(fault, STORE_LIST, 1, 0, STORE_FAILS, -EIO);
+    fault_store_plan(fault, STORE_GET, 1, 0, STORE_FAILS, -EIO);
+    NEED(open_normally(1) == 0);
+    CHECK(state_of(1) == CLAIM_UNKNOWN && !has(1, 0, 1));
+    fault_store_clear(fault);
+    CHECK(claim_watch(device_claim(disks[1]->device), false) == 0);
+    CHECK(has(1, 0, 1));
+    end();
+}
+
 TEST("an image that is loaded while the store fails at any call is loaded "
      "by the next start, and nothing else is served")
 {
