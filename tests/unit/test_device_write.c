@@ -484,6 +484,102 @@ TEST("a client that is gone takes its waiting writes with it, no others")
     end();
 }
 
+/* ---- the gate ------------------------------------------------------------ */
+
+TEST("at a gate that is shut writes wait, reads and flushes go on")
+{
+    uint64_t head;
+
+    NEED(begin());
+    fixture_fill(data, MANY * 2 * PAGE, 7);
+    CHECK(fixture_write(&disk, 0, data, PAGE, 0) == 0);
+    device_set_gate(disk.device, DEVICE_GATE_WAIT);
+    CHECK(fixture_status(&disk).gate == DEVICE_GATE_WAIT);
+    head = journal_head(disk.device->journal);
+    for (uint64_t i = 0; i < 10; i++)
+        crowd_add(i * 2 * PAGE, 2 * PAGE, i % 2 == 0 ? DEVICE_FUA : 0);
+    crowd_submit();
+    wait_until_parked(10);
+    CHECK(fixture_flush(&disk) == 0);
+    CHECK(fixture_read(&disk, 0, got, PAGE) == 0);
+    CHECK(memcmp(got, data, PAGE) == 0);
+    CHECK(fixture_read(&disk, 2 * PAGE, got, PAGE) == 0);
+    CHECK(bytes_are_zero(got, PAGE));
+    /* Also when there is more room than before. */
+    CHECK(device_destage(disk.device) == 0);
+    wait_until_parked(10);
+    CHECK(page_index_is_empty(disk.device->index));
+    CHECK(journal_head(disk.device->journal) >= head);
+    device_set_gate(disk.device, DEVICE_GATE_OPEN);
+    crowd_wait();
+    for (uint64_t i = 0; i < 10; i++)
+        CHECK(crowd.errors[i] == 0);
+    CHECK(fixture_read(&disk, 0, got, 20 * PAGE) == 0);
+    CHECK(memcmp(got, data, 20 * PAGE) == 0);
+    end();
+}
+
+TEST("fenced, who writes, waits or flushes gets an error, and who reads what "
+     "is there")
+{
+    NEED(begin());
+    fixture_fill(data, MANY * 2 * PAGE, 7);
+    CHECK(fixture_write(&disk, 0, data, PAGE, 0) == 0);
+    device_set_gate(disk.device, DEVICE_GATE_WAIT);
+    for (uint64_t i = 1; i <= 10; i++)
+        crowd_add(i * 2 * PAGE, 2 * PAGE, 0);
+    crowd_submit();
+    wait_until_parked(10);
+    device_set_gate(disk.device, DEVICE_GATE_FENCED);
+    crowd_wait();
+    for (uint64_t i = 0; i < 10; i++)
+        CHECK(crowd.errors[i] == -EIO);
+    CHECK(fixture_write(&disk, 0, data + PAGE, PAGE, 0) == -EIO);
+    CHECK(fixture_zero(&disk, 0, PAGE, 0) == -EIO);
+    CHECK(fixture_trim(&disk, 0, PAGE) == -EIO);
+    CHECK(fixture_flush(&disk) == -EIO);
+    CHECK(fixture_read(&disk, 0, got, 4 * PAGE) == 0);
+    CHECK(memcmp(got, data, PAGE) == 0);
+    CHECK(bytes_are_zero(got + PAGE, 3 * PAGE));
+    /* What was written before is not lost by it. */
+    CHECK(device_destage(disk.device) == 0);
+    device_set_gate(disk.device, DEVICE_GATE_OPEN);
+    CHECK(fixture_write(&disk, PAGE, data + PAGE, PAGE, 0) == 0);
+    CHECK(fixture_flush(&disk) == 0);
+    CHECK(fixture_read(&disk, 0, got, 2 * PAGE) == 0);
+    CHECK(memcmp(got, data, 2 * PAGE) == 0);
+    end();
+}
+
+/* ---- a cache that is nearly full ----------------------------------------- */
+
+TEST("as the room for chunk files ends, writes are slowed down")
+{
+    struct device_status status;
+    uint64_t offset = 0;
+
+    NEED(begin());
+    CHECK(fixture_close(&disk) == 0);
+    disk.options.cachesize = MIB;
+    NEED(fixture_open(&disk) == 0);
+    fixture_fill(data, 4 * MIB, 7);
+    CHECK(fixture_write(&disk, offset, data, PAGE, 0) == 0);
+    do {
+        offset += offset < 3 * CHUNK ? CHUNK : BLOCK;
+        CHECK(fixture_write(&disk, offset, data + offset,
+                            offset < 3 * CHUNK ? CHUNK : BLOCK, 0) == 0);
+        (void)device_destage(disk.device);
+        status = fixture_status(&disk);
+    } while (status.cache_used + MIB / 50 < status.cache_limit);
+    crowd_add(3 * MIB, PAGE, 0);
+    crowd_submit();
+    crowd_wait();
+    CHECK(crowd.errors[0] == 0);
+    /* It was given a time to wait for. */
+    CHECK(crowd.requests[0].due_ns > 1);
+    end();
+}
+
 TEST("after a write to the journal failed, who wrote and who waits get an "
      "error")
 {

@@ -136,6 +136,53 @@ TEST("a journal is not made over another, and not found where none is")
     end();
 }
 
+/* What a cut finds in the turn to append. */
+struct found_cut {
+    uint64_t position;
+    uint64_t head;
+    int answer;
+};
+
+static int find_cut(void *context, uint64_t position)
+{
+    struct found_cut *found = context;
+
+    found->position = position;
+    found->head = journal_head(story.journal);
+    return found->answer;
+}
+
+TEST("a cut lies between what is placed and what will be")
+{
+    struct fault_calls writes = {FAULT_WRITE, "/journal/", 1};
+    struct found_cut found = {.answer = 0};
+
+    begin();
+    for (uint64_t i = 0; i < 8; i++) {
+        size_t before = story.appended_count;
+
+        story_settle(&story);
+        CHECK(story_write(&story, i * 10, 1) == 0);
+        if (i % 3 == 0)
+            CHECK(story_sync(&story) == 0);
+        CHECK(journal_cut(story.journal, find_cut, &found) == 0);
+        CHECK(found.position == found.head);
+        CHECK(story.appended[before].position < found.position);
+        before = story.appended_count;
+        CHECK(story_write(&story, i, 1) == 0);
+        CHECK(story.appended[before].position >= found.position);
+    }
+    found.answer = -EXDEV;
+    CHECK(journal_cut(story.journal, find_cut, &found) == -EXDEV);
+    story_settle(&story);
+    fault_fail(&writes, -EIO, false, 0);
+    CHECK(story_write(&story, 1, 1) == -EIO);
+    found.position = 0;
+    CHECK(journal_cut(story.journal, find_cut, &found) == -EIO);
+    CHECK(found.position == 0);
+    end();
+}
+
 TEST("parts of a page are read, and a page that is damaged is not")
 {
     unsigned char expected[4096];
