@@ -405,7 +405,7 @@ static int upload(struct sync *sync, const char *purpose,
         .upload = sync_session_upload,
         .context = sync->session,
     };
-    struct uploader *uploader;
+    struct uploader *uploader = NULL;
     int error = sync_session_prepare_uploads(sync->session);
 
     if (!error)
@@ -552,7 +552,7 @@ static int publish(struct sync *sync, const struct config_device *device,
 static int ask_for_checkpoint(struct sync *sync,
                               const struct config_device *device)
 {
-    int error;
+    int error = -ENOSPC;
 
     for (int i = 0; i < CHECKPOINT_TRIES; i++) {
         (void)request(sync, "checkpoint");
