@@ -6,9 +6,10 @@
  *
  *   list written    page 0, what is condemned, then its end.  Without its end
  *                   it is nothing: the next run removes it and begins again.
- *   list worked off objects and pages that no root names; epochs; the roots of
- *                   the images; its end, the rest of it.  Whatever of it is
- *                   left after a crash is worked off again.
+ *   list worked off objects and pages that no root names, from the last page
+ *                   of the list to the first, each of which is then removed;
+ *                   epochs; the roots of the images; the list's end, and page
+ *                   0.  What is left of it after a crash is worked off again.
  *
  * An image whose root is on a list is never kept again, whatever keep says,
  * since some of it may be gone.
@@ -268,8 +269,8 @@ static int read_lists(struct collect *c)
         if (!is_complete(list))
             continue;
         error = read_into(c, list, 0, true, &c->old_ends, &page);
-        if (!error && page.page != list->pages)
-            list->has_other = true; /* it is not all there: as without end */
+        if (!error && page.page < list->pages)
+            list->has_other = true; /* makes no sense: as without end */
         else if (!error)
             error = read_into(c, list, 0, false, &c->old_roots, &page);
     }
@@ -952,23 +953,34 @@ static int delete_pin(struct collect *c, const struct condemned *item,
     return pin_delete(c->options->store, c->options->device_name, uuid);
 }
 
-static int work_off(struct collect *c, const struct condemned_list *list,
-                    const struct heap *useless)
+/* Work off a page of a list that has leaves and objects, and remove it. */
+static int work_off_page(struct collect *c, const struct condemned_list *list,
+                         uint32_t number)
 {
     const struct collect_options *options = c->options;
-    char rest[PREFIX_MAX];
+    char key[CONDEMNED_KEY_MAX];
     struct condemned_page page;
-    int error = check_claim(c);
+    int error = condemned_lists_page(options->store, options->device_name, list,
+                                     number, false, &page, c->entries);
 
-    for (uint32_t i = 1; i < list->pages && !error; i++) {
-        error = condemned_lists_page(options->store, options->device_name, list,
-                                     i, false, &page, c->entries);
-        if (!error)
-            error = delete_entries(c, c->entries, page.count);
-    }
     if (!error)
-        error = condemned_lists_page(options->store, options->device_name, list,
+        error = delete_entries(c, c->entries, page.count);
+    if (error)
+        return error;
+    condemned_key(options->device_name, &page, key);
+    return delete_key(c, key);
+}
+
+/* Now that all else is: epochs, pins, the roots of images, the list. */
+static int work_off_end(struct collect *c, const struct condemned_list *list,
+                        const struct heap *useless)
+{
+    const struct collect_options *options = c->options;
+    char rest[PREFIX_MAX], key[CONDEMNED_KEY_MAX];
+    struct condemned_page page;
+    int error = condemned_lists_page(options->store, options->device_name, list,
                                      0, true, &page, c->entries);
+
     for (uint32_t i = 0; !error && i < page.count; i++) {
         if (c->entries[i].kind == CONDEMNED_EPOCH)
             error = delete_epoch(c, &c->entries[i]);
@@ -982,17 +994,36 @@ static int work_off(struct collect *c, const struct condemned_list *list,
         if (c->entries[i].kind == CONDEMNED_ROOT)
             error = delete_page(c, &c->entries[i]);
     }
-    if (!error) {
-        char key[CONDEMNED_KEY_MAX];
-
-        page.is_end = true;
-        condemned_key(options->device_name, &page, key);
-        error = delete_key(c, key);
-    }
+    if (error)
+        return error;
+    page.is_end = true;
+    condemned_key(options->device_name, &page, key);
+    error = delete_key(c, key);
     (void)snprintf(rest, sizeof(rest),
                    "condemned/%016" PRIx64 "-%016" PRIx64 "/", list->epoch,
                    list->nonce);
     return error ? error : delete_below(c, rest, NULL);
+}
+
+/* Whether this run has deleted as much as one should. */
+static bool is_enough(struct collect *c)
+{
+    if (c->counts->deleted >= CONDEMNED_COUNT_MAX)
+        c->counts->has_more = true;
+    return c->counts->deleted >= CONDEMNED_COUNT_MAX;
+}
+
+static int work_off(struct collect *c, const struct condemned_list *list,
+                    const struct heap *useless)
+{
+    uint32_t number = list->pages;
+    int error = check_claim(c);
+
+    while (!error && number > 1 && !is_enough(c))
+        error = work_off_page(c, list, --number);
+    if (!error && number <= 1 && !is_enough(c))
+        error = work_off_end(c, list, useless);
+    return error;
 }
 
 static bool is_due(const struct collect *c, const struct condemned_list *list,

@@ -77,11 +77,11 @@ struct collect_counts {
 };
 
 /*
- * Delete what was condemned long enough ago, and condemn what has become
- * garbage.  *ret_counts is filled in also after an error.
- *   -ESTALE     the newest epoch is not ours: nothing is done
- *   -ECANCELED  must_stop said so; the next run goes on
- *   others      of the store, or an image cannot be read (logged)
+ * Delete what was condemned long enough ago, some thousand objects at most, and
+ * condemn what has become garbage.  *ret_counts is filled in also after an
+ * error. -ESTALE     the newest epoch is not ours: nothing is done -ECANCELED
+ * must_stop said so; the next run goes on others      of the store, or an image
+ * cannot be read (logged)
  */
 int collect_run(const struct collect_options *options,
                 struct collect_counts *ret_counts);

@@ -42,7 +42,7 @@ struct condemned_page {
 };
 
 enum {
-    CONDEMNED_COUNT_MAX = 29000, /* in one page */
+    CONDEMNED_COUNT_MAX = 4000, /* in one page: what one run works off */
     CONDEMNED_HEADER = 64,
     CONDEMNED_ENTRY = 36,
     CONDEMNED_PAGE_MAX =

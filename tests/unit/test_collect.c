@@ -184,6 +184,42 @@ TEST("more images than one run takes go in several runs")
     end(&f);
 }
 
+TEST("what is too much for one run to delete goes in several runs")
+{
+    enum { CHUNKS = 2 * CONDEMNED_COUNT_MAX + 100 };
+    static struct image_change changes[CHUNKS];
+    struct fixture f;
+    int runs = 0;
+
+    begin(&f);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        struct chunk_object object = {.id = {1, f.bucket.claim_nonce, i},
+                                      .table_size = 4096};
+
+        changes[i] = bucket_change(i, &object, 1);
+    }
+    bucket_publish(&f.bucket, changes, CHUNKS);
+    (void)bucket_upload(&f.bucket, 0); /* the first and the last one exist */
+    f.bucket.counter = CHUNKS - 1;
+    (void)bucket_upload(&f.bucket, CHUNKS - 1);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        changes[i] = bucket_trim(i);
+    bucket_publish(&f.bucket, changes, CHUNKS);
+    CHECK(collect(&f, 1) == 0);
+    CHECK(!counts.has_more && counts.condemned > CHUNKS);
+    pass(&f, GRACE);
+    do {
+        CHECK(collect(&f, 1) == 0);
+        CHECK(counts.deleted <= 2 * CONDEMNED_COUNT_MAX);
+        CHECK(counts.condemned == 0 && missing(&f, &f.bucket.own) == 0);
+        runs++;
+    } while (counts.has_more && runs < 10);
+    CHECK(runs == 3 && objects_left(&f) == 0); /* the last for the end */
+    CHECK(bucket_count(f.bucket.store, "disk", "condemned/") == 0);
+    CHECK(bucket_count(f.bucket.store, "disk", "epoch/") == 1);
+    end(&f);
+}
+
 TEST("an image that is condemned is not kept again when keep grows")
 {
     struct fixture f;
