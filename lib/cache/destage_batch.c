@@ -92,6 +92,8 @@ int destage_commit(struct destage *destage, const struct state_change changes[],
     if (count == 0)
         return 0;
     error = state_log_commit(options->state_log, changes, count);
+    if (error == -ENOSPC) /* it has given up the reserve for another try */
+        error = state_log_commit(options->state_log, changes, count);
     /* After these nothing was changed; any other is the log's end. */
     if (error != 0 && error != -ENOMEM && error != -ENOSPC &&
         error != -EINVAL) {

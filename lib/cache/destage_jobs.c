@@ -263,6 +263,8 @@ static void run_steps(struct destage *destage, struct batch *batch)
 {
     int error;
 
+    for (size_t i = 0; destage->lost != 0 && i < batch->count; i++)
+        batch->restates[i].error = destage->lost;
     destage_for_all(destage, batch->restates, sizeof(batch->restates[0]),
                     batch->count, prepare);
     if (try_with_reserve(destage, batch))
