@@ -40,6 +40,8 @@ struct destage_options {
      * dropped.
      */
     void (*cut)(void *context, bool is_cut);
+    /* The open checkpoint is an image; the next cut comes after that. */
+    void (*published)(void *context);
     /* The thread looked for what is to be done: at least each half second. */
     void (*looked)(void *context);
     void *context;

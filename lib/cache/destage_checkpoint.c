@@ -273,6 +273,7 @@ int destage_publish(struct destage *destage, const uint8_t record[])
     if (error != 0)
         return error;
     destage->phase = CHECKPOINT_NONE;
+    destage->options.published(destage->options.context);
     destage_sweep(destage);
     return 0;
 }

@@ -366,6 +366,8 @@ static int adopt(struct destage *destage, const struct destage_job *job)
     error = destage_drop(destage);
     if (error == 0)
         error = destage_pass_over_all(destage);
+    if (destage_is_full(error)) /* but it has the reserve now */
+        error = destage_pass_over_all(destage);
     if (error == 0)
         error = job->adopt(job->context);
     last = state_log_last_generation(destage->options.state_log);

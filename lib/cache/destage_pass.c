@@ -181,7 +181,7 @@ static uint64_t most_added(struct destage *destage, uint64_t chunk)
  * Returns how many of the chunks, in order, keep chunk files within cachesize;
  * 0 when it is used up.  One is always let in that may fit.  What a checkpoint
  * folds is let in, too: at most a journal full, without which nothing could be
- * uploaded and evicted.
+ * uploaded and evicted; and what an adoption folds, which goes with it.
  */
 static size_t count_that_fit(struct destage *destage, const uint64_t chunks[],
                              size_t count)
@@ -191,7 +191,8 @@ static size_t count_that_fit(struct destage *destage, const uint64_t chunks[],
         catalog_file_pages(options->fold->reader->catalog) * CACHE_PAGE;
     size_t fit = 0;
 
-    if (options->cachesize == 0 || destage->phase == CHECKPOINT_FOLDING)
+    if (options->cachesize == 0 || destage->phase == CHECKPOINT_FOLDING ||
+        destage->is_adopting)
         return count;
     while (fit < count && used < options->cachesize) {
         used += most_added(destage, chunks[fit]);

@@ -309,6 +309,13 @@ static void cut(void *context, bool is_cut)
         unpublished_drop(&device->unpublished);
 }
 
+static void published(void *context)
+{
+    struct device *device = context;
+
+    unpublished_publish(&device->unpublished);
+}
+
 /* Now and then, by the destage thread. */
 static void looked(void *context)
 {
@@ -330,6 +337,7 @@ int device_open(const struct device_options *options,
         .made_room = made_room,
         .failed = failed,
         .cut = cut,
+        .published = published,
         .looked = looked,
         .unpark = unpark,
         .expelled = expelled,
@@ -575,11 +583,8 @@ int device_published(struct device *device, const uint8_t epoch_record[512])
 {
     int error = why_not(device);
 
-    if (error == 0)
-        error = destage_published(device->destage, epoch_record);
-    if (error == 0)
-        unpublished_publish(&device->unpublished);
-    return error;
+    return error != 0 ? error
+                      : destage_published(device->destage, epoch_record);
 }
 
 int device_drop_checkpoint(struct device *device)

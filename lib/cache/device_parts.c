@@ -380,6 +380,7 @@ static int start_destage(struct device *device,
         .made_room = callbacks->made_room,
         .failed = callbacks->failed,
         .cut = callbacks->cut,
+        .published = callbacks->published,
         .looked = callbacks->looked,
         .context = device,
     };

@@ -75,6 +75,7 @@ struct device_callbacks {
     void (*made_room)(void *context);
     void (*failed)(void *context, int error);
     void (*cut)(void *context, bool is_cut);
+    void (*published)(void *context);
     void (*looked)(void *context);
     void (*unpark)(void *context, struct device_request *requests);
     void (*expelled)(void *context, struct device_request *request);

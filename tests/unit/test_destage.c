@@ -145,6 +145,7 @@ static void replace_destage(struct told *told, uint64_t idle_ns)
         .made_room = tell_room,
         .failed = tell_failure,
         .cut = tell_cut,
+        .published = tell_look,
         .looked = tell_look,
         .context = told,
     };

@@ -119,6 +119,30 @@ TEST("what was trimmed makes room, though there is none")
     end();
 }
 
+static int adopt_nothing(void *context)
+{
+    bool *was_empty = context;
+
+    *was_empty = page_index_is_empty(disk.device->index);
+    return 0;
+}
+
+TEST("an adoption does not wait for room in the cache")
+{
+    bool was_empty = false;
+
+    NEED(begin());
+    for (uint64_t chunk = 0; chunk < 3; chunk++)
+        CHECK(put(chunk, chunk));
+    CHECK(device_destage(disk.device) == 0);
+    for (uint64_t chunk = 3; chunk < 6; chunk++)
+        CHECK(put(chunk, chunk));
+    CHECK(device_destage(disk.device) == -ENOSPC);
+    CHECK(device_adopt(disk.device, adopt_nothing, &was_empty) == 0);
+    CHECK(was_empty);
+    end();
+}
+
 static atomic_bool is_written;
 
 static void *write_all(void *context)
