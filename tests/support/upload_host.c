@@ -31,13 +31,23 @@ static void complete(void *context)
     host->completed++;
 }
 
-/* Let the leases know what checkpoint there is, if any. */
+/*
+ * Let the leases know what checkpoint there is, if any.  One that was being
+ * folded when the process ended is folded first.
+ */
 static int begin_leases(struct upload_host *host)
 {
     struct state_facts facts;
     uint64_t count;
+    int error = 0;
 
     state_log_facts(device_state_log(host->fixture.device), &facts);
+    if (facts.phase == CHECKPOINT_FOLDING) {
+        error = device_destage(host->fixture.device);
+        state_log_facts(device_state_log(host->fixture.device), &facts);
+    }
+    if (error != 0)
+        return error;
     return facts.phase == CHECKPOINT_OPEN
                ? leases_begin_checkpoint(host->leases, &count)
                : 0;

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * timed_store - an object_store in memory of which is known what it held at
+ * each moment of a recording (fault_file.h).
+ *
+ * For programs that link fault_file.  Threads: any.  Locks: its own, a leaf.
+ */
+#ifndef SUPPORT_TIMED_STORE_H
+#define SUPPORT_TIMED_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "object_store.h"
+
+/* Returns an empty store, which its close frees; never NULL. */
+struct object_store *timed_store_new(void);
+
+/*
+ * Returns a new store, in memory, with what this one held at a moment; a change
+ * that was under way then was made or not, by the seed.
+ */
+struct object_store *timed_store_at(struct object_store *store, size_t moment,
+                                    uint64_t seed);
+
+#endif
