@@ -152,8 +152,10 @@ static void submit(struct workers *workers, struct queue *queue,
     assert(task->run);
     mutex_lock(&workers->lock);
     queue_put(queue, task);
-    mutex_unlock(&workers->lock);
+    /* Once the task can run, and we do not hold the lock, all of the pool may
+     * be gone: who submits may be of another one. */
     condition_signal(&workers->task_waits);
+    mutex_unlock(&workers->lock);
 }
 
 void workers_submit(struct workers *workers, struct workers_task *task)
