@@ -28,7 +28,6 @@ enum {
     DEVICE_SIZE = 4 << 20,
     CHUNKS = 16,
     IMAGES = 4,
-    DIR_SIZE = PATH_MAX - 16, /* so that a name below it is none too long */
     UPLOADS_MAX = IMAGES * CHUNKS,
     STATES_PER_STORY = 25,
     BUG_STATES = 1000, /* until a deliberate bug must have been found */
@@ -80,13 +79,17 @@ static void make_dir(char *path, size_t size, const char *name)
 static void begin_host(struct upload_host *host, const char *root,
                        struct object_store *store)
 {
-    char dir[DIR_SIZE];
+    static const char name[] = "/cache";
+    char dir[PATH_MAX];
+    size_t len = strlen(root);
 
     make_dir(dir, sizeof(dir), "host");
     memset(host, 0, sizeof(*host));
     fixture_begin(&host->fixture, dir, false);
-    (void)snprintf(host->fixture.cachedir, sizeof(host->fixture.cachedir),
-                   "%s/cache", root);
+    if (len + sizeof(name) > sizeof(host->fixture.cachedir))
+        abort();
+    memcpy(host->fixture.cachedir, root, len);
+    memcpy(host->fixture.cachedir + len, name, sizeof(name));
     host->fixture.options.size = DEVICE_SIZE;
     host->fixture.options.journal_size = 512 << 10;
     host->fixture.options.store = store;
@@ -205,7 +208,7 @@ static bool progress_is_kept(const struct story *story,
 static bool is_same_elsewhere(struct story *story, struct object_store *store)
 {
     struct upload_host host;
-    char root[DIR_SIZE], path[DIR_SIZE];
+    char root[PATH_MAX], path[PATH_MAX];
     bool is_same;
 
     make_dir(root, sizeof(root), "elsewhere");
@@ -272,7 +275,7 @@ static bool examine(struct story *story, enum model_crash crash, size_t moment,
 
 static void cut_and_kill(struct story *story)
 {
-    char root[DIR_SIZE];
+    char root[PATH_MAX];
 
     for (unsigned i = 0; i < STATES_PER_STORY && story->violations < 3; i++) {
         struct crash_disk *disk = crash_disk_new(story->recording);
@@ -308,7 +311,7 @@ static unsigned tell_story(uint64_t seed, bool expects_violations)
         .other = malloc(DEVICE_SIZE),
         .expects_violations = expects_violations,
     };
-    char root[DIR_SIZE], path[DIR_SIZE];
+    char root[PATH_MAX], path[PATH_MAX];
 
     if (!story.content || !story.other)
         abort();
