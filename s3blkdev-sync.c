@@ -636,8 +636,11 @@ static void collect(struct sync *sync, const struct config_device *device)
 {
     int error;
 
-    (void)request(sync, "collect");
-    error = ask_any_owner(sync);
+    do { /* some thousand objects at a time */
+        (void)request(sync, "collect");
+        error = ask_any_owner(sync);
+    } while (!error && number_of(sync, "more") > 0 && !is_stopping(sync) &&
+             clock_monotonic_ns() < sync->deadline_ns);
     if (error && !is_stopping(sync))
         log_warning("%s: nothing is deleted from the bucket: %s", device->name,
                     reason(sync, error));

@@ -379,8 +379,8 @@ static int read_roots(struct collect *c)
         if (c->history.epochs[i].has_kept_image)
             error = add_root(c->roots, &c->history.epochs[i].record.root);
     }
-    if (!error && options->intent)
-        error = add_root(c->roots, &options->intent->root);
+    if (!error && options->intent.epoch > 0)
+        error = add_root(c->roots, &options->intent.root);
     if (!error)
         error = snapshot_list(options->store, options->device_name,
                               add_snapshot, c);

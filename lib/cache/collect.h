@@ -41,11 +41,11 @@ struct object_store;
 struct collect_options {
     struct object_store *store;
     const char *device_name;
-    struct epoch_record own; /* the newest epoch, which must be ours */
-    const struct epoch_record *intent; /* not decided yet; NULL: none */
-    struct catalog *catalog;           /* of the device */
-    struct catalog *checkpoint;        /* of the open checkpoint */
-    unsigned keep;                     /* images, at least 1 */
+    struct epoch_record own;    /* the newest epoch, which must be ours */
+    struct epoch_record intent; /* not decided yet; epoch 0: none */
+    struct catalog *catalog;    /* of the device */
+    struct catalog *checkpoint; /* of the open checkpoint */
+    unsigned keep;              /* images, at least 1 */
     uint64_t grace_ns;
     /*
      * Also what another cache directory uploaded that lost the device to a

@@ -47,7 +47,7 @@
  *   publish                                  ok left epoch time_ns
  *       make the image if all of the checkpoint is there; left=0: it is made
  *       (also by somebody else just before): epoch, time_ns of its cut
- *   collect                                  ok condemned deleted
+ *   collect                                  ok condemned deleted more
  *       condemn and delete what nothing names any more; counts of objects
  *   snapshot    name [epoch]                 ok epoch
  *       the image of that epoch, or the newest, gets that name

@@ -320,6 +320,7 @@ static int collect(struct owner *owner, const struct control_message *request,
     control_message_start(reply, "ok");
     control_message_add_number(reply, "condemned", counts.condemned);
     control_message_add_number(reply, "deleted", counts.deleted);
+    control_message_add_number(reply, "more", counts.has_more);
     return 0;
 }
 

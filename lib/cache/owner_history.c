@@ -131,14 +131,20 @@ int owner_collect_options(struct owner *owner, struct epoch_record *own,
                           struct collect_options *ret_options)
 {
     struct device *device = owner->options.device;
+    struct epoch_record intent = {.epoch = 0};
+    struct state_facts facts;
     int error = claim_content(owner->claim, own);
 
+    state_log_facts(device_state_log(device), &facts);
+    if (error == 0 && facts.has_intent)
+        error = epoch_decode(facts.intent, &intent);
     if (error != 0)
         return error;
     *ret_options = (struct collect_options){
         .store = owner->options.store,
         .device_name = device_name(device),
         .own = *own,
+        .intent = intent,
         .catalog = device_catalog(device),
         .checkpoint = device_checkpoint_catalog(device),
         .keep = owner->options.keep,
@@ -192,20 +198,12 @@ static void set_collect_time(struct owner *owner, uint64_t due_ns)
 static int collect(struct owner *owner, struct collect_counts *ret_counts)
 {
     struct collect_options options;
-    struct state_facts facts;
-    struct epoch_record own, intent;
+    struct epoch_record own;
     uint64_t next_ns = UINT64_MAX;
     int error = owner_collect_options(owner, &own, &options);
 
     if (error != 0)
         return error;
-    state_log_facts(device_state_log(owner->options.device), &facts);
-    if (facts.has_intent) {
-        error = epoch_decode(facts.intent, &intent);
-        if (error != 0)
-            return error;
-        options.intent = &intent;
-    }
     error = collect_run(&options, ret_counts);
     if (error != 0)
         return error;

@@ -88,7 +88,10 @@ bool owner_should_collect(struct owner *owner);
 /* collect_run, and when to run it again. */
 int owner_collect(struct owner *owner, struct collect_counts *ret_counts);
 
-/* Fill in what every collection needs.  Errors as claim_content. */
+/*
+ * Fill in what every collection needs.  Errors as claim_content, and
+ * epoch_decode of an intent.
+ */
 int owner_collect_options(struct owner *owner, struct epoch_record *own,
                           struct collect_options *ret_options);
 

@@ -329,7 +329,7 @@ TEST("an image that is about to be published keeps its pages and objects")
     CHECK(f.memory->delete (f.memory, key) == 0); /* it is not decided yet */
     f.bucket.own = newest;
     options = bucket_options(&f.bucket, 1, 0);
-    options.intent = &intent;
+    options.intent = intent;
     options.scan = true;
     for (int i = 0; i < 2; i++) {
         pass(&f, HOUR);
@@ -338,7 +338,7 @@ TEST("an image that is about to be published keeps its pages and objects")
     }
     CHECK(missing(&f, &intent) == 0);
     /* Without the intent a scan finds all of it. */
-    options.intent = NULL;
+    options.intent.epoch = 0;
     for (int i = 0; i < 3; i++)
         CHECK(collect_run(&options, &counts) == 0);
     CHECK(missing(&f, &intent) > 0 && missing(&f, &newest) == 0);
