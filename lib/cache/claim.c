@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "cache/claim_refusal.h"
 #include "cache/put_probe.h"
 #include "cache/state_log.h"
 #include "object_store.h"
@@ -111,100 +112,6 @@ static int end_turn(struct claim *claim, int error)
     condition_broadcast(&claim->changed);
     mutex_unlock(&claim->mutex);
     return error;
-}
-
-/* ---- messages ------------------------------------------------------------ */
-
-/* An age in the unit that suits it. */
-struct age {
-    uint64_t count;
-    const char *unit;
-};
-
-static struct age age_of(const struct epoch_record *record)
-{
-    uint64_t now_ns = clock_realtime_ns();
-    uint64_t seconds =
-        now_ns > record->time_ns ? (now_ns - record->time_ns) / 1000000000 : 0;
-
-    if (seconds < 120)
-        return (struct age){seconds, "seconds"};
-    if (seconds < 120 * 60)
-        return (struct age){seconds / 60, "minutes"};
-    if (seconds < 48 * 60 * 60)
-        return (struct age){seconds / 60 / 60, "hours"};
-    return (struct age){seconds / 60 / 60 / 24, "days"};
-}
-
-static const char *host_of(const struct epoch_record *record)
-{
-    return record->host[0] != '\0' ? record->host : "(unknown)";
-}
-
-static void log_refusal(const char *device_name, enum claim_action action,
-                        const struct epoch_record *record)
-{
-    struct age age = age_of(record);
-
-    switch (action) {
-    case CLAIM_REFUSE_HELD:
-        log_error("%s: host %s writes this device: it said so %" PRIu64 " %s"
-                  " ago, in epoch %" PRIu64 ".  Is the cache disk mounted?  If"
-                  " that host is gone for good: s3blkdev-sync takeover %s",
-                  device_name, host_of(record), age.count, age.unit,
-                  record->epoch, device_name);
-        break;
-    case CLAIM_REFUSE_COPY:
-        log_error("%s: this cache directory is an old copy: host %s went on"
-                  " with another one %" PRIu64 " %s ago, in epoch %" PRIu64
-                  ".  If that one is gone for good: s3blkdev-sync takeover %s",
-                  device_name, host_of(record), age.count, age.unit,
-                  record->epoch, device_name);
-        break;
-    case CLAIM_REFUSE_DIRTY:
-        log_error("%s: here is what no image has, but host %s went on with"
-                  " the device %" PRIu64 " %s ago, in epoch %" PRIu64
-                  ".  Keep what is here as a device of its own: s3blkdev-sync"
-                  " fork %s NEW; or give it up: s3blkdev-sync discard %s",
-                  device_name, host_of(record), age.count, age.unit,
-                  record->epoch, device_name, device_name);
-        break;
-    case CLAIM_REFUSE_DROPPED:
-        log_error("%s: the device was dropped by host %s %" PRIu64
-                  " %s ago, in epoch %" PRIu64,
-                  device_name, host_of(record), age.count, age.unit,
-                  record->epoch);
-        break;
-    case CLAIM_REFUSE_CONFLICT:
-        log_error("%s: two hosts created epoch %" PRIu64 ", the last time %s"
-                  " %" PRIu64 " %s ago: both images are kept.  Say on which"
-                  " the device goes on: s3blkdev-sync takeover %s",
-                  device_name, record->epoch, host_of(record), age.count,
-                  age.unit, device_name);
-        break;
-    case CLAIM_WAIT:
-        log_error("%s: there is nothing of the device here, and whether it is"
-                  " in the store cannot be found out",
-                  device_name);
-        break;
-    case CLAIM_SERVE:
-        log_warning("%s: the store does not answer: what is here is served,"
-                    " nothing is uploaded",
-                    device_name);
-        break;
-    case CLAIM_SERVE_LOST:
-        log_error("%s: the store does not have the last epochs of the device:"
-                  " wrong bucket, or an old copy of it?  What is here is"
-                  " served, nothing is uploaded",
-                  device_name);
-        break;
-    case CLAIM_CREATE:
-    case CLAIM_GO_ON:
-    case CLAIM_LOAD:
-    case CLAIM_TAKE:
-    case CLAIM_TAKE_OWN:
-        break;
-    }
 }
 
 /* ---- what is durable ----------------------------------------------------- */
@@ -430,7 +337,7 @@ static int fence(struct claim *claim)
         log_error("%s: fenced: host %s %s epoch %" PRIu64 ".  Nothing is"
                   " written any more; what no image has stays here, for"
                   " s3blkdev-sync fork or discard",
-                  options->device_name, host_of(record),
+                  options->device_name, claim_refusal_host(record),
                   newest.count > 1 ? "created, too," : "went on with",
                   record->epoch);
     } else {
@@ -510,7 +417,7 @@ int claim_attach(struct claim *claim, enum claim_mode mode, bool is_dirty,
     if (error != 0)
         return error;
     (void)resolve(claim, mode, is_dirty, &action, &record);
-    log_refusal(claim->options.device_name, action, &record);
+    claim_refusal_log(claim->options.device_name, action, &record);
     *ret_action = action;
     *ret_record = record;
     return end_turn(claim, 0);
@@ -531,7 +438,7 @@ enum claim_action claim_ask_for_new(struct object_store *store,
     action = claim_decide(mode, &local, error == 0 ? &newest : NULL, &which);
     if (newest.count > 0)
         record = newest.records[which];
-    log_refusal(device_name, action, &record);
+    claim_refusal_log(device_name, action, &record);
     *ret_record = record;
     return action;
 }
