@@ -404,7 +404,7 @@ static int prepare_keep(struct fold_device *device, struct restate *restate)
 
     if (is_pinned(restate))
         return -EBUSY;
-    if (!has_content(&restate->before))
+    if (!has_content(&restate->before) || restate->blocks_count == 0)
         return -ESTALE;
     error = is_new ? take_remote_table(device, restate)
                    : open_for_keep(device, restate);

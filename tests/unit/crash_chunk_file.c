@@ -371,7 +371,8 @@ struct story {
 
 static void make_dir(char *path, size_t size, const char *name)
 {
-    (void)snprintf(path, size, "%s/%s", test_dir(), name);
+    if (snprintf(path, size, "%s/%s", test_dir(), name) >= (int)size)
+        abort();
     if (strstr(path, "/s3blkdev-test.") != NULL)
         test_remove_tree(AT_FDCWD, path);
     if (mkdir(path, 0700) < 0)

@@ -439,7 +439,8 @@ static bool looks_right(struct story *story, const char *root,
 
 static void make_dir(char *path, size_t size, const char *name)
 {
-    (void)snprintf(path, size, "%s/%s", test_dir(), name);
+    if (snprintf(path, size, "%s/%s", test_dir(), name) >= (int)size)
+        abort();
     if (strstr(path, "/s3blkdev-test.") != NULL)
         test_remove_tree(AT_FDCWD, path);
     if (mkdir(path, 0700) < 0)
@@ -483,7 +484,7 @@ static void tell_story(struct story *story)
     static struct life first, second;
     const struct content *one, *other;
     struct crash_disk *disk;
-    char root[PATH_MAX], cache[PATH_MAX];
+    char root[PATH_MAX];
     size_t moment;
 
     first = (struct life){.seed = crash_random(story->seed, 1)};
@@ -491,7 +492,8 @@ static void tell_story(struct story *story)
     story->store = memory_store_new();
     story->cuts_count = 0;
     make_dir(root, sizeof(root), "root");
-    make_dir(cache, sizeof(cache), "root/cache");
+    make_dir(root, sizeof(root), "root/cache");
+    (void)snprintf(root, sizeof(root), "%s/root", test_dir());
     if (!live(story, &first, root, &nothing, &nothing)) {
         story->violations++;
         recording_free(first.recording);

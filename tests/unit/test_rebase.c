@@ -386,11 +386,16 @@ TEST("a block is kept if it is the base, whole, of one that is not here")
         b->local_pages = i == 0 ? 1 : 0;
         b->damaged_pages = i == 1 ? 8 : 0;
         b->base = i == 2 ? BASE_UNKNOWN : i == 3 ? BASE_HOLE : BASE_OBJECT;
-        other.object_place += i == 4;
-        other.object_size += i == 5;
-        other.object_checksum += i == 6;
-        other.object_codec += i == 7;
-        of.counter += i == 8;
+        if (i == 4)
+            other.object_place++;
+        else if (i == 5)
+            other.object_size++;
+        else if (i == 6)
+            other.object_checksum++;
+        else if (i == 7)
+            other.object_codec++;
+        else if (i == 8)
+            of.counter++;
         CHECK(!rebase_keep(table, 4, &other, &of, table->data_end - 4096));
     }
     CHECK(rebase_keep(table, 4, &as_read, &id, table->data_end - 4096));

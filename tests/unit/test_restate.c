@@ -53,7 +53,7 @@ static int open_disk(void)
 static bool begin(void)
 {
     static unsigned number; /* of a directory for this device */
-    char dir[PATH_MAX];
+    char dir[PATH_MAX + 16];
 
     log_set_level(LOG_LEVEL_ERROR);
     fault_skip_syncs(true);
