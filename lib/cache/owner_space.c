@@ -24,9 +24,12 @@ enum {
     /* A step: so that who asks for one hears of it soon. */
     EVICT_AT_ONCE = 256,
     CANDIDATES = 64,
-    /* The daemon makes room by itself from here on, and to there. */
-    FULL_PERCENT = 95,
-    ROOM_PERCENT = 90,
+    /*
+     * The daemon makes room by itself from here on, and to there: before room
+     * is so tight that writes slow down (destage.h).
+     */
+    FULL_PERCENT = 92,
+    ROOM_PERCENT = 88,
     PERCENT = 100,
 };
 

@@ -38,6 +38,8 @@ static void start_owner(struct host *host, uint64_t cachesize)
         .store = host->fixture.options.store,
         .cachesize = cachesize,
         .keep = 2,
+        .grace_ns = UINT64_C(86400) * 1000000000,
+        .max_age_ns = 1,
         .uploads = 2,
         .is_daemon = true,
         .connections = connections,
@@ -54,6 +56,7 @@ static void begin_with(struct host *host, uint64_t cachesize)
     host->faults = fault_store_new(memory_store_new());
     host->fixture.options.store = fault_store_of(host->faults);
     host->fixture.options.cachesize = cachesize;
+    host->fixture.options.journal_size = 32 << 20; /* no write is slowed */
     NEED(fixture_open(&host->fixture) == 0);
     start_owner(host, cachesize);
 }
@@ -422,6 +425,71 @@ TEST("a device of which all is published is released, and claimed again")
     CHECK(ask_for(&host, "status", NULL, NULL, &reply) == 0);
     CHECK(strcmp(control_message_get(&reply, "claim"), "claimed") == 0);
     control_message_clear(&reply);
+    end(&host);
+}
+
+/* Evict until no more than so many percent are used. */
+static void evict_to(struct host *host, uint64_t above)
+{
+    for (bool is_done = false; !is_done && !test_has_failed;) {
+        struct control_message reply, request;
+        const char *state;
+
+        control_message_start(&request, "evict");
+        control_message_add_number(&request, "above", above);
+        ask(host, &request, &reply);
+        NEED(control_message_is(&reply, "ok"));
+        state = control_message_get(&reply, "state");
+        CHECK(strcmp(state, "stuck") != 0);
+        if (strcmp(state, "upload") == 0) {
+            while (upload_one(host, "space"))
+                ;
+        }
+        is_done = strcmp(state, "done") == 0;
+        control_message_clear(&reply);
+    }
+}
+
+/* Returns the number that the owner's status has for a key. */
+static uint64_t status_of(struct host *host, const char *key)
+{
+    struct control_message reply;
+    uint64_t number;
+
+    CHECK(ask_for(host, "status", NULL, NULL, &reply) == 0);
+    number = number_of(&reply, key);
+    control_message_clear(&reply);
+    return number;
+}
+
+TEST("nights too short by far still make images, and room")
+{
+    enum { NIGHTS = 24, CHANGED = 40, UPLOADS = 4, CACHE = 4 << 20 };
+    struct host host;
+    struct control_message reply;
+    unsigned images = 0;
+    uint64_t seed = 0;
+
+    begin_with(&host, CACHE);
+    for (unsigned night = 0; night < NIGHTS; night++) {
+        for (uint64_t chunk = 0; chunk < CHANGED; chunk++)
+            write_chunk(&host, chunk, ++seed);
+        CHECK(ask_for(&host, "checkpoint", NULL, NULL, &reply) == 0);
+        control_message_clear(&reply);
+        for (unsigned i = 0; i < UPLOADS; i++)
+            (void)upload_one(&host, "image");
+        CHECK(ask_for(&host, "publish", NULL, NULL, &reply) == 0);
+        images += number_of(&reply, "left") == 0;
+        control_message_clear(&reply);
+        evict_to(&host, 60);
+        CHECK(catalog_file_pages(device_catalog(host.fixture.device)) *
+                  CACHE_PAGE <=
+              CACHE / 100 * 60);
+        CHECK(status_of(&host, "behind") == 1);
+    }
+    CHECK(images >= 2);
+    for (uint64_t chunk = 0; chunk < CHANGED; chunk++)
+        CHECK(chunk_has(&host, chunk, seed - CHANGED + 1 + chunk));
     end(&host);
 }
 
