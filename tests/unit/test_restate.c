@@ -768,6 +768,40 @@ TEST("when the table cannot be written the checkpoint has its object, unless "
     end();
 }
 
+TEST("pages that were lost stay so in the bucket, and when the file is gone, "
+     "until they are overwritten")
+{
+    struct chunk_table *table;
+    struct catalog_entry entry;
+
+    NEED(begin());
+    CHECK(put(0, 4 * BLOCK, 1));
+    table = table_now();
+    damage(table->blocks[1].place, 64);
+    chunk_table_release(table);
+    CHECK(put(BLOCK + PAGE, PAGE, 2)); /* the rest of the block is lost */
+    CHECK(fixture_read(&disk, AT + BLOCK, got, PAGE) == -EIO);
+    CHECK(upload_and_record(entry_of()) == 0);
+    entry = entry_of();
+    CHECK(catalog_entry_is_clean(&entry));
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(fixture_read(&disk, AT + BLOCK, got, PAGE) == -EIO);
+        CHECK(fixture_read(&disk, AT + BLOCK + 2 * PAGE, got, PAGE) == -EIO);
+        CHECK(fixture_read(&disk, AT + BLOCK + PAGE, got, PAGE) == 0);
+        CHECK(memcmp(got, plain + BLOCK + PAGE, PAGE) == 0);
+        CHECK(fixture_read(&disk, AT + 2 * BLOCK, got, BLOCK) == 0);
+        CHECK(memcmp(got, plain + 2 * BLOCK, BLOCK) == 0);
+        CHECK(evict(i == 0 ? EVICT_BLOCKS : EVICT_FILE) ==
+              (i == 2 ? -ENOENT : 0));
+        CHECK(reopen());
+    }
+    CHECK(put(BLOCK, BLOCK, 3) && reads() && reopen() && reads());
+    CHECK(upload_and_record(entry_of()) == 0);
+    entry = entry_of();
+    CHECK(objects_have(&entry, plain));
+    end();
+}
+
 /* ---- evicted ------------------------------------------------------------- */
 
 TEST("blocks go, the table stays; then the file goes; reads find all of it")
