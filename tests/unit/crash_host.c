@@ -14,7 +14,7 @@
  * The bucket is copied as a user would copy it while it is in use: epochs and
  * manifests first, and objects some requests later.
  *
- * CRASH_STATES   how many moments, 20 by default
+ * CRASH_STATES   25 times as many as moments, 500 by default
  * CRASH_SEED     where to begin, 1 by default; a failure says its own
  */
 #include "unit/test.h"
@@ -612,11 +612,11 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 /* Tell all stories, of so many moments. */
 static void tell(unsigned lies, bool is_spoiled)
 {
-    uint64_t states = from_environment("CRASH_STATES", 20);
+    uint64_t moments = from_environment("CRASH_STATES", 500) / 25;
     uint64_t seed = from_environment("CRASH_SEED", 1);
     static struct story story;
 
-    for (uint64_t state = 0; state < states; state += MOMENTS, seed++) {
+    for (uint64_t told = 0; told < moments; told += MOMENTS, seed++) {
         bool is_right = begin_story(&story, seed, lies);
 
         for (unsigned i = 0; i < ROUNDS && is_right; i++)
