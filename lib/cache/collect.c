@@ -40,6 +40,7 @@ enum {
     DOOMED_MAX = 16,         /* images in one run: bounds its memory */
     DELETES_PER_CHECK = 256, /* of the claim */
     KEYS_AT_ONCE = 1000,     /* of a list that are deleted */
+    EPOCHS_ALONE = 16,       /* so many are worth a list */
     SCAN_MAX = 1 << 16,      /* objects, or pages, looked at together */
     PREFIX_MAX = CONDEMNED_KEY_MAX,
 };
@@ -673,13 +674,24 @@ static int end_list(struct collect *c)
     return error;
 }
 
+/* Whether it is worth a list: some epochs alone can wait for an image. */
+static bool has_doomed(const struct collect *c)
+{
+    size_t pins = 0;
+
+    for (size_t i = 0; i < c->ends.count; i++)
+        pins += c->ends.items[i].kind == CONDEMNED_PIN;
+    return roots_count(c->doomed) > 0 || pins > 0 ||
+           c->ends.count >= EPOCHS_ALONE;
+}
+
 /* Condemn what the doomed images have, and no root. */
 static int condemn(struct collect *c)
 {
     uint64_t number = 0;
     int error = 0;
 
-    if (roots_count(c->doomed) > 0 || c->ends.count > 0)
+    if (has_doomed(c))
         error = begin_list(c);
     while (!error && next_leaf(c, number, &number))
         error = condemn_leaf(c, number++);

@@ -78,16 +78,29 @@ static bool is_of_same_holder(const struct epoch_record *a,
     return memcmp(a->cachedir_id, b->cachedir_id, UUID_SIZE) == 0;
 }
 
-/* Mark all epochs that have the image of this one. */
+/*
+ * Mark all epochs that have the image of this one, the newest of them; and keep
+ * the newest that brought it, or this one.
+ */
 static void keep_image(struct history *history, size_t index)
 {
-    const struct root_ref *root = &history->epochs[index].record.root;
+    struct history_epoch *bringer = &history->epochs[index];
+    const struct root_ref *root = &bringer->record.root;
+    bool is_found = false;
 
-    for (size_t i = 0; i < history->count; i++) {
+    for (size_t i = index + 1; i-- > 0;) {
         struct history_epoch *epoch = &history->epochs[i];
+        enum epoch_kind kind = epoch->record.kind;
 
-        epoch->has_kept_image |= is_same_root(&epoch->record.root, root);
+        if (!is_same_root(&epoch->record.root, root))
+            continue;
+        epoch->has_kept_image = true;
+        if (!is_found && (kind == EPOCH_IMAGE || kind == EPOCH_FORK)) {
+            bringer = epoch;
+            is_found = true;
+        }
     }
+    bringer->is_kept = true;
 }
 
 static void choose_images(struct history *history, unsigned keep,
@@ -150,7 +163,7 @@ void history_judge(struct history *history, unsigned keep,
         if (i + 1 == history->count ||
             !is_of_same_holder(&epoch->record, &epoch[1].record))
             is_settled = tenure_is_settled(history, i);
-        epoch->is_kept = epoch->has_kept_image || is_landmark(history, i);
+        epoch->is_kept = epoch->is_kept || is_landmark(history, i);
         epoch->ids_are_free = is_settled || others;
     }
 }

@@ -41,10 +41,10 @@ void history_done(struct history *history);
 
 /*
  * Decide what is kept: the newest epoch and its image, the newest images up to
- * keep of which no list names the root, the last epoch of each tenure,
- * tombstones, and what is in conflict.  And whose ids are free: not those of a
- * cache directory that lost the device to another, was not released before,
- * and has not come back since; unless others is set.
+ * keep of which no list names the root, the epochs that brought them, the last
+ * epoch of each tenure, tombstones, and what is in conflict.  And whose ids are
+ * free: not those of a cache directory that lost the device to another, was not
+ * released before, and has not come back since; unless others is set.
  */
 void history_judge(struct history *history, unsigned keep,
                    const struct condemned roots[], size_t roots_count,

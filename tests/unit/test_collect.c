@@ -162,6 +162,27 @@ TEST("an object that comes with a delta of it stays as long as the delta does")
     end(&f);
 }
 
+TEST("some epochs wait until an image goes, many are worth a list")
+{
+    struct fixture f;
+    struct chunk_object object;
+
+    begin(&f);
+    bucket_write(&f.bucket, (uint64_t[]){3}, 1, &object);
+    CHECK(collect(&f, 1) == 0);
+    CHECK(counts.condemned == 0 && !counts.is_waiting);
+    for (int i = 0; i < 20; i++)
+        bucket_epoch(&f.bucket, EPOCH_CLAIM, HERE);
+    bucket_write(&f.bucket, (uint64_t[]){4}, 1, &object);
+    CHECK(collect(&f, 2) == 0);
+    CHECK(counts.is_waiting && counts.condemned == 0);
+    CHECK(bucket_count(f.bucket.store, "disk", "epoch/") == 23);
+    collect_all(&f, 2);
+    CHECK(bucket_count(f.bucket.store, "disk", "epoch/") == 2);
+    CHECK(missing(&f, &f.bucket.own) == 0);
+    end(&f);
+}
+
 TEST("more images than one run takes go in several runs")
 {
     struct fixture f;

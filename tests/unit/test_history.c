@@ -49,7 +49,7 @@ static const char *kept(void)
     return text;
 }
 
-TEST("the newest images are kept, with all epochs that have them")
+TEST("the newest images are kept, with the epochs that brought them")
 {
     clear();
     add(1, EPOCH_CLAIM, HERE, 0);
@@ -60,11 +60,12 @@ TEST("the newest images are kept, with all epochs that have them")
     judge(1);
     CHECK(strcmp(kept(), "....k") == 0);
     judge(2);
-    CHECK(strcmp(kept(), "..kkk") == 0);
+    CHECK(strcmp(kept(), "..k.k") == 0);
+    CHECK(epochs[2].has_kept_image && epochs[3].has_kept_image);
     judge(3);
-    CHECK(strcmp(kept(), ".kkkk") == 0);
+    CHECK(strcmp(kept(), ".kk.k") == 0);
     judge(100);
-    CHECK(strcmp(kept(), ".kkkk") == 0);
+    CHECK(strcmp(kept(), ".kk.k") == 0);
     CHECK(!epochs[0].has_kept_image && epochs[1].has_kept_image);
 }
 
@@ -75,9 +76,20 @@ TEST("an image that came back (rollback) counts once")
     add(2, EPOCH_IMAGE, HERE, 2);
     add(3, EPOCH_IMAGE, HERE, 1);
     judge(1);
-    CHECK(strcmp(kept(), "k.k") == 0);
+    CHECK(strcmp(kept(), "..k") == 0);
+    CHECK(epochs[0].has_kept_image);
     judge(2);
-    CHECK(strcmp(kept(), "kkk") == 0);
+    CHECK(strcmp(kept(), ".kk") == 0);
+}
+
+TEST("a claim whose image has no other epoch any more is kept for it")
+{
+    clear();
+    add(3, EPOCH_CLAIM, HERE, 1);
+    add(4, EPOCH_CLAIM, HERE, 1);
+    add(5, EPOCH_IMAGE, HERE, 2);
+    judge(2);
+    CHECK(strcmp(kept(), ".kk") == 0);
 }
 
 TEST("the last epoch of each tenure is kept, and tombstones, and conflicts")
