@@ -68,14 +68,14 @@ struct device_options {
     uint64_t cachesize; /* bytes that chunk files may take; 0: the disk's */
     bool write_through; /* every write is durable when answered */
     bool read_only;     /* serve only reads, and also after damage */
-    struct object_store *store; /* where remote chunks are */
+    struct object_store *store;  /* where remote chunks are */
     struct put_probe *put_probe; /* of the store; NULL: one of its own */
     uint64_t read_back_ns;       /* see claim_options; 0: choose */
     enum device_attach attach;
     const char *image_device; /* serve a snapshot of that device, which is */
     const char *image_name;   /* only read; NULL: serve what name says */
-    struct workers *workers;    /* for what waits for a local disk */
-    struct workers *fetchers;   /* for what waits for the store */
+    struct workers *workers;  /* for what waits for a local disk */
+    struct workers *fetchers; /* for what waits for the store */
 };
 
 /*

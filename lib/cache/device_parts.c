@@ -575,6 +575,7 @@ int device_parts_open(struct device *device,
                     device->options.cachedir);
     if (!device->superblock.clean)
         remove_strays(device);
+    device->use_saved_ns = clock_monotonic_ns();
     error = use_open(cache_dir_fd(device->cache_dir), device->options.name,
                      chunks_count(device), &device->use);
     if (error == 0)

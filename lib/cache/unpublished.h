@@ -2,7 +2,7 @@
 /*
  * unpublished - since when there are writes that no image holds.
  *
- * Pure.  Threads: any.  Locks: its own, a leaf.
+ * Threads: any.  Locks: its own, a leaf.
  */
 #ifndef CACHE_UNPUBLISHED_H
 #define CACHE_UNPUBLISHED_H
@@ -20,6 +20,7 @@ struct unpublished {
     _Atomic uint64_t in_checkpoint_ns; /* that the open one has */
 };
 
+/* Make it ready, with no write; and release what it holds. */
 void unpublished_init(struct unpublished *unpublished);
 void unpublished_done(struct unpublished *unpublished);
 
