@@ -639,6 +639,63 @@ TEST("when the newest table cannot be read, the checkpoint's upload counts all "
     end();
 }
 
+TEST("a pinned state is moved away from a newest table that cannot be read; "
+     "if that fails it is tried again, and given up only then")
+{
+    struct fault_calls creates = {FAULT_CREATE, ".new", 1};
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct chunk_table *table;
+        struct catalog_entry image;
+
+        NEED(begin());
+        CHECK(put(0, 4 * BLOCK, 1));
+        CHECK(cut());
+        CHECK(put(0, BLOCK, 2));
+        table = table_now();
+        damage_slot(table->slot);
+        chunk_table_release(table);
+        CHECK(reopen());
+        fault_fail(&creates, -EIO, true, 0);
+        CHECK(!put(2 * BLOCK, BLOCK, 3)); /* it stays in the journal */
+        if (i == 0)
+            fault_reset();
+        CHECK(device_destage(disk.device) == 0);
+        fault_reset();
+        CHECK(fixture_read(&disk, AT + 2 * BLOCK, got, BLOCK) == 0);
+        CHECK(memcmp(got, plain + 2 * BLOCK, BLOCK) == 0);
+        if (i == 0) {
+            CHECK(upload_and_record(wanted()) == 0);
+        } else {
+            struct uploaded lost = upload(wanted(), UPLOAD_TABLE_LOST);
+
+            CHECK(record(&lost) == 0);
+            chunk_table_release(lost.table);
+        }
+        image = wanted();
+        CHECK(catalog_entry_is_clean(&image));
+        CHECK(objects_have(&image, at_cut) == (i == 0));
+        CHECK(put(0, CHUNK, 4) && reads() && reopen() && reads());
+        end();
+    }
+}
+
+TEST("a file that is gone, of a hole that the checkpoint wants the past of, is "
+     "no reason to lose what is written next")
+{
+    char path[PATH_MAX];
+
+    NEED(begin());
+    CHECK(put(0, 4 * BLOCK, 1));
+    CHECK(cut());
+    CHECK(zero(0, CHUNK, 0));
+    fixture_chunk_path(&disk, HERE, path);
+    CHECK(unlink(path) == 0);
+    CHECK(put(BLOCK, BLOCK, 2) && reads() && reopen() && reads());
+    CHECK(zero(0, CHUNK, 0) && reads());
+    end();
+}
+
 TEST("damaged in both its tables, the chunk is lost, and its checkpoint too")
 {
     struct uploaded lost;
