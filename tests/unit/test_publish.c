@@ -309,6 +309,63 @@ TEST("what was lost is an error elsewhere too, until it is overwritten")
     end();
 }
 
+TEST("nights too short for what changes still make images, and room")
+{
+    enum { NIGHTS = 24, A_NIGHT = 6, ALL = SIZE / CHUNK };
+    static unsigned char cut[SIZE];
+    uint64_t images = 0, evicted = 0, quiet[ALL / 2];
+
+    NEED(begin());
+    for (uint64_t i = 0; i < ALL / 2; i++)
+        quiet[i] = 2 * i + 1;
+    for (uint64_t night = 1; night <= NIGHTS; night++) {
+        struct device_status before, after;
+        uint64_t count;
+        bool is_new;
+        int error;
+
+        /* By day half of it changes, and now and then all. */
+        for (uint64_t chunk = 0; chunk < ALL; chunk++) {
+            if (chunk % 2 == 0 || night % 8 == 1)
+                NEED(write_page(chunk * CHUNK + night % 8 * PAGE,
+                                night * ALL + chunk));
+        }
+        if (facts().phase == CHECKPOINT_NONE) {
+            NEED(upload_host_checkpoint(&host, night) == 0);
+            memcpy(cut, model, SIZE);
+        }
+        NEED(upload_host_upload(&host, LEASE_CHECKPOINT, A_NIGHT, &count) == 0);
+        CHECK(count > 0);
+        error = upload_host_publish(&host, &is_new);
+        CHECK(error == 0 || error == -EAGAIN);
+        images += error == 0;
+        /* What does not change any more can go, image or not. */
+        NEED(device_destage(host.fixture.device) == 0);
+        NEED(leases_set_candidates(host.leases, quiet, ALL / 2) == 0);
+        NEED(upload_host_upload(&host, LEASE_EVICTION, A_NIGHT / 2, &count) ==
+             0);
+        before = fixture_status(&host.fixture);
+        NEED(upload_host_evict(&host, night, EVICT_BLOCKS) == 0);
+        after = fixture_status(&host.fixture);
+        evicted += before.cache_used - after.cache_used;
+    }
+    CHECK(images >= 2 && images < NIGHTS / 2);
+    CHECK(evicted > 0);
+    NEED(upload_host_read(&host, content) == 0);
+    CHECK(memcmp(content, model, SIZE) == 0);
+
+    /* The last one, which took many nights, is as it was at its cut. */
+    if (facts().phase == CHECKPOINT_NONE) {
+        NEED(upload_host_checkpoint(&host, 1000) == 0);
+        memcpy(cut, model, SIZE);
+        NEED(write_page(0, 77777));
+    }
+    NEED(upload_host_finish(&host, 0) == 0);
+    memcpy(model, cut, SIZE);
+    CHECK(is_elsewhere("elsewhere"));
+    end();
+}
+
 TEST("who lost the device publishes nothing, and keeps what it has")
 {
     bool is_new;
