@@ -55,7 +55,7 @@ static bool begin(uint64_t seed)
         unsigned char *data = plain + chunk * CHUNK;
         struct chunk_object object;
 
-        memset(data + draw(CHUNK), 0, draw(4 * PAGE) % PAGE);
+        memset(data + draw(CHUNK - PAGE), 0, draw(4 * PAGE) % PAGE);
         memset(data + draw(CHUNK / 2), 0, draw(CHUNK / 2));
         remote_put(disk.device, chunk, chunk + 1, data, &object);
         remote_commit(disk.device, chunk, &object);
@@ -175,7 +175,7 @@ TEST("a store whose answers end in zeros, or are zeros")
 TEST("a store that does all of this")
 {
     for (uint64_t seed = 10; seed < 16; seed++)
-        live(seed, READ_LIES, 1 + seed % 3);
+        live(seed, READ_LIES, (unsigned)(1 + seed % 3));
 }
 
 TEST("each missing or wrong object is an alarm, a silent store is none")
