@@ -72,9 +72,9 @@ static enum claim_action decide_stranger(enum claim_mode mode,
         return local->is_dirty ? CLAIM_REFUSE_DIRTY : CLAIM_TAKE;
     if (is_copy)
         return CLAIM_REFUSE_COPY;
-    if (epoch_is_held(record))
-        return CLAIM_REFUSE_HELD;
-    return local->is_dirty ? CLAIM_REFUSE_DIRTY : CLAIM_LOAD;
+    if (local->is_dirty)
+        return CLAIM_REFUSE_DIRTY; /* a takeover would be, too */
+    return epoch_is_held(record) ? CLAIM_REFUSE_HELD : CLAIM_LOAD;
 }
 
 enum claim_action claim_decide(enum claim_mode mode,

@@ -339,7 +339,7 @@ TEST("who is taken over is fenced at the next thing that it asks for")
         CHECK(is_owner(b, 3) && content_of(b).root.page == 1);
         restart(a);
         a->is_dirty = true;
-        CHECK(attach(a, CLAIM_NORMAL) == CLAIM_REFUSE_HELD);
+        CHECK(attach(a, CLAIM_NORMAL) == CLAIM_REFUSE_DIRTY);
         CHECK(attach(a, CLAIM_TAKEOVER) == CLAIM_REFUSE_DIRTY);
         CHECK(attach(a, CLAIM_DISCARD) == CLAIM_LOAD);
         CHECK(claim_state(a->claim) == CLAIM_FENCED);
@@ -766,7 +766,7 @@ TEST("without conditional put, two that publish at once are both fenced, both "
     CHECK(memcmp(holder.cachedir_id, a->superblock.cachedir_id, UUID_SIZE) ==
           0);
     CHECK(claim_takeover(b->claim) == 0 && is_owner(b, 5) && b->may_write);
-    CHECK(attach(a, CLAIM_NORMAL) == CLAIM_REFUSE_HELD);
+    CHECK(attach(a, CLAIM_NORMAL) == CLAIM_REFUSE_DIRTY);
     end();
 }
 
