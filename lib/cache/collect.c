@@ -41,6 +41,7 @@ enum {
     DELETES_PER_CHECK = 256, /* of the claim */
     KEYS_AT_ONCE = 1000,     /* of a list that are deleted */
     EPOCHS_ALONE = 16,       /* so many are worth a list */
+    LISTED_MAX = 1 << 20,    /* entries of lists beside which a scan runs */
     SCAN_MAX = 1 << 16,      /* objects, or pages, looked at together */
     PREFIX_MAX = CONDEMNED_KEY_MAX,
 };
@@ -706,6 +707,7 @@ struct scan {
     struct collect *c;
     size_t prefix_len;
     uint64_t now_ns;
+    const struct heap *listed; /* sorted: what lists have already */
     struct heap found;
     char last[OBJECT_KEY_MAX + 1]; /* the key that the list came to */
 };
@@ -728,6 +730,13 @@ static bool is_old(const struct scan *scan, const struct object_info *info)
 {
     return info->modified_ns <= scan->now_ns &&
            scan->now_ns - info->modified_ns >= scan->c->options->grace_ns;
+}
+
+static bool is_listed(const struct scan *scan, const struct condemned *item)
+{
+    return scan->listed->count > 0 &&
+           bsearch(item, scan->listed->items, scan->listed->count,
+                   sizeof(*item), compare) != NULL;
 }
 
 /* Whether an upload of our claim that is under way may have this id. */
@@ -757,7 +766,8 @@ static int scan_object(void *context, const char *key,
                 item.chunk / MANIFEST_LEAF_CHUNKS !=
                     found->items[0].chunk / MANIFEST_LEAF_CHUNKS)) {
         return 1;
-    } else if (is_old(scan, info) && !is_under_way(scan->c, &item) &&
+    } else if (is_old(scan, info) && !is_listed(scan, &item) &&
+               !is_under_way(scan->c, &item) &&
                history_id_is_free(&scan->c->history, item.epoch)) {
         error = push(found, &item);
     }
@@ -770,18 +780,22 @@ static int scan_page(void *context, const char *key,
                      const struct object_info *info)
 {
     struct scan *scan = context;
-    struct condemned item = {.kind = CONDEMNED_PAGE};
+    struct condemned item = {.kind = CONDEMNED_PAGE}, root;
     const char *at = key + scan->prefix_len;
     int error = 0;
 
     if (!take_hex(&at, 16, '-', &item.epoch) ||
         !take_hex(&at, 16, '/', &item.nonce) ||
-        !take_hex(&at, 8, '\0', &item.number))
+        !take_hex(&at, 8, '\0', &item.number)) {
         log_warning("%s: not the key of a page, ignored", key);
-    else if (scan->found.count == SCAN_MAX)
+    } else if (scan->found.count == SCAN_MAX) {
         return 1;
-    else if (is_old(scan, info))
-        error = push(&scan->found, &item);
+    } else if (is_old(scan, info) && !is_listed(scan, &item)) {
+        root = item;
+        root.kind = CONDEMNED_ROOT;
+        if (!heap_has(&scan->c->old_roots, &root))
+            error = push(&scan->found, &item);
+    }
     (void)snprintf(scan->last, sizeof(scan->last), "%s", key);
     return error;
 }
@@ -804,12 +818,12 @@ static int condemn_pages(struct collect *c, struct heap *pages)
 
 /* List what is below <device>/<what>, some at a time, and condemn of it. */
 static int scan_below(struct collect *c, const char *what, uint64_t now_ns,
-                      object_store_each *each,
+                      const struct heap *listed, object_store_each *each,
                       int (*condemn_found)(struct collect *c,
                                            struct heap *found))
 {
     struct object_store *store = c->options->store;
-    struct scan scan = {.c = c, .now_ns = now_ns};
+    struct scan scan = {.c = c, .now_ns = now_ns, .listed = listed};
     char prefix[PREFIX_MAX];
     int result = 1;
 
@@ -838,23 +852,53 @@ static int condemn_found_objects(struct collect *c, struct heap *found)
     return error ? error : condemn_objects(c, found);
 }
 
+/* Read what is on lists that wait, so that it does not come onto another. */
+static int read_listed(struct collect *c, struct heap *listed)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < c->lists.count && !error; i++) {
+        const struct condemned_list *list = &c->lists.items[i];
+        struct condemned_page page;
+
+        for (uint32_t number = 1;
+             is_complete(list) && number < list->pages && !error; number++)
+            error = listed->count < LISTED_MAX
+                        ? read_into(c, list, number, false, listed, &page)
+                        : -EFBIG;
+    }
+    if (!error && listed->count > 0)
+        qsort(listed->items, listed->count, sizeof(listed->items[0]), compare);
+    return error;
+}
+
 /* Condemn what is in the bucket and was never in an image. */
 static int scan_all(struct collect *c)
 {
-    uint64_t now_ns;
+    struct heap listed = {.count = 0};
+    uint64_t now_ns = 0;
     int error;
 
-    /* What is on a list would come onto a second one. */
-    if (c->lists.count > 0 || roots_count(c->doomed) > 0) {
+    if (roots_count(c->doomed) > 0) { /* they are first on a list */
         c->counts->has_more = true;
         return 0;
     }
-    error = store_now(c, &now_ns);
+    error = read_listed(c, &listed);
     if (!error)
-        error =
-            scan_below(c, "chunk/", now_ns, scan_object, condemn_found_objects);
+        error = store_now(c, &now_ns);
     if (!error)
-        error = scan_below(c, "manifest/", now_ns, scan_page, condemn_pages);
+        error = scan_below(c, "chunk/", now_ns, &listed, scan_object,
+                           condemn_found_objects);
+    if (!error)
+        error = scan_below(c, "manifest/", now_ns, &listed, scan_page,
+                           condemn_pages);
+    free(listed.items);
+    if (error == -EFBIG) { /* another time */
+        log_info("%s: so much is about to be deleted that nothing else is "
+                 "looked for",
+                 c->options->device_name);
+        error = 0;
+    }
     return error;
 }
 

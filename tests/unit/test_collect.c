@@ -397,6 +397,32 @@ TEST("a scan leaves alone what may be under way, or is young, or another's")
     end(&f);
 }
 
+TEST("a scan does not condemn again what a list has")
+{
+    struct fixture f;
+    struct chunk_object object;
+    struct collect_options options;
+
+    begin(&f);
+    bucket_write(&f.bucket, (uint64_t[]){1}, 1, &object);
+    (void)bucket_upload(&f.bucket, 2); /* in no image */
+    bucket_write(&f.bucket, (uint64_t[]){1}, 1, &object);
+    pass(&f, GRACE);
+    options = bucket_options(&f.bucket, 1, GRACE);
+    options.scan = true;
+    CHECK(collect_run(&options, &counts) == 0);
+    CHECK(counts.condemned == 3 && counts.has_more); /* the image's */
+    CHECK(collect_run(&options, &counts) == 0);
+    CHECK(counts.condemned == 1 && !counts.has_more);
+    CHECK(collect_run(&options, &counts) == 0);
+    CHECK(counts.condemned == 0 && counts.is_waiting);
+    pass(&f, GRACE);
+    CHECK(collect_run(&options, &counts) == 0);
+    CHECK(counts.deleted == 4 && counts.condemned == 0);
+    CHECK(objects_left(&f) == 1 && bucket_has(&f.bucket, 1, &object));
+    end(&f);
+}
+
 /* ---- whose it is ----------------------------------------------------------
  */
 
