@@ -236,8 +236,9 @@ check-system: build-release ## the real programs with real NBD clients
 	$(Q)$(RUN) $(SYSTEM_TESTS)
 
 crash: build-asan build-release ## crash tests in their long form: 10,000 states, 200 kills
-	$(Q)CRASH_STATES=10000 KILLS=200 TEST_TIMEOUT=7200 $(RUN) \
-	    $(crash_programs) $(wildcard tests/system/*_kill.bats)
+	$(Q)CRASH_STATES=10000 KILLS=200 HOST_LOSS_MOMENTS=200 TEST_TIMEOUT=7200 $(RUN) \
+	    $(crash_programs) $(wildcard tests/system/*_kill*.bats) \
+	    $(wildcard tests/system/*_host_loss.bats)
 
 # For lint: what the compiler is told, one for all files.
 print-flags:
