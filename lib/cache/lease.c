@@ -491,6 +491,20 @@ int lease_new_id(struct leases *leases, struct object_id *ret_id)
     return error;
 }
 
+uint64_t lease_first_counter(struct leases *leases)
+{
+    uint64_t first;
+
+    mutex_lock(&leases->mutex);
+    first = leases->next_id.counter;
+    for (const struct job *job = leases->given; job != NULL; job = job->next) {
+        if (job->lease.work.id.counter < first)
+            first = job->lease.work.id.counter;
+    }
+    mutex_unlock(&leases->mutex);
+    return first;
+}
+
 /* ---- whose turn it is -----------------------------------------------------
  */
 

@@ -97,6 +97,12 @@ unsigned lease_percent(uint64_t chunk);
  */
 int lease_new_id(struct leases *leases, struct object_id *ret_id);
 
+/*
+ * Returns a counter: uploads by leases of the present claim whose ids have a
+ * lower one have ended, and what became of them is recorded.
+ */
+uint64_t lease_first_counter(struct leases *leases);
+
 enum lease_purpose {
     LEASE_CHECKPOINT, /* what the checkpoint wants */
     LEASE_EVICTION,   /* candidates */

@@ -13,6 +13,7 @@
 #include "cache/destage.h"
 #include "cache/fetch.h"
 #include "cache/owner_parts.h"
+#include "cache/scrub.h"
 
 static const uint64_t SECOND_NS = 1000000000;
 /* A write that waits for us should not wait long for us to notice. */
@@ -271,6 +272,7 @@ static int make_leases(struct owner *owner)
 static void free_parts(struct owner *owner)
 {
     workers_stop(owner->uploaders);
+    scrub_free(owner->scrub);
     leases_free(owner->leases);
     condition_done(&owner->changed);
     condition_done(&owner->wake);

@@ -716,6 +716,7 @@ static const struct {
     {"clone", make_clone},
     {"drop", drop},
     {"release", release},
+    {"scrub", owner_do_scrub},
     {"takeover", not_while_served},
     {"origins", origins},
     {"fork", make_fork},

@@ -2,8 +2,8 @@
 /*
  * owner_parts - what an owner consists of.
  *
- * For owner.c, owner_space.c, owner_history.c, owner_commands.c and
- * owner_status.c only; others see owner.h.
+ * For owner.c, owner_space.c, owner_history.c, owner_commands.c,
+ * owner_scrub.c and owner_status.c only; others see owner.h.
  */
 #ifndef CACHE_OWNER_PARTS_H
 #define CACHE_OWNER_PARTS_H
@@ -18,6 +18,7 @@
 #include "cache/owner.h"
 #include "cache/state_log.h"
 
+struct scrub;
 struct workers;
 
 struct owner {
@@ -25,6 +26,7 @@ struct owner {
     struct claim *claim; /* the device's */
     struct leases *leases;
     struct workers *uploaders; /* of owner_space.c */
+    struct scrub *scrub;       /* of who is_scrubbing; NULL: none so far */
     pthread_t thread;
 
     struct mutex lock;
@@ -33,6 +35,7 @@ struct owner {
     bool is_stopping GUARDED_BY(lock);
     bool is_interrupted GUARDED_BY(lock);
     bool is_busy GUARDED_BY(lock);         /* somebody has the turn */
+    bool is_scrubbing GUARDED_BY(lock);    /* somebody does a step of it */
     bool must_publish GUARDED_BY(lock);    /* all of the checkpoint is there */
     bool has_leases GUARDED_BY(lock);      /* they know the open checkpoint */
     uint64_t chunks GUARDED_BY(lock);      /* of the open checkpoint */
@@ -139,13 +142,14 @@ int owner_evict(struct owner *owner, struct owner_evict *evict);
  */
 bool owner_make_room(struct owner *owner);
 
-/* ---- owner_commands.c, owner_status.c ----------------------------------- */
+/* ---- owner_commands.c, owner_status.c, owner_scrub.c -------------------- */
 
 /* A verb of control_message.h. */
 typedef int owner_command(struct owner *owner,
                           const struct control_message *request,
                           uint64_t holder, struct control_message *reply);
 owner_command owner_tell_status;
+owner_command owner_do_scrub;
 
 /* Returns the command of that verb, or NULL. */
 owner_command *owner_find_command(const char *verb);
