@@ -35,7 +35,9 @@
 
 enum {
     PROGRESS_MS = 500,
-    FAILURE_DELAY_MS = 1000, /* after an upload that failed */
+    FAILURE_DELAY_MS = 1000, /* after an upload that failed; doubled */
+    FAILURE_DELAY_MAX_MS = 60000,
+    FAILURES_MAX = 5, /* in a row, if there is no time to be up */
     NAME_LINE = 128,
     CHECKPOINT_TRIES = 5, /* while the disk is full */
     ROOM_ABOVE = 70,      /* percent, for a checkpoint that finds no room */
@@ -402,6 +404,8 @@ static int upload(struct sync *sync, const char *purpose,
         .threads = sync->config->uploads,
         .deadline_ns = sync->deadline_ns,
         .failure_delay_ms = FAILURE_DELAY_MS,
+        .failure_delay_max_ms = FAILURE_DELAY_MAX_MS,
+        .failures_max = sync->deadline_ns == UINT64_MAX ? FAILURES_MAX : 0,
         .upload = sync_session_upload,
         .context = sync->session,
     };
@@ -510,18 +514,24 @@ struct image {
 static int tell_left(struct sync *sync, const struct config_device *device,
                      const struct uploader_counts *counts)
 {
-    if (is_stopping(sync) || counts->is_time_up) {
-        tell(sync, "%s: %" PRIu64 " chunks are left for the next run",
-             device->name, counts->left);
-        return COMMON_TIME_UP;
-    }
-    if (counts->last_error)
+    bool has_ended = !is_stopping(sync) && !counts->is_time_up;
+
+    /* Where nothing worked, it is not time that is missing. */
+    if (counts->last_error && !is_stopping(sync) &&
+        (has_ended || counts->chunks == 0))
         return fail(
             device,
             "%" PRIu64 " chunks are left, %" PRIu64 " uploads failed: %s",
             counts->left, counts->failures, log_errno(counts->last_error));
-    /* Our share is done; others have theirs. */
-    return COMMON_OK;
+    if (has_ended)
+        return COMMON_OK; /* our share is done; others have theirs */
+    if (counts->failures > 0)
+        log_warning("%s: %" PRIu64 " uploads failed, the last one: %s",
+                    device->name, counts->failures,
+                    log_errno(counts->last_error));
+    tell(sync, "%s: %" PRIu64 " chunks are left for the next run", device->name,
+         counts->left);
+    return COMMON_TIME_UP;
 }
 
 /* All of ours is uploaded: the owner makes the image if that was the rest. */

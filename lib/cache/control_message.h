@@ -22,8 +22,9 @@
  *                                               bytes
  *       join the open checkpoint, or open one; returns when it is OPEN.
  *       joined=0: it was cut after this request came.  chunks: of them all,
- *       left and bytes: to be uploaded.  chunks=0: nothing changed since the
- *       last image, and there is no checkpoint
+ *       left and bytes: to be uploaded.  time_ns=0: nothing changed since the
+ *       last image, and there is no checkpoint.  error ENOSPC: it finds no
+ *       room on the disk
  *   lease       purpose=image|space          ok, with a struct control_lease
  *               [from to]                    wait milliseconds
  *                                            none left
@@ -34,31 +35,34 @@
  *       from...to; left: of the checkpoint in all
  *   report      control_report                ok left
  *       what became of a lease; if it was not uploaded, it goes back.  error
- *       ESTALE: it was no lease (any more), or its
- *       chunk changed; what was uploaded is garbage
+ *       ESTALE: it was no lease (any more), or its chunk changed; what was
+ *       uploaded is garbage
  *   progress                                 ok chunks left bytes uploaded
  *                                               evicted
  *       of the open checkpoint; uploaded, evicted: bytes, since it started
- *   evict       above [from to]              ok state=done|more|upload used
- *                                               chunks freed
+ *   evict       above [from to]              ok state=done|more|upload|stuck
+ *                                               used chunks freed
  *       one step; used: percent with two digits, such as 71.05; done: no more
  *       than above percent are used; more: ask again; upload: what is left
- *       must be uploaded first: lease purpose=space
+ *       must be uploaded first: lease purpose=space; stuck: nothing more of
+ *       the device can go, now
  *   publish                                  ok left epoch time_ns
  *       make the image if all of the checkpoint is there; left=0: it is made
  *       (also by somebody else just before): epoch, time_ns of its cut
- *   collect                                  ok condemned deleted more
- *       condemn and delete what nothing names any more; counts of objects
+ *   collect     [scan=1]                     ok condemned deleted more
+ *       condemn and delete what nothing names any more; counts of objects;
+ *       more=1: ask again
  *   snapshot    name [epoch]                 ok epoch
  *       the image of that epoch, or the newest, gets that name
  *   snapshots                                ok, payload: for each a line
  *                                               "name epoch time_ns"
- *   rollback    name [discard=1]             ok epoch [snapshot]
+ *   rollback    name [discard=1]             ok epoch
  *   clone       to [name]                    ok epoch
- *   takeover                                 ok epoch [snapshot]
- *   fork        to                           ok epoch
- *   discard                                  ok epoch
  *   release                                  ok epoch
+ *   fork        to                           ok epoch
+ *   takeover discard                         error EBUSY
+ *       not while a daemon has the device.  Without one s3blkdev-sync opens it
+ *       as device_attach says, which for takeover and discard is all
  *   scrub       [restart=1] [local=1]        ok done=0|1 position chunks
  *               [sample] [rate]                 objects blocks bytes bad
  *                                               repaired, payload: lines

@@ -11,10 +11,7 @@
 #include "base/mutex.h"
 #include "cache/control_client.h"
 
-enum {
-    FAILURES_MAX = 5, /* in a row, of a thread: then it gives up */
-    WAIT_MAX_MS = 10000,
-};
+enum { WAIT_MAX_MS = 10000 };
 
 struct uploader {
     struct uploader_options options;
@@ -166,6 +163,20 @@ static void note_report(struct thread *thread,
     thread->failures = report->error || error ? thread->failures + 1 : 0;
 }
 
+/* How long to wait after so many failures in a row. */
+static uint64_t delay_ms(const struct uploader_options *options,
+                         unsigned failures)
+{
+    uint64_t delay = options->failure_delay_ms;
+
+    for (unsigned i = 1; i < failures && delay < options->failure_delay_max_ms;
+         i++)
+        delay *= 2;
+    return delay < options->failure_delay_max_ms
+               ? delay
+               : options->failure_delay_max_ms;
+}
+
 /* Upload what was leased, and report.  Returns false if nobody hears it. */
 static bool upload_leased(struct thread *thread,
                           const struct control_lease *lease)
@@ -187,7 +198,7 @@ static bool upload_leased(struct thread *thread,
     note_report(thread, &report);
     control_message_clear(&thread->reply);
     if (thread->failures > failures)
-        rest_ms(uploader, options->failure_delay_ms);
+        rest_ms(uploader, delay_ms(options, thread->failures));
     else
         keep_pace(uploader, began_ns, report.result.size, lease->rate);
     return true;
@@ -242,7 +253,10 @@ static bool take_answer(struct thread *thread)
 
 static void upload_all(struct thread *thread)
 {
-    while (thread->failures < FAILURES_MAX && goes_on(thread->uploader)) {
+    unsigned failures_max = thread->uploader->options.failures_max;
+
+    while ((failures_max == 0 || thread->failures < failures_max) &&
+           goes_on(thread->uploader)) {
         bool is_answered;
 
         ask_for_lease(thread);

@@ -25,7 +25,14 @@ struct uploader_options {
     unsigned start_percent, stop_percent; /* 0 and 100: all */
     unsigned threads;
     uint64_t deadline_ns; /* no chunk is begun after it; UINT64_MAX: none */
-    unsigned failure_delay_ms; /* so that a sick store is not hammered */
+    /*
+     * After a failure a thread waits so long, and twice as long, up to
+     * failure_delay_max_ms, after each further one in a row; so that a sick
+     * store is not hammered.  After failures_max of them it ends; 0: it does
+     * not, for the store may be well again before the deadline.
+     */
+    unsigned failure_delay_ms, failure_delay_max_ms;
+    unsigned failures_max;
     /* upload_chunk, or what a test puts in its place; many at once. */
     int (*upload)(void *context, const struct upload_work *work,
                   struct upload_result *ret_result);

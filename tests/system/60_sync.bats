@@ -510,3 +510,17 @@ for a, b in zip(command, by_socket):
     stop_daemon
     [ ! -e "$STORE/drill" ]
 }
+
+@test "a store that takes nothing is told, with 1, and nothing is lost" {
+    written_device
+    # Where chunks go there is a file.
+    mkdir -p "$STORE/disk"
+    touch "$STORE/disk/chunk"
+    run sync_with -p "$DIR/sync.pid" 2
+    [ "$status" = 1 ]
+    [[ $output == *"chunks are left"* ]]
+    [ "$(get image_epoch)" = nothing ]
+    rm "$STORE/disk/chunk"
+    sync_with -p "$DIR/sync.pid" 3600
+    has_image
+}

@@ -195,6 +195,7 @@ static struct uploader_options options_for(unsigned threads)
         .stop_percent = 100,
         .threads = threads,
         .deadline_ns = UINT64_MAX,
+        .failures_max = 5,
         .upload = upload,
     };
 }
@@ -265,6 +266,36 @@ TEST("a store that is down is given up, and nothing stays lent")
     CHECK(counts.left == CHUNKS && count_left() == CHUNKS);
     for (int i = 0; i < CHUNKS; i++)
         CHECK(book.states[i] == WAITING);
+}
+
+TEST("without a limit, a store that is down is tried until it works again")
+{
+    struct uploader_options options = options_for(2);
+
+    NEED(start_owner());
+    failing = 100;
+    options.failures_max = 0;
+    NEED(run(&options));
+    stop_owner();
+    CHECK(counts.failures == 100 && counts.chunks == CHUNKS);
+    CHECK(count_left() == 0);
+}
+
+TEST("a store that is down is tried less and less often")
+{
+    struct uploader_options options = options_for(1);
+    uint64_t began_ns = clock_monotonic_ns();
+
+    NEED(start_owner());
+    failing = UINT32_MAX;
+    options.failure_delay_ms = 1;
+    options.failure_delay_max_ms = 4;
+    NEED(run(&options));
+    stop_owner();
+    failing = 0;
+    /* 1, 2, 4, 4, and 4 after the last, at least. */
+    CHECK(clock_monotonic_ns() - began_ns >= 15000000);
+    CHECK(counts.failures == 5);
 }
 
 TEST("chunks that changed meanwhile are no failures")
@@ -342,6 +373,7 @@ TEST("who waits for an owner's word is finished at once")
     NEED(start_owner());
     failing = 2;
     options.failure_delay_ms = UINT32_MAX; /* longer than any test */
+    options.failure_delay_max_ms = UINT32_MAX;
     NEED(uploader_start(&options, &uploader) == 0);
     while (uploads < 2)
         (void)sched_yield();
