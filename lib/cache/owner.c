@@ -169,7 +169,7 @@ static bool collect(struct owner *owner)
     if (error != 0)
         return true;
     if (owner_should_collect(owner)) /* somebody may just have done it */
-        error = owner_collect(owner, &counts);
+        error = owner_collect(owner, false, &counts);
     owner_end_turn(owner);
     return error == 0;
 }
@@ -331,6 +331,7 @@ void owner_stop(struct owner *owner)
     if (owner == NULL)
         return;
     owner_interrupt(owner);
+    claim_stop(owner->claim); /* nobody asks it for anything any more */
     mutex_lock(&owner->lock);
     owner->is_stopping = true;
     condition_signal(&owner->wake);
