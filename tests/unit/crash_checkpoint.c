@@ -62,7 +62,10 @@ static int open_device(const char *root, struct device **ret_device)
 /* Remove a directory below test_dir(), and make it anew. */
 static void make_dir(char *path, size_t size, const char *name)
 {
-    (void)snprintf(path, size, "%s/%s", test_dir(), name);
+    int len = snprintf(path, size, "%s/%s", test_dir(), name);
+
+    if (len < 0 || (size_t)len >= size)
+        abort();
     if (strstr(path, "/s3blkdev-test.") != NULL)
         test_remove_tree(AT_FDCWD, path);
     if (mkdir(path, 0700) < 0)
@@ -183,6 +186,23 @@ static bool make_checkpoint(struct story *story, struct workload *work)
            say(story, "cannot cut", cutter.error);
 }
 
+/* Upload what is newer, and evict some of what may go. */
+static bool make_room(struct workload *work, struct checkpoint_image *image,
+                      uint64_t dice)
+{
+    uint64_t chunks[CHUNKS];
+    uint64_t freed;
+    size_t count = 0;
+
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
+        if (crash_random(dice, chunk) % 2 == 0)
+            chunks[count++] = chunk;
+    }
+    return checkpoint_image_upload_newest(image, dice) == 0 &&
+           device_evict(work->device, chunks, count,
+                        dice % 3 == 0 ? EVICT_FILE : EVICT_BLOCKS, &freed) == 0;
+}
+
 /* Upload, and publish or drop. */
 static bool end_checkpoint(struct story *story, struct workload *work,
                            struct checkpoint_image *image)
@@ -197,6 +217,8 @@ static bool end_checkpoint(struct story *story, struct workload *work,
     workload_run(work, 2);
     if (dice % 2 == 0 && device_destage(work->device) != 0)
         return false;
+    if (dice / 8 % 2 == 0 && !make_room(work, image, dice))
+        return say(story, "cannot make room", 0);
     told->is_published = dice / 2 % 4 != 0;
     if (told->is_published && checkpoint_image_upload(image, dice, true) != 0)
         return false;
