@@ -11,6 +11,7 @@
 #include "cache/cache_dir.h"
 #include "cache/epoch.h"
 #include "cache/geometry.h"
+#include "cache/use.h"
 #include "support/device_fixture.h"
 #include "support/fault_file.h"
 #include "support/fault_store.h"
@@ -1101,6 +1102,26 @@ TEST("write-through: all is durable when answered, and nothing is announced")
     CHECK(zero(PAGE, CHUNK / 2, DEVICE_NO_HOLE) == 0);
     CHECK(fixture_flush(&disk) == 0);
     reads_as_image();
+    end();
+}
+
+TEST("chunks are used by reads and writes of them, by nothing else, and that "
+     "outlives a restart")
+{
+    begin(4 * CHUNK, false);
+    NEED(fixture_open(&disk) == 0);
+    for (uint64_t chunk = 0; chunk < 4; chunk++)
+        CHECK(use_tick(device_use(disk.device), chunk) == 0);
+    CHECK(put(CHUNK - PAGE, 2 * PAGE, 1, 0) == 0);
+    CHECK(fixture_read(&disk, 2 * CHUNK, got, PAGE) == 0);
+    CHECK(zero(3 * CHUNK, CHUNK, 0) == 0);
+    CHECK(device_destage(disk.device) == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        for (uint64_t chunk = 0; chunk < 4; chunk++)
+            CHECK((use_tick(device_use(disk.device), chunk) != 0) ==
+                  (chunk < 3));
+        NEED(fixture_reopen(&disk) == 0);
+    }
     end();
 }
 
