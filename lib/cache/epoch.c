@@ -282,8 +282,8 @@ int epoch_read(struct object_store *store, const char *key,
                const struct epoch_record *listed,
                struct epoch_record *ret_record)
 {
+    struct epoch_record record = {.epoch = 0};
     uint8_t data[EPOCH_RECORD_SIZE];
-    struct epoch_record record;
     int error = store->get(store, key, 0, data, sizeof(data));
 
     if (error == 0)
