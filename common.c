@@ -37,7 +37,7 @@ enum {
     YIELD_POLL_MAX_MS = 2000,
 };
 
-/* ---- options ------------------------------------------------------------- */
+/* ---- options ------------------------------------------------------------ */
 
 enum long_option { OPTION_SINGLE = 256 };
 
@@ -92,7 +92,7 @@ int common_parse_options(const struct common_program *program, int argc,
     return COMMON_GO_ON;
 }
 
-/* ---- configuration and log ----------------------------------------------- */
+/* ---- configuration and log ---------------------------------------------- */
 
 int common_load_config(const struct common_program *program, const char *path,
                        struct config **ret_config)
@@ -132,7 +132,7 @@ void common_check_directories(const struct config *config)
     }
 }
 
-/* ---- process ------------------------------------------------------------- */
+/* ---- process ------------------------------------------------------------ */
 
 void common_prepare_process(void)
 {
@@ -147,7 +147,7 @@ void common_prepare_process(void)
     }
 }
 
-/* ---- systemd ------------------------------------------------------------- */
+/* ---- systemd ------------------------------------------------------------ */
 
 int common_take_sockets(struct common_sockets *ret_sockets)
 {
@@ -204,7 +204,7 @@ int common_notify_interval_ms(int max_ms)
     return max_ms;
 }
 
-/* ---- store and devices --------------------------------------------------- */
+/* ---- store and devices -------------------------------------------------- */
 
 int common_open_store(const struct config *config,
                       struct object_store **ret_store)
@@ -499,8 +499,7 @@ int common_open_resources(const struct config *config,
     return 0;
 }
 
-/* ---- status ---------------------------------------------------------------
- */
+/* ---- status ------------------------------------------------------------- */
 
 static int describe(const struct common_device *device,
                     struct control_message *status)
@@ -556,8 +555,7 @@ int common_serve_status(const struct config *config,
                                        &resources->status);
 }
 
-/* ---- end ------------------------------------------------------------------
- */
+/* ---- end ---------------------------------------------------------------- */
 
 int common_close_resources(struct common_resources *resources, bool releases)
 {

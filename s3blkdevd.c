@@ -83,7 +83,7 @@ struct daemon {
     pthread_t single_thread;
 };
 
-/* ---- sockets ------------------------------------------------------------- */
+/* ---- sockets ------------------------------------------------------------ */
 
 /*
  * Take standard input as the one connection; from here on nothing else can
@@ -146,7 +146,7 @@ static int take_sockets(struct daemon *daemon)
     return 0;
 }
 
-/* ---- start --------------------------------------------------------------- */
+/* ---- start -------------------------------------------------------------- */
 
 /* Block the signals that we read; threads made later inherit that. */
 static int open_signals(struct daemon *daemon)
@@ -356,7 +356,7 @@ static int start(struct daemon *daemon)
     return error;
 }
 
-/* ---- while it runs ------------------------------------------------------- */
+/* ---- while it runs ------------------------------------------------------ */
 
 /*
  * Tell systemd how it goes, and that it goes.  The status of server and
@@ -422,7 +422,7 @@ static void wait_for_end(struct daemon *daemon)
     }
 }
 
-/* ---- end ----------------------------------------------------------------- */
+/* ---- end ---------------------------------------------------------------- */
 
 static void remove_sockets(struct daemon *daemon)
 {

@@ -58,8 +58,7 @@ struct sync_session {
     int dirfd;
 };
 
-/* ---- whose directory it is ------------------------------------------------
- */
+/* ---- whose directory it is ---------------------------------------------- */
 
 /*
  * What we create must belong to whom the directory belongs to.  Only the
@@ -97,8 +96,7 @@ static void become_root_again(struct sync_session *session)
     session->is_other_user = false;
 }
 
-/* ---- owning it ------------------------------------------------------------
- */
+/* ---- owning it ---------------------------------------------------------- */
 
 /* A daemon wants it: its connection ends when it is free. */
 static void note_yield(void *context, int fd)
@@ -214,8 +212,7 @@ static int disown_device(struct sync_session *session)
     return error;
 }
 
-/* ---- the connection -------------------------------------------------------
- */
+/* ---- the connection ----------------------------------------------------- */
 
 /* Returns false if we are to stop. */
 static bool rest(const struct sync_session *session)
@@ -384,8 +381,7 @@ void sync_session_interrupt(struct sync_session *session)
     mutex_unlock(&session->mutex);
 }
 
-/* ---- uploads --------------------------------------------------------------
- */
+/* ---- uploads ------------------------------------------------------------ */
 
 /* Take a line "number device" of the owner's answer. */
 static int set_origin(struct fetch *fetch, char *line)

@@ -16,7 +16,7 @@
 
 enum { S3_HOSTS_MAX = 4 };
 
-/* ---- the table ----------------------------------------------------------- */
+/* ---- the table ---------------------------------------------------------- */
 
 enum type {
     NUMBER,  /* unsigned */
@@ -156,8 +156,7 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
 };
 /* clang-format on */
 
-/* ---- finding --------------------------------------------------------------
- */
+/* ---- finding ------------------------------------------------------------ */
 
 const struct config_setting *config_table_at(size_t number)
 {
@@ -220,8 +219,7 @@ size_t config_table_find_nearest(const char *name)
     return nearest;
 }
 
-/* ---- what is allowed ------------------------------------------------------
- */
+/* ---- what is allowed ---------------------------------------------------- */
 
 /* Write "off, on or required" for "off|on|required". */
 static void list_choices(const char *choices, char *text, size_t size)
@@ -316,8 +314,7 @@ void config_table_describe_allowed(size_t number, char *text)
     }
 }
 
-/* ---- values ---------------------------------------------------------------
- */
+/* ---- values ------------------------------------------------------------- */
 
 /* How many bytes a UTF-8 character that starts so has; 0: none starts so. */
 static size_t utf8_length(unsigned char first)

@@ -15,8 +15,7 @@ enum {
     SECONDS_MAX = 366 * 86400,
 };
 
-/* ---- what there is --------------------------------------------------------
- */
+/* ---- what there is ------------------------------------------------------ */
 
 /* Options that only some verbs take; values for getopt_long, too. */
 enum option_value {
@@ -94,8 +93,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct parser *parser,
     return -EINVAL;
 }
 
-/* ---- options --------------------------------------------------------------
- */
+/* ---- options ------------------------------------------------------------ */
 
 static int set_path(struct parser *parser, const char **path, int option,
                     const char *value)
@@ -217,8 +215,7 @@ static int take_options(struct parser *parser, int argc, char **argv,
     return error;
 }
 
-/* ---- numbers --------------------------------------------------------------
- */
+/* ---- numbers ------------------------------------------------------------ */
 
 static int take_percent(struct parser *parser, int at, const char *what,
                         unsigned *ret_percent)
@@ -287,8 +284,7 @@ static int take_numbers(struct parser *parser)
     return refuse(parser, "%d numbers are too many", parser->count);
 }
 
-/* ---- words ----------------------------------------------------------------
- */
+/* ---- words -------------------------------------------------------------- */
 
 /* Copy a name of len bytes, after looking at it. */
 static int take_name(struct parser *parser, const char *text, size_t len,

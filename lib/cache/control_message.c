@@ -15,8 +15,7 @@ enum { ERRNO_MAX = 4095 }; /* the kernel's own bound */
 
 static const char payload_key[] = "payload";
 
-/* ---- texts ----------------------------------------------------------------
- */
+/* ---- texts -------------------------------------------------------------- */
 
 static bool is_name_byte(char c)
 {
@@ -46,8 +45,7 @@ static int append_text(struct control_message *message, const char *text,
     return (int)at;
 }
 
-/* ---- making ---------------------------------------------------------------
- */
+/* ---- making ------------------------------------------------------------- */
 
 void control_message_start(struct control_message *message, const char *verb)
 {
@@ -128,8 +126,7 @@ void control_message_set_payload(struct control_message *message, void *payload,
         message->is_too_long = true;
 }
 
-/* ---- reading --------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------ */
 
 const char *control_message_verb(const struct control_message *message)
 {
@@ -169,8 +166,7 @@ bool control_message_has(const struct control_message *message, const char *key)
     return value && strcmp(value, "0") != 0;
 }
 
-/* ---- a line ---------------------------------------------------------------
- */
+/* ---- a line ------------------------------------------------------------- */
 
 /* A line that is being written. */
 struct line {
@@ -346,8 +342,7 @@ int control_message_decode(const char *line, size_t len,
     return error;
 }
 
-/* ---- leases ---------------------------------------------------------------
- */
+/* ---- leases ------------------------------------------------------------- */
 
 /* A key and the number that belongs to it. */
 struct number_key {

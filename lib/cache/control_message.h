@@ -170,8 +170,7 @@ int control_message_decode(const char *line, size_t len,
                            struct control_message *ret_message,
                            size_t *ret_payload_size);
 
-/* ---- leases ---------------------------------------------------------------
- */
+/* ---- leases ------------------------------------------------------------- */
 
 /* A chunk that its holder is to upload: the answer to "lease". */
 struct control_lease {

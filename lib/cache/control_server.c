@@ -68,8 +68,7 @@ struct control_server {
     bool is_stopping;         /* GUARDED_BY(mutex) */
 };
 
-/* ---- a connection ---------------------------------------------------------
- */
+/* ---- a connection ------------------------------------------------------- */
 
 static uint64_t after_seconds(unsigned seconds)
 {
@@ -261,8 +260,7 @@ static void *run_connection(void *context)
     return NULL;
 }
 
-/* ---- all connections ------------------------------------------------------
- */
+/* ---- all connections ---------------------------------------------------- */
 
 static void free_connection(struct connection *connection)
 {
@@ -380,8 +378,7 @@ static void *run_server(void *context)
     return NULL;
 }
 
-/* ---- start and stop -------------------------------------------------------
- */
+/* ---- start and stop ----------------------------------------------------- */
 
 /* Remove what a dead owner left: we hold the lock. */
 static int remove_left_socket(int dirfd)

@@ -10,8 +10,7 @@
 
 #include "base/human.h"
 
-/* ---- text that grows ------------------------------------------------------
- */
+/* ---- text that grows ---------------------------------------------------- */
 
 struct text {
     FILE *stream;
@@ -45,8 +44,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text,
     va_end(arguments);
 }
 
-/* ---- JSON -----------------------------------------------------------------
- */
+/* ---- JSON --------------------------------------------------------------- */
 
 enum kind { TEXT, NUMBER, YES_OR_NO };
 
@@ -172,8 +170,7 @@ char *status_text_json_of_all(const struct control_message statuses[],
     return text_end(&text);
 }
 
-/* ---- a table --------------------------------------------------------------
- */
+/* ---- a table ------------------------------------------------------------ */
 
 /* Whether the key has a number. */
 static bool get(const struct control_message *status, const char *key,

@@ -32,8 +32,7 @@ struct thread {
     unsigned failures; /* in a row */
 };
 
-/* ---- asking ---------------------------------------------------------------
- */
+/* ---- asking ------------------------------------------------------------- */
 
 static void note_error(struct uploader *uploader, int error)
 {
@@ -87,8 +86,7 @@ static int error_of_reply(const struct control_message *reply)
     return -(int)number;
 }
 
-/* ---- waiting --------------------------------------------------------------
- */
+/* ---- waiting ------------------------------------------------------------ */
 
 /* Whether another chunk may be begun. */
 static bool goes_on(struct uploader *uploader)
@@ -131,8 +129,7 @@ static void keep_pace(struct uploader *uploader, uint64_t began_ns,
              began_ns + (uint64_t)((double)size * 1e9 / (double)rate));
 }
 
-/* ---- a chunk --------------------------------------------------------------
- */
+/* ---- a chunk ------------------------------------------------------------ */
 
 /* What the owner made of a report. */
 static void note_report(struct thread *thread,
@@ -269,8 +266,7 @@ static void upload_all(struct thread *thread)
     }
 }
 
-/* ---- threads --------------------------------------------------------------
- */
+/* ---- threads ------------------------------------------------------------ */
 
 static void *run_thread(void *context)
 {

@@ -11,7 +11,7 @@
 #include "base/stream.h"
 #include "unit/test.h"
 
-/* ---- an owner that says what a test wants it to -------------------------- */
+/* ---- an owner that says what a test wants it to ------------------------- */
 
 static const char *const *answers; /* each to one line; NULL: end */
 static int listening;

@@ -15,7 +15,7 @@
 #include "cache/control_wire.h"
 #include "unit/test.h"
 
-/* ---- an owner ------------------------------------------------------------ */
+/* ---- an owner ----------------------------------------------------------- */
 
 static struct control_server *server;
 static int test_dirfd = -1;
@@ -111,7 +111,7 @@ static void stop_server(void)
     (void)close(test_dirfd);
 }
 
-/* ---- a client ------------------------------------------------------------ */
+/* ---- a client ----------------------------------------------------------- */
 
 static struct control_message request, reply;
 

@@ -12,7 +12,7 @@
 
 enum { CHUNKS = 50 };
 
-/* ---- an owner that lends chunks ------------------------------------------ */
+/* ---- an owner that lends chunks ----------------------------------------- */
 
 enum state { WAITING, LENT, UPLOADED };
 
@@ -147,7 +147,7 @@ static void stop_owner(void)
     (void)close(test_dirfd);
 }
 
-/* ---- uploads ------------------------------------------------------------- */
+/* ---- uploads ------------------------------------------------------------ */
 
 static atomic_uint uploads, failing; /* so many of them fail, at first */
 static sem_t has_begun, may_end;
