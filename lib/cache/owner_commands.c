@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cache/cache_dir.h"
 #include "cache/catalog.h"
+#include "cache/drop.h"
 #include "cache/fetch.h"
 #include "cache/fork.h"
 #include "cache/geometry.h"
@@ -547,6 +548,60 @@ static int make_clone(struct owner *owner,
     return 0;
 }
 
+/* A must_stop of what takes long. */
+static bool is_interrupted(void *context)
+{
+    struct owner *owner = context;
+    bool result;
+
+    mutex_lock(&owner->lock);
+    result = owner->is_interrupted;
+    mutex_unlock(&owner->lock);
+    return result;
+}
+
+/* The device itself: not while it is served. */
+static int drop_whole(struct owner *owner, struct control_message *reply)
+{
+    struct epoch_pace pace = {wait_for, owner, READ_BACK_NS};
+    struct drop_plan plan = {
+        .store = owner->options.store,
+        .device_name = device_name(owner->options.device),
+        .time_ns = owner_now_ns(),
+        .pace = &pace,
+        .must_stop = is_interrupted,
+        .context = owner,
+    };
+    char host[64] = "";
+    uint8_t device_id[UUID_SIZE];
+    int error;
+
+    if (owner->options.is_daemon)
+        return -EBUSY;
+    if (gethostname(host, sizeof(host) - 1) != 0)
+        host[0] = '\0';
+    plan.host = host;
+    device_ids(owner->options.device, device_id, plan.cachedir_id);
+    error = owner_take_turn(owner);
+    if (error != 0)
+        return error;
+    error = drop_device(&plan);
+    /* The claim is gone with it: nothing is published or released any more. */
+    (void)claim_watch(owner->claim, false);
+    owner_end_turn(owner);
+    if (error != 0) {
+        control_message_start_error(
+            reply, error, "%s",
+            error == -EPERM    ? "another host writes it"
+            : error == -EBUSY  ? "a clone needs it: see the log"
+            : error == -ENOENT ? "it is not in the bucket"
+                               : log_errno(error));
+        return 0;
+    }
+    control_message_start(reply, "ok");
+    return 0;
+}
+
 static int drop(struct owner *owner, const struct control_message *request,
                 uint64_t holder, struct control_message *reply)
 {
@@ -556,10 +611,10 @@ static int drop(struct owner *owner, const struct control_message *request,
     int error;
 
     (void)holder;
-    if (name == NULL) /* the device itself: not while it is served */
+    if (name == NULL)
         return control_message_get(request, "name") != NULL
                    ? bad_request(reply, "drop: the name is wrong")
-                   : -EBUSY;
+                   : drop_whole(owner, reply);
     error = owner_take_turn(owner);
     if (error != 0)
         return error;
@@ -638,17 +693,6 @@ static int not_while_served(struct owner *owner,
                                 " server first",
                                 control_message_verb(request));
     return 0;
-}
-
-static bool is_interrupted(void *context)
-{
-    struct owner *owner = context;
-    bool result;
-
-    mutex_lock(&owner->lock);
-    result = owner->is_interrupted;
-    mutex_unlock(&owner->lock);
-    return result;
 }
 
 /* What is here becomes another device; nobody may write meanwhile. */
