@@ -524,3 +524,53 @@ for a, b in zip(command, by_socket):
     sync_with -p "$DIR/sync.pid" 3600
     has_image
 }
+
+@test "scrub names what is bad, and what is good here is uploaded again" {
+    needs nbdcopy
+    written_device
+    sync_with snapshot disk before --now
+    run sync_with scrub disk
+    [ "$status" = 0 ] && [ "$output" = "" ]
+    object=$(find "$STORE/disk/chunk" -type f | head -n 1)
+    printf 'not what it was' |
+        dd of="$object" bs=1 seek=100000 conv=notrunc status=none
+    rm "$(find "$STORE/disk/chunk" -type f | tail -n 1)"
+    run sync_with scrub disk --restart
+    [ "$status" = 0 ]
+    [[ $output == *"is damaged"* ]] && [[ $output == *"is missing"* ]]
+    [[ $output == *"snapshot disk@before needs it"* ]]
+    sync_with -p "$DIR/sync.pid" 3600
+    run sync_with scrub disk --restart
+    [ "$status" = 0 ] && [ "$output" = "" ]
+    has_image
+}
+
+@test "scrub ends with 1 when what is bad is nowhere else" {
+    written_device
+    sync_with -p "$DIR/sync.pid" 3600
+    sed -i 's/^chunksize .*/&\ncachesize 64M/' "$CONFIG"
+    sync_with -p "$DIR/sync.pid" 1 0
+    rm "$(find "$STORE/disk/chunk" -type f | head -n 1)"
+    run sync_with scrub disk
+    [ "$status" = 1 ]
+    [[ $output == *"is missing"* ]]
+}
+
+@test "a device is dropped only if that is meant; its name can be used again" {
+    needs nbdcopy
+    written_device
+    sync_with -p "$DIR/sync.pid" 3600
+    run sync_with drop disk < /dev/null
+    [ "$status" = 1 ] && [[ $output == *"needs --yes"* ]]
+    sync_with drop disk --yes
+    fails_to_start || code=$?
+    [ "$code" = 1 ]
+    rm -rf "${DIR:?}/disk"
+    mkdir "$DIR/disk"
+    start_daemon
+    head -c 3M /dev/urandom > "$DIR/image"
+    nbdcopy "$DIR/image" "$(uri disk)"
+    stop_daemon
+    sync_with -p "$DIR/sync.pid" 3600
+    has_image
+}
