@@ -273,9 +273,10 @@ static bool is_confirmed(const struct sync *sync,
         (void)printf("Snapshot %s of device %s is deleted.\n",
                      sync->command.name, device->name);
     else
-        (void)printf("Device %s is deleted, with all its images, and what is "
-                     "in its cache directory.\n",
-                     device->name);
+        (void)printf(
+            "Device %s is deleted, with all its images.  What is in its "
+            "cache directory is of no use then.\n",
+            device->name);
     (void)printf("Type the device's name if you mean it: ");
     (void)fflush(stdout);
     if (!fgets(line, sizeof(line), stdin))
@@ -299,6 +300,9 @@ static int drop(struct sync *sync, const struct config_device *device)
         (void)printf("%s%s%s: is dropped\n", device->name,
                      sync->command.name[0] != '\0' ? "@" : "",
                      sync->command.name);
+    if (code == COMMON_OK && sync->command.name[0] == '\0')
+        (void)printf("%s: what is in %s is of no use any more\n", device->name,
+                     device->cachedir);
     return code;
 }
 
@@ -325,6 +329,17 @@ static const struct {
     {SYNC_DROP, drop, DEVICE_ATTACH_NORMAL},
 };
 
+/*
+ * How to open the device.  One that is dropped as a whole stands aside, as to
+ * be forked: an earlier try may have come as far as the tombstone.
+ */
+static enum device_attach attach_for(const struct sync *sync, size_t i)
+{
+    return commands[i].verb == SYNC_DROP && sync->command.name[0] == '\0'
+               ? DEVICE_ATTACH_FORK
+               : commands[i].attach;
+}
+
 int sync_run_command(struct sync *sync)
 {
     const struct config_device *device =
@@ -336,7 +351,7 @@ int sync_run_command(struct sync *sync)
             continue;
         if (sync->command.verb == SYNC_DROP && !is_confirmed(sync, device))
             return COMMON_FAILED;
-        error = sync_open(sync, device, commands[i].attach);
+        error = sync_open(sync, device, attach_for(sync, i));
         if (error)
             return error == -ECANCELED ? COMMON_TIME_UP : COMMON_FAILED;
         code = commands[i].run(sync, device);
