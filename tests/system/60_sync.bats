@@ -574,3 +574,18 @@ for a, b in zip(command, by_socket):
     sync_with -p "$DIR/sync.pid" 3600
     has_image
 }
+
+@test "a device that falls behind is told, with 6, until it has caught up" {
+    WRITTEN=100M written_device "uploads 1"
+    sed -i 's/^chunksize .*/&\nmaxage 1s/' "$CONFIG"
+    code=6
+    while [ "$code" = 6 ]; do
+        code=0
+        # Who has uploaded for a second has a write that is older than that.
+        sync_with -p "$DIR/sync.pid" 1 2> "$DIR/said" || code=$?
+        [ "$code" = 0 ] || grep "more than maxage" "$DIR/said"
+    done
+    [ "$code" = 0 ]
+    [ "$(get behind)" = False ]
+    has_image
+}
