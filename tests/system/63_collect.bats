@@ -4,6 +4,7 @@
 # What is deleted in the bucket, and when.
 # shellcheck disable=SC2153 # what helpers.bash sets
 
+bats_require_minimum_version 1.5.0
 load helpers
 
 SYNC=$PROGRAMS/s3blkdev-sync
@@ -85,5 +86,38 @@ h.flush()"
     nbdcopy "$(uri disk)" "$DIR/last"
     "$ROOT/scripts/s3blkdev-export" "$STORE" disk "$DIR/export.last"
     cmp "$DIR/last" "$DIR/export.last"
+    stop_daemon
+}
+
+@test "a device is dropped when no clone needs it, and can be made again" {
+    write_config
+    add_device disk 256M "chunksize 1M"
+    start_daemon
+    write_chunks 0 9
+    upload
+    # Not while it is served.
+    run ! sync_with drop disk --yes
+    stop_daemon
+    sync_with clone disk copy
+    run ! sync_with drop disk --yes
+    [ "$(objects disk)" = 10 ]
+    "$ROOT/scripts/s3blkdev-export" "$STORE" copy "$DIR/export"
+
+    add_device copy 256M "chunksize 1M"
+    start_daemon
+    stop_daemon
+    sync_with drop copy --yes
+    [ "$(find "$STORE/copy" -type f | wc -l)" = 1 ]
+    sync_with drop disk --yes
+    [ "$(find "$STORE/disk" -type f | wc -l)" = 1 ]
+    # What is dropped is dropped, whoever still has a cache of it.
+    sync_with drop disk --yes
+    run ! start_daemon
+    rm -rf "${DIR:?}/disk" "${DIR:?}/copy"
+    mkdir "$DIR/disk" "$DIR/copy"
+    start_daemon
+    write_chunks 0 2
+    upload
+    [ "$(objects disk)" = 3 ]
     stop_daemon
 }
