@@ -61,11 +61,10 @@ bool chunk_reader_may_try_again(struct chunk_reader *reader, int error)
            open_chunks_make_room(reader->open_chunks);
 }
 
-/* Whether the chunk has, or had in this entry, a table of its own. */
-static bool has_table(const struct catalog_entry *entry)
+/* Whether a chunk of which the catalog says this has a table of its own. */
+static bool has_table(uint64_t generation, unsigned flags)
 {
-    return entry->generation != 0 &&
-           (entry->flags & (CATALOG_ZERO | CATALOG_HOLE)) == 0;
+    return generation != 0 && (flags & (CATALOG_ZERO | CATALOG_HOLE)) == 0;
 }
 
 /* Whether the entry says of the chunk what the catalog says of it now. */
@@ -92,7 +91,8 @@ int chunk_reader_open_file(struct chunk_reader *reader, uint64_t chunk,
         chunk_file_release(file);
         file = NULL;
         catalog_get(reader->catalog, chunk, &entry);
-        if (!has_table(&entry) || (entry.flags & CATALOG_FILE) == 0)
+        if (!has_table(entry.generation, entry.flags) ||
+            (entry.flags & CATALOG_FILE) == 0)
             return -ESTALE;
         error = chunk_file_open(reader->dir, chunk, &file);
         if (error == 0)
@@ -202,7 +202,7 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
     *ret_open = NULL;
     entry.generation = catalog_generation(reader->catalog, chunk, &entry.flags);
     *ret_flags = entry.flags;
-    if (!has_table(&entry))
+    if (!has_table(entry.generation, entry.flags))
         return 0;
     *ret_open = open_chunks_get(reader->open_chunks, chunk, entry.generation);
     if (*ret_open != NULL)
@@ -211,7 +211,7 @@ int chunk_reader_hold(struct chunk_reader *reader, uint64_t chunk,
         return -EAGAIN;
     catalog_get(reader->catalog, chunk, &entry);
     *ret_flags = entry.flags;
-    if (!has_table(&entry))
+    if (!has_table(entry.generation, entry.flags))
         return 0;
     if ((entry.flags & CATALOG_FILE) == 0)
         return hold_remote(reader, chunk, &entry, patience, ret_open);
@@ -637,7 +637,6 @@ int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
                               .offset = first * CACHE_BLOCK,
                               .size = (size_t)count * CACHE_BLOCK,
                               .wanted = room,
-                              .chosen = room + count,
                               .arrived = arrived,
                               .context = context};
     unsigned flags;
@@ -645,6 +644,7 @@ int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
 
     if (room == NULL)
         return -ENOMEM;
+    reading.chosen = room + count;
     error =
         chunk_reader_hold(reader, chunk, PATIENCE_STORE, &reading.open, &flags);
     for (uint32_t block = first;

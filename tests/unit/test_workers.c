@@ -276,7 +276,7 @@ TEST("an idle task that is ending lets one other begin")
 TEST("one thread runs what waits before idle tasks, and these in their order")
 {
     static struct numbered tasks[4];
-    unsigned results[4];
+    static unsigned results[4];
     struct gate gate;
     struct visitor first = {{wait_at_gate, NULL}, &gate};
     struct workers *workers;
