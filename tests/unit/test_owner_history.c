@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* links: owner_host memory_store fault_store device_fixture */
+#include "cache/owner_parts.h"
+
+#include "support/owner_host.h"
+#include "unit/test.h"
+
+TEST("what was written becomes an image, and then nothing is left to do")
+{
+    struct owner_host host;
+    struct control_message reply;
+
+    owner_host_begin(&host, test_dir(), 0);
+    owner_host_write(&host, 1, 10);
+    owner_host_write(&host, 5, 50);
+    CHECK(owner_host_ask_for(&host, "checkpoint", NULL, NULL, &reply) == 0);
+    CHECK(owner_host_number(&reply, "chunks") == 2);
+    CHECK(owner_host_number(&reply, "left") == 2);
+    CHECK(owner_host_number(&reply, "joined") == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(&host, "checkpoint", NULL, NULL, &reply) == 0);
+    CHECK(owner_host_number(&reply, "joined") == 1);
+    control_message_clear(&reply);
+    CHECK(owner_host_sync(&host) == 2);
+    CHECK(owner_host_ask_for(&host, "checkpoint", NULL, NULL, &reply) == 0);
+    CHECK(owner_host_number(&reply, "chunks") == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(&host, "status", NULL, NULL, &reply) == 0);
+    CHECK(strcmp(control_message_get(&reply, "state"), "serving") == 0);
+    CHECK(owner_host_number(&reply, "dirty_chunks") == 0);
+    CHECK(control_message_get(&reply, "oldest_unpublished_ns") == NULL);
+    control_message_clear(&reply);
+    owner_host_end(&host);
+}
+
+TEST("an idle run of a published device asks the store nothing")
+{
+    struct owner_host host;
+    struct control_message reply;
+    uint64_t before;
+
+    owner_host_begin(&host, test_dir(), 0);
+    owner_host_write(&host, 1, 10);
+    CHECK(owner_host_sync(&host) == 1);
+    CHECK(owner_host_ask_for(&host, "collect", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    before = owner_host_calls(&host);
+    CHECK(owner_host_sync(&host) == 0);
+    CHECK(owner_host_ask_for(&host, "collect", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_calls(&host) == before);
+    owner_host_end(&host);
+}
+
+TEST("a rollback brings the content of the snapshot, and keeps the present")
+{
+    struct owner_host host;
+    struct control_message reply;
+
+    owner_host_begin(&host, test_dir(), 0);
+    owner_host_write(&host, 1, 10);
+    owner_host_write(&host, 2, 20);
+    CHECK(owner_host_sync(&host) == 2);
+    CHECK(owner_host_ask_for(&host, "snapshot", "name", "monday", &reply) == 0);
+    control_message_clear(&reply);
+    owner_host_write(&host, 2, 21);
+    owner_host_write(&host, 3, 30);
+    CHECK(owner_host_ask_for(&host, "rollback", "name", "monday", &reply) ==
+          -ENOTEMPTY);
+    control_message_clear(&reply);
+    CHECK(owner_host_sync(&host) == 2);
+    host.connections = 1;
+    CHECK(owner_host_ask_for(&host, "rollback", "name", "monday", &reply) ==
+          -EBUSY);
+    control_message_clear(&reply);
+    host.connections = 0;
+    CHECK(owner_host_ask_for(&host, "rollback", "name", "tuesday", &reply) ==
+          -ENOENT);
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(&host, "rollback", "name", "monday", &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_has(&host, 1, 10));
+    CHECK(owner_host_has(&host, 2, 20));
+    CHECK(!owner_host_has(&host, 3, 30));
+    CHECK(owner_host_ask_for(&host, "snapshots", NULL, NULL, &reply) == 0);
+    NEED(reply.payload != NULL);
+    CHECK(memmem(reply.payload, reply.payload_size, "before-rollback-", 16) !=
+          NULL);
+    control_message_clear(&reply);
+    /* And on from there. */
+    owner_host_write(&host, 3, 31);
+    CHECK(owner_host_sync(&host) == 1);
+    CHECK(owner_host_has(&host, 2, 20) && owner_host_has(&host, 3, 31));
+    owner_host_end(&host);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* links: owner_host memory_store fault_store device_fixture */
+#include "cache/catalog.h"
+#include "cache/geometry.h"
+#include "cache/owner_parts.h"
+
+#include "support/owner_host.h"
+#include "unit/test.h"
+
+TEST("clean chunks are evicted and come back from the bucket")
+{
+    struct owner_host host;
+    struct control_message reply, request;
+    bool is_done = false;
+
+    owner_host_begin(&host, test_dir(), 64 << 20);
+    for (uint64_t chunk = 0; chunk < 8; chunk++)
+        owner_host_write(&host, chunk, 100 + chunk);
+    CHECK(owner_host_sync(&host) == 8);
+    while (!is_done) {
+        control_message_start(&request, "evict");
+        control_message_add_number(&request, "above", 0);
+        owner_host_ask(&host, &request, &reply);
+        NEED(control_message_is(&reply, "ok"));
+        is_done = strcmp(control_message_get(&reply, "state"), "more") != 0;
+        if (is_done)
+            CHECK(strcmp(control_message_get(&reply, "state"), "done") == 0);
+        control_message_clear(&reply);
+    }
+    CHECK(catalog_file_pages(device_catalog(host.fixture.device)) == 0);
+    for (uint64_t chunk = 0; chunk < 8; chunk++)
+        CHECK(owner_host_has(&host, chunk, 100 + chunk));
+    owner_host_end(&host);
+}
+
+TEST("what is dirty is uploaded for room, and goes")
+{
+    struct owner_host host;
+    struct control_message reply, request;
+    unsigned rounds = 0;
+
+    owner_host_begin(&host, test_dir(), 64 << 20);
+    for (uint64_t chunk = 0; chunk < 4; chunk++)
+        owner_host_write(&host, chunk, 100 + chunk);
+    CHECK(device_destage(host.fixture.device) == 0);
+    for (;;) {
+        const char *state;
+        bool is_done;
+
+        control_message_start(&request, "evict");
+        control_message_add_number(&request, "above", 0);
+        owner_host_ask(&host, &request, &reply);
+        NEED(control_message_is(&reply, "ok"));
+        state = control_message_get(&reply, "state");
+        is_done = strcmp(state, "done") == 0;
+        if (strcmp(state, "upload") == 0) {
+            CHECK(rounds++ < 4);
+            while (owner_host_upload(&host, "space"))
+                ;
+        }
+        control_message_clear(&reply);
+        if (is_done || test_has_failed)
+            break;
+    }
+    for (uint64_t chunk = 0; chunk < 4; chunk++)
+        CHECK(owner_host_has(&host, chunk, 100 + chunk));
+    owner_host_end(&host);
+}
+
+TEST("nights too short by far still make images, and room")
+{
+    enum { NIGHTS = 24, CHANGED = 40, UPLOADS = 4, CACHE = 4 << 20 };
+    struct owner_host host;
+    struct control_message reply;
+    unsigned images = 0;
+    uint64_t seed = 0;
+
+    owner_host_begin(&host, test_dir(), CACHE);
+    for (unsigned night = 0; night < NIGHTS; night++) {
+        for (uint64_t chunk = 0; chunk < CHANGED; chunk++)
+            owner_host_write(&host, chunk, ++seed);
+        CHECK(owner_host_ask_for(&host, "checkpoint", NULL, NULL, &reply) == 0);
+        control_message_clear(&reply);
+        for (unsigned i = 0; i < UPLOADS; i++)
+            (void)owner_host_upload(&host, "image");
+        CHECK(owner_host_ask_for(&host, "publish", NULL, NULL, &reply) == 0);
+        images += owner_host_number(&reply, "left") == 0;
+        control_message_clear(&reply);
+        owner_host_evict(&host, 60);
+        CHECK(catalog_file_pages(device_catalog(host.fixture.device)) *
+                  CACHE_PAGE <=
+              CACHE / 100 * 60);
+        CHECK(owner_host_status(&host, "behind") == 1);
+    }
+    CHECK(images >= 2);
+    for (uint64_t chunk = 0; chunk < CHANGED; chunk++)
+        CHECK(owner_host_has(&host, chunk, seed - CHANGED + 1 + chunk));
+    owner_host_end(&host);
+}
