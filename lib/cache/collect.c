@@ -57,6 +57,7 @@ struct collect {
     const struct collect_options *options;
     struct collect_counts *counts;
     const char *dropped; /* the snapshot that goes; NULL: none */
+    bool must_scan;      /* in another run, after this one */
     struct history history;
     struct condemned_lists lists; /* of earlier runs */
     struct roots *roots;
@@ -879,10 +880,9 @@ static int scan_all(struct collect *c)
     uint64_t now_ns = 0;
     int error;
 
-    if (roots_count(c->doomed) > 0) { /* they are first on a list */
-        c->counts->has_more = true;
+    c->must_scan = roots_count(c->doomed) > 0; /* they are listed first */
+    if (c->must_scan)
         return 0;
-    }
     error = read_listed(c, &listed);
     if (!error)
         error = store_now(c, &now_ns);
@@ -1196,10 +1196,19 @@ static int run(struct collect *c)
 int collect_run(const struct collect_options *options,
                 struct collect_counts *ret_counts)
 {
-    struct collect c = {.options = options, .counts = ret_counts};
+    bool must_scan;
+    int error;
 
     memset(ret_counts, 0, sizeof(*ret_counts));
-    return run(&c);
+    do {
+        struct collect c = {.options = options, .counts = ret_counts};
+
+        ret_counts->is_waiting = false;
+        ret_counts->has_more = false;
+        error = run(&c);
+        must_scan = c.must_scan;
+    } while (!error && must_scan);
+    return error;
 }
 
 int collect_drop_snapshot(const struct collect_options *options,

@@ -49,7 +49,7 @@
  *   publish                                  ok left epoch time_ns
  *       make the image if all of the checkpoint is there; left=0: it is made
  *       (also by somebody else just before): epoch, time_ns of its cut
- *   collect     [scan=1]                     ok condemned deleted more
+ *   collect                                  ok condemned deleted more
  *       condemn and delete what nothing names any more; counts of objects;
  *       more=1: ask again
  *   snapshot    name [epoch]                 ok epoch

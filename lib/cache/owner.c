@@ -169,7 +169,7 @@ static bool collect(struct owner *owner)
     if (error != 0)
         return true;
     if (owner_should_collect(owner)) /* somebody may just have done it */
-        error = owner_collect(owner, false, &counts);
+        error = owner_collect(owner, &counts);
     owner_end_turn(owner);
     return error == 0;
 }

@@ -306,15 +306,15 @@ static int publish(struct owner *owner, const struct control_message *request,
 static int collect(struct owner *owner, const struct control_message *request,
                    uint64_t holder, struct control_message *reply)
 {
-    bool scan = control_message_get(request, "scan") != NULL;
     struct collect_counts counts = {.condemned = 0};
     int error = owner_take_turn(owner);
 
+    (void)request;
     (void)holder;
     if (error != 0)
         return error;
-    if (scan || owner_should_collect(owner))
-        error = owner_collect(owner, scan, &counts);
+    if (owner_should_collect(owner))
+        error = owner_collect(owner, &counts);
     owner_end_turn(owner);
     if (error != 0)
         return error;

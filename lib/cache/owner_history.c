@@ -195,20 +195,15 @@ static void set_collect_time(struct owner *owner, uint64_t due_ns)
     mutex_unlock(&owner->lock);
 }
 
-static int collect(struct owner *owner, bool scan,
-                   struct collect_counts *ret_counts)
+static int collect(struct owner *owner, struct collect_counts *ret_counts)
 {
     struct collect_options options;
     struct epoch_record own;
-    uint64_t next_ns = UINT64_MAX, nonce;
+    uint64_t next_ns = UINT64_MAX;
     int error = owner_collect_options(owner, &own, &options);
 
-    /* What is being uploaded has ids of the present claim. */
-    if (error == 0)
-        error = claim_id(owner->claim, &options.claim_epoch, &nonce);
     if (error != 0)
         return error;
-    options.scan = scan;
     error = collect_run(&options, ret_counts);
     if (error != 0)
         return error;
@@ -233,13 +228,12 @@ static bool has_looked(struct owner *owner)
     return has_looked;
 }
 
-int owner_collect(struct owner *owner, bool scan,
-                  struct collect_counts *ret_counts)
+int owner_collect(struct owner *owner, struct collect_counts *ret_counts)
 {
     int error = 0;
 
     memset(ret_counts, 0, sizeof(*ret_counts));
-    if (!scan && !has_looked(owner)) {
+    if (!has_looked(owner)) {
         uint64_t due_ns;
 
         error = look_for_condemned(owner, &due_ns);
@@ -249,7 +243,7 @@ int owner_collect(struct owner *owner, bool scan,
             return error;
     }
     error = owner_claim(owner);
-    return error != 0 ? error : collect(owner, scan, ret_counts);
+    return error != 0 ? error : collect(owner, ret_counts);
 }
 
 /* ---- rollback ------------------------------------------------------------ */

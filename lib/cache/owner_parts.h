@@ -88,9 +88,8 @@ void owner_collect_soon(struct owner *owner);
 /* Whether there may be anything to condemn or delete now. */
 bool owner_should_collect(struct owner *owner);
 
-/* collect_run, with a scan or not, and when to run it again. */
-int owner_collect(struct owner *owner, bool scan,
-                  struct collect_counts *ret_counts);
+/* collect_run, and when to run it again. */
+int owner_collect(struct owner *owner, struct collect_counts *ret_counts);
 
 /*
  * Fill in what every collection needs.  Errors as claim_content, and
