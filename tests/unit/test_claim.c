@@ -67,7 +67,8 @@ static const char *path_of(const struct host *host)
 {
     static char path[PATH_MAX];
 
-    (void)snprintf(path, sizeof(path), "%s/%u", test_dir(), host->number);
+    CHECK(snprintf(path, sizeof(path), "%s/%u", test_dir(), host->number) <
+          (int)sizeof(path));
     return path;
 }
 

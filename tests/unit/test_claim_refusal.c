@@ -21,7 +21,8 @@ static const char *said_of(enum claim_action action, const char *host,
     ssize_t size;
 
     (void)snprintf(record.host, sizeof(record.host), "%s", host);
-    (void)snprintf(path, sizeof(path), "%s/stderr", test_dir());
+    CHECK(snprintf(path, sizeof(path), "%s/stderr", test_dir()) <
+          (int)sizeof(path));
     fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     CHECK(saved >= 0 && fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
     log_open("test", LOG_TARGET_STDERR, LOG_LEVEL_INFO);

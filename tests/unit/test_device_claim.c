@@ -47,8 +47,9 @@ static bool begin(void)
 
         memset(&hosts[i], 0, sizeof(hosts[i]));
         disks[i] = &hosts[i].fixture;
-        (void)snprintf(dir, sizeof(dir), "%s/host%u", test_dir(), i);
-        if (mkdir(dir, 0700) != 0)
+        if (snprintf(dir, sizeof(dir), "%s/host%u", test_dir(), i) >=
+                (int)sizeof(dir) ||
+            mkdir(dir, 0700) != 0)
             return false;
         fixture_begin(disks[i], dir, false);
         disks[i]->options.size = SIZE;

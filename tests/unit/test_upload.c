@@ -526,7 +526,7 @@ static void spoil(uint32_t block)
     int fd;
 
     (void)snprintf(path, sizeof(path), "%s/chunk/00000000/%016x", test_dir(),
-                   CHUNK);
+                   (unsigned)CHUNK);
     fd = open(path, O_WRONLY | O_CLOEXEC);
     CHECK(fd >= 0 && pwrite(fd, "\xde\xad", 2,
                             table->blocks[block].place +
