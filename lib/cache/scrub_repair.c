@@ -272,13 +272,13 @@ static FILE *begin_line(const struct repair *repair)
 typedef bool is_meant(const struct repair *repair, uint32_t block,
                       unsigned what);
 
-/* Write " blocks 1-5, 7" of those that are meant, if any. */
-static void tell_blocks(const struct repair *repair, is_meant *is,
-                        unsigned what)
+/* Write "blocks 1-5, 7" of those that are meant, if any, behind before. */
+static void tell_blocks(const struct repair *repair, const char *before,
+                        is_meant *is, unsigned what)
 {
     FILE *text = repair->of->text;
     uint32_t count = repair->c->blocks_count;
-    const char *before = " blocks ";
+    const char *comma = "blocks ";
 
     for (uint32_t i = 0; i < count; i++) {
         uint32_t end = i;
@@ -287,10 +287,11 @@ static void tell_blocks(const struct repair *repair, is_meant *is,
             end++;
         if (end == i)
             continue;
-        (void)fprintf(text, "%s%" PRIu32, before, i);
+        (void)fprintf(text, "%s%s%" PRIu32, before, comma, i);
         if (end > i + 1)
             (void)fprintf(text, "-%" PRIu32, end - 1);
-        before = ", ";
+        before = "";
+        comma = ", ";
         i = end;
     }
 }
@@ -371,7 +372,7 @@ static int tell_object(struct repair *repair, const struct chunk_object *object,
     (void)fprintf(text, "object %s %s:%s", key, object_state_text(state),
                   is_table ? " its table" : "");
     if (index >= 0)
-        tell_blocks(repair, is_bad_in, (unsigned)index);
+        tell_blocks(repair, is_table ? ", " : " ", is_bad_in, (unsigned)index);
     (void)fprintf(text, "\n");
     return is_known ? tell_holders(repair, object, owner) : 0;
 }
@@ -406,12 +407,12 @@ static void tell_here(const struct repair *repair)
                           : log_errno(repair->c->local_error));
     if (has_any(repair, has_flag, SCRUB_COPY)) {
         (void)fprintf(begin_line(repair), "damaged in its file:");
-        tell_blocks(repair, has_flag, SCRUB_COPY);
+        tell_blocks(repair, " ", has_flag, SCRUB_COPY);
         (void)fprintf(repair->of->text, "\n");
     }
     if (has_any(repair, has_flag, SCRUB_EARLIER)) {
         (void)fprintf(begin_line(repair), "pages were lost earlier of");
-        tell_blocks(repair, has_flag, SCRUB_EARLIER);
+        tell_blocks(repair, " ", has_flag, SCRUB_EARLIER);
         (void)fprintf(repair->of->text, "\n");
     }
 }
@@ -427,7 +428,7 @@ static void tell_fates(struct repair *repair)
         (void)fprintf(begin_line(repair), "%s%s%s", SAYINGS[fate],
                       is_table ? " the object's table" : "",
                       is_file ? " its file" : "");
-        tell_blocks(repair, has_fate, fate);
+        tell_blocks(repair, is_table || is_file ? ", " : " ", has_fate, fate);
         (void)fprintf(repair->of->text, "\n");
     }
 }

@@ -404,7 +404,7 @@ TEST("an object that is missing is made anew from what is here")
     CHECK(scrub_all() == 0);
     /* Its table, too. */
     CHECK(bad == 1 + BLOCKS && repaired == bad);
-    CHECK(said("is missing: its table blocks 0-15\n"));
+    CHECK(said("is missing: its table, blocks 0-15\n"));
     CHECK(publish());
     CHECK(finds_nothing());
     CHECK(bucket_has_all());
@@ -442,7 +442,7 @@ TEST("what has no good copy is told, and an error to readers, never zeros")
     CHECK(scrub_all() == 0);
     CHECK(bad == 1 + BLOCKS + 1 && repaired == 0);
     CHECK(said("chunk 0000000000000001: no good copy is left, an error until"
-               " it is written again: the object's table blocks 0-15\n"));
+               " it is written again: the object's table, blocks 0-15\n"));
     CHECK(said("chunk 0000000000000003: no good copy is left, an error until"
                " it is written again: the object's table\n"));
     CHECK(read_chunk(1) == -EIO);
