@@ -229,6 +229,19 @@ static void try_again(struct destage *destage, struct batch *batch,
     }
 }
 
+/*
+ * With the last user of a file the file system takes its room back, which
+ * takes time: so that is done here, side by side.
+ */
+static void install(struct fold_device *device, void *item)
+{
+    struct restate *restate = item;
+
+    if (restate->error == 0)
+        restate_install(device, restate);
+    restate_done(restate);
+}
+
 static int sync_names(struct destage *destage, const struct batch *batch)
 {
     uint64_t chunks[DESTAGE_BATCH];
@@ -276,16 +289,12 @@ static void run_steps(struct destage *destage, struct batch *batch)
     error = sync_names(destage, batch);
     if (error == 0)
         error = commit_batch(destage, batch);
-    for (size_t i = 0; i < batch->count; i++) {
-        struct restate *restate = &batch->restates[i];
-
-        if (restate->error != 0)
-            continue;
-        if (error == 0)
-            restate_install(destage->options.fold, restate);
-        else
-            restate->error = error;
+    for (size_t i = 0; error != 0 && i < batch->count; i++) {
+        if (batch->restates[i].error == 0)
+            batch->restates[i].error = error;
     }
+    destage_for_all(destage, batch->restates, sizeof(batch->restates[0]),
+                    batch->count, install);
 }
 
 /* Whether it is the answer of a chunk that may not be evicted, and no fault. */
