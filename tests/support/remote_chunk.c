@@ -13,6 +13,8 @@
 #include "cache/geometry.h"
 #include "object_store.h"
 
+enum { COMMITTED_AT_ONCE = 1024 };
+
 static void need(bool ok)
 {
     if (!ok)
@@ -88,10 +90,11 @@ void remote_delete(struct device *device, uint64_t chunk,
     need(store->delete (store, key) == 0);
 }
 
-static void commit(struct device *device, uint64_t chunk, unsigned flags,
-                   uint64_t generation, const struct chunk_object *object)
+static struct state_change clean(uint64_t chunk, unsigned flags,
+                                 uint64_t generation,
+                                 const struct chunk_object *object)
 {
-    struct state_change change = {
+    return (struct state_change){
         .kind = STATE_CHUNK,
         .chunk = chunk,
         .entry =
@@ -103,6 +106,12 @@ static void commit(struct device *device, uint64_t chunk, unsigned flags,
                 .objects = {*object},
             },
     };
+}
+
+static void commit(struct device *device, uint64_t chunk, unsigned flags,
+                   uint64_t generation, const struct chunk_object *object)
+{
+    struct state_change change = clean(chunk, flags, generation, object);
 
     need(state_log_commit(device->state_log, &change, 1) == 0);
 }
@@ -116,6 +125,27 @@ void remote_commit(struct device *device, uint64_t chunk,
                    const struct chunk_object *object)
 {
     commit(device, chunk, 0, next_generation(device), object);
+}
+
+void remote_commit_many(struct device *device, uint64_t chunks)
+{
+    struct state_change *changes = calloc(COMMITTED_AT_ONCE, sizeof(*changes));
+    struct chunk_object object = {
+        .id = {.epoch = 1, .nonce = 7},
+        .table_size = 100,
+    };
+    size_t count = 0;
+
+    need(changes != NULL);
+    for (uint64_t chunk = 0; chunk < chunks; chunk++) {
+        object.id.counter = chunk + 1;
+        changes[count++] = clean(chunk, 0, next_generation(device), &object);
+        if (count < COMMITTED_AT_ONCE && chunk < chunks - 1)
+            continue;
+        need(state_log_commit(device->state_log, changes, count) == 0);
+        count = 0;
+    }
+    free(changes);
 }
 
 void remote_commit_resident(struct device *device, uint64_t chunk,

@@ -30,6 +30,12 @@ void remote_commit(struct device *device, uint64_t chunk,
                    const struct chunk_object *object);
 
 /*
+ * Have the first chunks of the device be in an object each, as the cache
+ * directory tells: the objects are not made.
+ */
+void remote_commit_many(struct device *device, uint64_t chunks);
+
+/*
  * Have the chunk be in that object, which has plain, and also in a chunk file,
  * unchanged.
  */

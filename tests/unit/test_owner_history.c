@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* links: owner_host memory_store fault_store device_fixture */
+/* links: owner_host memory_store fault_store device_fixture remote_chunk */
 #include "cache/owner_parts.h"
 
 #include "support/owner_host.h"
+#include "support/remote_chunk.h"
 #include "unit/test.h"
 
 TEST("what was written becomes an image, and then nothing is left to do")
@@ -49,6 +50,43 @@ TEST("an idle run of a published device asks the store nothing")
     CHECK(owner_host_ask_for(&host, "collect", NULL, NULL, &reply) == 0);
     control_message_clear(&reply);
     CHECK(owner_host_calls(&host) == before);
+    owner_host_end(&host);
+}
+
+TEST("an idle run of 100,000 clean chunks asks the store nothing, nor after a"
+     " restart more than 3 times")
+{
+    const uint64_t chunks = 100000;
+    struct owner_host host;
+    struct control_message reply;
+    uint64_t before;
+
+    owner_host_begin(&host, test_dir(), 0);
+    owner_stop(host.owner);
+    host.fixture.options.size = chunks * OWNER_HOST_CHUNK;
+    NEED(fixture_reopen(&host.fixture) == 0);
+    remote_commit_many(host.fixture.device, chunks);
+    owner_host_start(&host, 0);
+    CHECK(owner_host_sync(&host) == 0); /* an image of what is there */
+    CHECK(owner_host_ask_for(&host, "collect", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_status(&host, "chunks") == chunks);
+    before = owner_host_calls(&host);
+    CHECK(owner_host_sync(&host) == 0);
+    CHECK(owner_host_ask_for(&host, "collect", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_calls(&host) == before);
+
+    owner_stop(host.owner);
+    NEED(fixture_close(&host.fixture) == 0);
+    before = owner_host_calls(&host);
+    NEED(fixture_open(&host.fixture) == 0);
+    owner_host_start(&host, 0);
+    CHECK(owner_host_sync(&host) == 0);
+    CHECK(owner_host_ask_for(&host, "collect", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_status(&host, "chunks") == chunks);
+    CHECK(owner_host_calls(&host) - before <= 3);
     owner_host_end(&host);
 }
 
