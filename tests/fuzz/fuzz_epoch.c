@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fuzz_epoch - any bytes as the record of an epoch, as they are and with a checksum
- * that is right.
+ * fuzz_epoch - any bytes as the record of an epoch, as they are and with a
+ * checksum that is right.
  *
  * What is accepted is a record that encodes to the very same bytes.
  */
