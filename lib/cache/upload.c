@@ -78,7 +78,7 @@ struct build {
 
     uint32_t first; /* block of the window */
     uint64_t arrived;
-    unsigned char window[WINDOW][CACHE_BLOCK]; /* stored; to merge: plain */
+    unsigned char (*window)[CACHE_BLOCK]; /* WINDOW stored; to merge: plain */
 };
 
 /* ---- what is to be done with each block ---------------------------------- */
@@ -806,7 +806,10 @@ static int make_room(struct build *build)
     build->head = chunk_table_encoded_max(chunk_size);
     build->data = malloc(build->head + chunk_size); /* never more */
     build->ways = calloc(build->table->blocks_count, sizeof(*build->ways));
-    return build->data == NULL || build->ways == NULL ? -ENOMEM : 0;
+    build->window = malloc(sizeof(*build->window) * WINDOW);
+    return build->data == NULL || build->ways == NULL || build->window == NULL
+               ? -ENOMEM
+               : 0;
 }
 
 static void build_free(struct build *build)
@@ -815,6 +818,7 @@ static void build_free(struct build *build)
     chunk_table_release(build->state);
     chunk_table_release(build->newest);
     chunk_table_release(build->table);
+    free(build->window);
     free(build->ways);
     free(build->data);
     free(build);
