@@ -178,6 +178,7 @@ static void *scrub_beside(void *context)
     int *error = context;
 
     control_message_start(&request, "scrub");
+    control_message_start(&answer, "");
     *error = owner_handle(owner, &request, HOLDER + 1, &answer);
     control_message_clear(&request);
     control_message_clear(&answer);
