@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* links: fault_file */
 /*
- * A chunk is written to, cut, uploaded, evicted and kept, and loses power at
- * any file call, or is killed, goes on, and then loses power.  A later start
- * must show what was written, and if it has a checkpoint that waits for the
- * chunk, that must be uploaded as it was at its cut.
+ * A chunk is written to, cut, uploaded, evicted, kept and distrusted, and loses
+ * power at any file call, or is killed, goes on, and then loses power.  A later
+ * start must show what was written, and if it has a checkpoint that waits for
+ * the chunk, that must be uploaded as it was at its cut.
  *
  * CRASH_STATES   how many states, 200 by default
  * CRASH_SEED     where to begin, 1 by default; a failure says its own
@@ -336,6 +336,37 @@ static bool upload_newest(struct story *story, const struct life *life,
     return !is_pending(&entry) || upload(story, device, &entry, newest(life));
 }
 
+/* Do without copies of some blocks, as if they were bad: no content is lost. */
+static bool distrust_some(struct device *device, uint64_t random)
+{
+    struct bad_copy copies[PAGES / PAGES_PER_BLOCK];
+    struct distrusted what = {.chunk = CHUNK, .copies = copies};
+    struct chunk_table *table;
+    struct chunk_file *file;
+    int error = chunk_reader_open_file(&device->reader, CHUNK, &file, &table);
+
+    if (error != 0)
+        return error == -ESTALE; /* it has no file */
+    for (uint32_t i = 0; i < table->blocks_count; i++) {
+        const struct chunk_block *block = &table->blocks[i];
+
+        if (block->base != BASE_OBJECT || (random >> i & 1) == 0)
+            continue;
+        copies[what.count++] = (struct bad_copy){
+            .block = i,
+            .is_in_bucket = (random >> (32 + i) & 1) != 0,
+            .as_read = *block,
+            .id = table->objects[block->object].id,
+        };
+    }
+    if (random >> 60 == 0 && table->objects_count > 0)
+        what.table_of = &table->objects[table->objects_count - 1].id;
+    error = device_distrust(device, &what);
+    chunk_table_release(table);
+    chunk_file_release(file);
+    return error == 0 || error == -ESTALE || error == -EBUSY;
+}
+
 static bool take_step(struct story *story, struct life *life,
                       struct device *device, uint64_t random)
 {
@@ -343,7 +374,7 @@ static bool take_step(struct story *story, struct life *life,
     struct content is;
     uint64_t freed;
 
-    switch (random % 12) {
+    switch (random % 13) {
     case 0:
     case 1:
     case 2:
@@ -362,6 +393,8 @@ static bool take_step(struct story *story, struct life *life,
         return device_evict(device, &chunk, 1, EVICT_FILE, &freed) == 0;
     case 10: /* what is fetched is kept, at the latest by the next job */
         return reads(story, device, newest(life), newest(life), &is);
+    case 11:
+        return distrust_some(device, crash_random(random, 2));
     default:
         return end_checkpoint(device, random / 16 % 2 == 0);
     }
