@@ -26,6 +26,7 @@ struct grace {
     struct collect_counts counts; /* of the last collection */
 };
 
+/* Begin with an epoch, a claim; end. */
 void grace_begin(struct grace *grace);
 void grace_end(struct grace *grace);
 
