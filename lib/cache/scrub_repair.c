@@ -232,30 +232,33 @@ static int distrust(struct repair *repair, enum fate fate)
 }
 
 /* Remove a damaged file whose content is all in the bucket. */
-static int remove_file(struct repair *repair)
+static void remove_file(struct repair *repair)
 {
     const struct scrub_chunk *c = repair->c;
     uint64_t freed = 0;
-    bool has_all =
-        c->remote != NULL &&
-        object_id_is(&scrub_newest_here(c)->id, &scrub_newest_of_image(c)->id);
+    bool has_all;
     int error;
 
     if (repair->file_fate != FATE_DROP)
-        return 0;
+        return;
+    /* Clean, it has objects; but are those the ones that were looked at? */
+    has_all = c->remote != NULL && object_id_is(&scrub_newest_here(c)->id,
+                                                &scrub_newest_of_image(c)->id);
     for (uint32_t i = 0; i < c->blocks_count; i++)
         has_all = has_all && repair->fates[i] != FATE_LOST;
     if (!has_all) {
         repair->file_fate = FATE_LATER;
-        return 0;
+        return;
     }
-    error =
-        device_evict(repair->of->how->device, &c->chunk, 1, EVICT_FILE, &freed);
+    /* What is in it may be all there is, if the bucket is another's by now. */
+    error = repair->of->claim(repair->of->context);
+    if (error == 0)
+        error = device_evict(repair->of->how->device, &c->chunk, 1, EVICT_FILE,
+                             &freed);
     if (error != 0)
         not_now(repair, FATE_DROP, log_errno(error));
     else if (freed == 0)
         not_now(repair, FATE_DROP, "the open checkpoint waits for it");
-    return 0;
 }
 
 /* ---- telling it ---------------------------------------------------------- */
@@ -461,7 +464,7 @@ int scrub_repair(struct scrub_repair *of, const struct scrub_chunk *chunk)
     if (error == 0)
         error = distrust(&repair, FATE_DROP);
     if (error == 0)
-        error = remove_file(&repair);
+        remove_file(&repair);
     tell_fates(&repair);
     for (uint32_t i = 0; i < chunk->blocks_count; i++)
         count_one(of, fates[i]);

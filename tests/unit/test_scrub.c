@@ -470,6 +470,43 @@ TEST("of what is bad in the bucket, content that was written since is no loss")
     end();
 }
 
+TEST("a bad object of what was trimmed since is no loss")
+{
+    if (!begin())
+        return;
+    spoil_object(2, 5);
+    delete_object(3);
+    for (uint64_t i = 2; i < 4; i++)
+        CHECK(fixture_trim(&host.fixture, i * CHUNK, CHUNK) == 0);
+    CHECK(device_destage(host.fixture.device) == 0);
+    CHECK(scrub_all() == 0);
+    CHECK(bad == 2 && repaired == 2);
+    CHECK(said("other content by now, which the next image will have:"
+               " blocks 5\n"));
+    CHECK(publish());
+    CHECK(finds_nothing());
+    end();
+}
+
+TEST("a bad object of what was written anew since is no loss")
+{
+    if (!begin())
+        return;
+    spoil_object(2, 5);
+    spoil_object(3, 15);
+    for (uint64_t i = 2; i < 4; i++) {
+        fixture_fill(plain[i], CHUNK, 90 + i);
+        CHECK(fixture_write(&host.fixture, i * CHUNK, plain[i], CHUNK, 0) == 0);
+    }
+    CHECK(device_destage(host.fixture.device) == 0);
+    CHECK(scrub_all() == 0);
+    CHECK(bad == 2 && repaired == 2);
+    CHECK(publish());
+    CHECK(finds_nothing());
+    CHECK(bucket_has_all());
+    end();
+}
+
 TEST("a block that is bad here and good in the bucket is taken from there")
 {
     if (!begin())
