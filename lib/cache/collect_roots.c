@@ -187,7 +187,7 @@ static int doom_snapshot(void *context, const struct snapshot *snapshot)
     struct collect *c = context;
     bool is_settled;
 
-    return c->dropped && strcmp(snapshot->name, c->dropped) == 0
+    return strcmp(snapshot->name, c->dropped) == 0
                ? doom(c, &snapshot->record.root, &is_settled)
                : 0;
 }
