@@ -125,16 +125,33 @@ static int add_pin(void *context, const struct pin *pin)
     return collect_push(&c->ends, &item);
 }
 
+/*
+ * Add the image of an epoch that is kept for it.  A landmark outlives its
+ * image: should keep have grown since, there is nothing left to keep.
+ */
+static int add_kept(struct collect *c, size_t index)
+{
+    const struct history_epoch *epoch = &c->history.epochs[index];
+    const struct root_ref *root = &epoch->record.root;
+    bool is_newest = index + 1 == c->history.count;
+    int error = 0;
+
+    if (!epoch->has_kept_image)
+        return 0;
+    if (epoch->is_landmark && !is_newest &&
+        (root_is_gone(c, root, &error) || error))
+        return error;
+    return add_root(c->roots, root);
+}
+
 static int read_roots(struct collect *c)
 {
     const struct collect_options *options = c->options;
     int error = 0;
 
     roots_add_catalogs(c->roots, options->catalog, options->checkpoint);
-    for (size_t i = 0; i < c->history.count && !error; i++) {
-        if (c->history.epochs[i].has_kept_image)
-            error = add_root(c->roots, &c->history.epochs[i].record.root);
-    }
+    for (size_t i = 0; i < c->history.count && !error; i++)
+        error = add_kept(c, i);
     if (!error && options->intent.epoch > 0)
         error = add_root(c->roots, &options->intent.root);
     if (!error)
@@ -217,9 +234,11 @@ static int doom_pin(void *context, const struct pin *pin)
 int collect_find_doomed(struct collect *c)
 {
     const struct collect_options *options = c->options;
-    int error =
-        snapshot_list(options->store, options->device_name, doom_snapshot, c);
+    int error = 0;
 
+    if (c->dropped)
+        error = snapshot_list(options->store, options->device_name,
+                              doom_snapshot, c);
     if (!error && c->ends.count > 0)
         error = pin_list(options->store, options->device_name, doom_pin, c);
     for (size_t i = 0; i < c->history.count && !error; i++) {

@@ -163,7 +163,8 @@ void history_judge(struct history *history, unsigned keep,
         if (i + 1 == history->count ||
             !is_of_same_holder(&epoch->record, &epoch[1].record))
             is_settled = tenure_is_settled(history, i);
-        epoch->is_kept = epoch->is_kept || is_landmark(history, i);
+        epoch->is_landmark = is_landmark(history, i);
+        epoch->is_kept = epoch->is_kept || epoch->is_landmark;
         epoch->ids_are_free = is_settled || others;
     }
 }

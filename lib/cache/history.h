@@ -26,6 +26,7 @@ struct history_epoch {
     struct epoch_record record;
     bool has_kept_image; /* its image is one that is kept */
     bool is_kept;        /* the record is */
+    bool is_landmark;    /* it is kept whatever its image: that may be gone */
     bool ids_are_free;   /* of the objects of its tenure */
 };
 

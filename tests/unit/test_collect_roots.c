@@ -152,3 +152,24 @@ TEST("an image that cannot be read ends the run before anything is condemned")
     CHECK(grace_objects(&f) == 7);
     grace_end(&f);
 }
+
+TEST("an image that is gone is none to keep when keep grows")
+{
+    struct grace f;
+    struct chunk_object object;
+
+    grace_begin(&f);
+    bucket_write(&f.bucket, (uint64_t[]){1}, 1, &object);
+    /* The last epoch of a tenure stays, although its image goes. */
+    bucket_epoch(&f.bucket, EPOCH_RELEASE, GRACE_HERE);
+    bucket_epoch(&f.bucket, EPOCH_CLAIM, GRACE_THERE);
+    for (int i = 0; i < 3; i++)
+        bucket_write(&f.bucket, (uint64_t[]){1}, 1, &object);
+    grace_collect_all(&f, 1);
+    CHECK(grace_objects(&f) == 1);
+    CHECK(grace_collect(&f, 7) == 0);
+    bucket_write(&f.bucket, (uint64_t[]){1}, 1, &object);
+    CHECK(grace_collect(&f, 7) == 0);
+    CHECK(grace_objects(&f) == 2 && grace_missing(&f, &f.bucket.own) == 0);
+    grace_end(&f);
+}
