@@ -24,12 +24,12 @@ sync_with() {
     timeout "$DEADLINE_S" "$SYNC" -c "$CONFIG" "$@"
 }
 
-# published_device [LINE...]: a device with 8 MiB on it, all of it also in an
-# image, and no server
+# published_device: a device with 8 MiB on it, all of it also in an image, and
+# no server
 published_device() {
     needs nbdcopy
     write_config
-    add_device disk 64M "chunksize 1M" "$@"
+    add_device disk 64M "chunksize 1M"
     start_daemon
     head -c 8M /dev/urandom > "$DIR/image"
     nbdcopy "$DIR/image" "$(uri disk)"

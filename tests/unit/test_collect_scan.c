@@ -8,12 +8,13 @@
 TEST("a scan leaves alone what may be under way, or is young, or another's")
 {
     struct grace f;
-    struct chunk_object mine, flying, object, foreign;
+    struct chunk_object former, foreign, mine, flying, object;
     struct collect_options options;
 
     grace_begin(&f);
+    former = bucket_upload(&f.bucket, 4);
+    f.bucket.claim_epoch = 99; /* none that is known */
     foreign = bucket_upload(&f.bucket, 4);
-    foreign.id.epoch = 99; /* no claim that is known */
     bucket_epoch(&f.bucket, EPOCH_CLAIM, GRACE_HERE);
     mine = bucket_upload(&f.bucket, 4);
     bucket_write(&f.bucket, (uint64_t[]){1}, 1, &object);
@@ -27,11 +28,13 @@ TEST("a scan leaves alone what may be under way, or is young, or another's")
     CHECK(f.counts.condemned == 0);
     grace_pass(&f, 0);
     CHECK(collect_run(&options, &f.counts) == 0);
-    CHECK(f.counts.condemned == 2); /* of the first claim, and mine */
+    CHECK(f.counts.condemned == 2);
     grace_pass(&f, GRACE_TIME);
     CHECK(collect_run(&options, &f.counts) == 0);
+    CHECK(!bucket_has(&f.bucket, 4, &former));
     CHECK(!bucket_has(&f.bucket, 4, &mine));
     CHECK(bucket_has(&f.bucket, 4, &flying));
+    CHECK(bucket_has(&f.bucket, 4, &foreign));
     CHECK(grace_missing(&f, &f.bucket.own) == 0);
     grace_end(&f);
 }
