@@ -421,7 +421,7 @@ static int run(struct step *step)
     if (!step->request->is_local)
         error = open_image(step);
     while (error == 0) {
-        uint64_t chunk;
+        uint64_t chunk = 0;
         int result = next_chunk(step, place->chunk, &chunk);
 
         if (result == 0) {
