@@ -84,12 +84,9 @@ static bool is_lost(struct destage *destage)
 /* If nothing can be folded any more, say so to who waits for that. */
 static void answer_if_lost(struct destage *destage)
 {
-    struct destage_job *job = destage->checkpoint;
-
-    if (job == NULL || !is_lost(destage))
-        return;
-    destage->checkpoint = NULL;
-    destage_answer(destage, job, destage->lost != 0 ? destage->lost : -EIO);
+    if (destage->checkpoint != NULL && is_lost(destage))
+        destage_answer_checkpoint(destage,
+                                  destage->lost != 0 ? destage->lost : -EIO);
 }
 
 /* One round of what is to be done: a batch of jobs, then a pass. */
@@ -155,7 +152,7 @@ static void *destage_main(void *context)
     destage->answer = -ECANCELED;
     condition_broadcast(&destage->finished);
     mutex_unlock(&destage->lock);
-    destage_answer(destage, destage->checkpoint, -ECANCELED);
+    destage_answer_checkpoint(destage, -ECANCELED);
     destage_cancel_jobs(destage, -ECANCELED);
     return NULL;
 }

@@ -93,9 +93,9 @@ void destage_get_space(struct destage *destage,
 /*
  * Make what was acknowledged until now a checkpoint, at time_ns since 1970.
  * Returns when it is OPEN, which takes as long as folding the whole journal;
- * what is written meanwhile goes on in the journal.  -EALREADY: there is one.
- * After any other error there is none; but -ECANCELED may leave one FOLDING,
- * which the next start completes.
+ * what is written meanwhile goes on in the journal.  -EALREADY: there is
+ * one, and by now it is OPEN.  After any other error there is none; but
+ * -ECANCELED may leave one FOLDING, which the next start completes.
  */
 int destage_checkpoint(struct destage *destage, uint64_t time_ns);
 

@@ -89,15 +89,38 @@ static int begin(struct destage *destage, uint64_t time_ns)
     return error;
 }
 
+void destage_answer_checkpoint(struct destage *destage, int error)
+{
+    struct destage_job *job = destage->checkpoint;
+
+    destage->checkpoint = NULL;
+    while (job != NULL) {
+        struct destage_job *next = job->next; /* answered, it is gone */
+
+        destage_answer(destage, job,
+                       error == 0 && job->joins ? -EALREADY : error);
+        job = next;
+    }
+}
+
 void destage_begin_checkpoint(struct destage *destage, struct destage_job *job)
 {
-    int error = begin(destage, job->time_ns);
+    int error;
 
+    /* What it is of is known only when it is open, so wait for that too. */
+    if (destage->phase == CHECKPOINT_FOLDING) {
+        job->joins = true;
+        job->next = destage->checkpoint;
+        destage->checkpoint = job;
+        return;
+    }
+    error = begin(destage, job->time_ns);
     if (error != 0) {
         destage_answer(destage, job, error);
         return;
     }
     destage->phase = CHECKPOINT_FOLDING;
+    job->next = NULL;
     destage->checkpoint = job;
     destage->checkpoint_failures = 0;
     destage->not_before_ns = 0;
@@ -153,15 +176,12 @@ static int commit_drop(struct destage *destage)
 
 static void give_up(struct destage *destage, int error)
 {
-    struct destage_job *job = destage->checkpoint;
-
     if (commit_drop(destage) != 0)
         return;
     log_warning("%s: the checkpoint is given up: %s",
                 destage->options.fold->device_name, log_errno(error));
     undo_cut(destage);
-    destage->checkpoint = NULL;
-    destage_answer(destage, job, error);
+    destage_answer_checkpoint(destage, error);
 }
 
 /* Whether another attempt is of no use. */
@@ -174,7 +194,6 @@ static bool is_hopeless(struct destage *destage, int error)
 int destage_complete_checkpoint(struct destage *destage)
 {
     const struct destage_options *options = &destage->options;
-    struct destage_job *job;
     int error = destage_pass_over_layer(destage);
 
     if (destage->phase != CHECKPOINT_FOLDING) /* dropped meanwhile */
@@ -190,9 +209,7 @@ int destage_complete_checkpoint(struct destage *destage)
     }
     destage->phase = CHECKPOINT_OPEN;
     (void)page_index_join(options->fold->index); /* cannot fail: it is empty */
-    job = destage->checkpoint;
-    destage->checkpoint = NULL;
-    destage_answer(destage, job, 0);
+    destage_answer_checkpoint(destage, 0);
     return 0;
 }
 
@@ -280,7 +297,6 @@ int destage_publish(struct destage *destage, const uint8_t record[])
 
 int destage_drop(struct destage *destage)
 {
-    struct destage_job *job = destage->checkpoint;
     int error;
 
     if (destage->phase == CHECKPOINT_NONE)
@@ -289,8 +305,7 @@ int destage_drop(struct destage *destage)
     if (error != 0)
         return error;
     undo_cut(destage);
-    destage->checkpoint = NULL;
-    destage_answer(destage, job, -ECANCELED);
+    destage_answer_checkpoint(destage, -ECANCELED);
     destage_sweep(destage);
     return page_index_is_cut(destage->options.fold->index) ? -ENOMEM : 0;
 }

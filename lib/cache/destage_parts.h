@@ -41,6 +41,7 @@ enum destage_job_kind {
 struct destage_job {
     enum destage_job_kind kind;
     uint64_t time_ns;                    /* CHECKPOINT */
+    bool joins;                          /* the same: one was being folded */
     struct uploaded **uploaded;          /* UPLOADED */
     const uint64_t *chunks;              /* EVICT */
     const struct distrusted *distrusted; /* DISTRUST */
@@ -98,7 +99,7 @@ struct destage {
     size_t suspects_count;
     uint64_t not_before_ns; /* after a failure: the next attempt */
     enum checkpoint_phase phase;
-    struct destage_job *checkpoint; /* FOLDING: who waits for it, or NULL */
+    struct destage_job *checkpoint; /* FOLDING: who wait for it, or NULL */
     unsigned checkpoint_failures;
     bool is_adopting;
     /*
@@ -166,6 +167,9 @@ void destage_answer(struct destage *destage, struct destage_job *job,
 void destage_cancel_jobs(struct destage *destage, int error);
 
 /* ---- destage_checkpoint.c ------------------------------------------------ */
+
+/* Answer all who wait for the checkpoint that is being folded. */
+void destage_answer_checkpoint(struct destage *destage, int error);
 
 /* The jobs. */
 void destage_begin_checkpoint(struct destage *destage, struct destage_job *job);

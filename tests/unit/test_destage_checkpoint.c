@@ -3,9 +3,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include "base/log.h"
-#include "cache/destage.h"
+#include "cache/destage_parts.h"
 #include "cache/device_parts.h"
 #include "cache/geometry.h"
 #include "support/checkpoint_image.h"
@@ -305,6 +306,61 @@ TEST("a start completes a checkpoint that was being folded, as it was cut")
         CHECK(checkpoint_image_publish(&image) == 0);
         CHECK(image_is_right() && device_is_right());
     }
+    end();
+}
+
+/* Return when so many jobs wait. */
+static void wait_for_jobs(unsigned wanted)
+{
+    struct destage *destage = disk.device->destage;
+    unsigned count;
+
+    do {
+        (void)sched_yield();
+        count = 0;
+        mutex_lock(&destage->lock);
+        for (const struct destage_job *job = destage->jobs; job != NULL;
+             job = job->next)
+            count++;
+        mutex_unlock(&destage->lock);
+    } while (count < wanted);
+}
+
+/* Ask for a checkpoint; tell what there is when that is answered. */
+static void *phase_when_answered(void *context)
+{
+    enum checkpoint_phase *found = context;
+
+    if (device_checkpoint(disk.device, 2000) == -EALREADY)
+        *found = phase();
+    return NULL;
+}
+
+TEST("who asks for a checkpoint while one is folded hears of it when it is "
+     "open")
+{
+    struct fault_calls syncs = {FAULT_SYNC_DATA, "/chunk/", 1};
+    enum checkpoint_phase found[2] = {CHECKPOINT_NONE, CHECKPOINT_NONE};
+    pthread_t threads[2];
+
+    NEED(begin());
+    /* More than a batch, as jobs are run between batches. */
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++)
+        CHECK(put(chunk * CHUNK, PAGE, chunk));
+    NEED(begin_only());
+    fault_gate_set(&syncs);
+    NEED(reopen(false));
+    fault_gate_wait();
+    for (unsigned i = 0; i < 2; i++)
+        NEED(pthread_create(&threads[i], NULL, phase_when_answered,
+                            &found[i]) == 0);
+    wait_for_jobs(2);
+    fault_gate_open();
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+        CHECK(found[i] == CHECKPOINT_OPEN);
+    }
+    CHECK(open_is_right() && device_is_right());
     end();
 }
 
