@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "base/mutex.h"
 #include "base/number.h"
 #include "cache/chunk_file.h"
+#include "cache/epoch.h"
 #include "cache/fetch.h"
 #include "common.h"
 #include "config.h"
@@ -55,6 +57,8 @@ struct sync_session {
     bool is_other_user;            /* we took on the uid of the owner */
 
     struct upload_context uploads; /* chunk_dir NULL: not ready */
+    uint64_t epoch;                /* that the store of uploads must have */
+    atomic_bool has_checked;       /* it has */
     int dirfd;
 };
 
@@ -324,6 +328,7 @@ static void end_uploads(struct sync_session *session)
     if (session->dirfd >= 0)
         (void)close(session->dirfd);
     session->dirfd = -1;
+    atomic_store(&session->has_checked, false);
     *uploads = (struct upload_context){.store = NULL};
 }
 
@@ -432,6 +437,68 @@ static int ask_origins(struct sync_session *session, struct fetch *fetch)
     return error;
 }
 
+/* An epoch_each: one is enough. */
+static int note_epoch(void *context, const char *key,
+                      const struct epoch_record *record,
+                      const struct object_info *info)
+{
+    bool *is_there = context;
+
+    (void)key;
+    (void)record;
+    (void)info;
+    *is_there = true;
+    return 0;
+}
+
+/* Have session->epoch be the newest that the owner knows of; 0: none. */
+static int ask_epoch(struct sync_session *session)
+{
+    AUTO_FREE struct control_message *message = malloc(2 * sizeof(*message));
+    int error;
+
+    if (!message)
+        return -ENOMEM;
+    control_message_start(&message[0], "status");
+    error = sync_session_ask(session, &message[0], &message[1]);
+    if (error)
+        return error;
+    error = control_message_is(&message[1], "ok") ? 0 : -EPROTO;
+    session->epoch = 0;
+    if (!error)
+        (void)control_message_get_number(&message[1], "claim_epoch", 1,
+                                         UINT64_MAX, &session->epoch);
+    control_message_clear(&message[1]);
+    return error;
+}
+
+/*
+ * A server keeps the store that it was started with.  What is uploaded to
+ * another one, because the configuration was changed since, or what is mounted
+ * there, would be in an image, and not be found.  -ENODEV: it is another one;
+ * other errors: it does not answer.
+ */
+static int check_store(struct sync_session *session)
+{
+    const char *name = session->options.device->name;
+    bool is_there = false;
+    int error;
+
+    if (atomic_load(&session->has_checked))
+        return 0;
+    error = epoch_list(session->uploads.store, name, session->epoch, note_epoch,
+                       &is_there);
+    if (!error && !is_there) {
+        log_error("%s: the store of this configuration is not the one that "
+                  "the device is kept in: was it changed since the server was "
+                  "started?",
+                  name);
+        error = -ENODEV;
+    }
+    atomic_store(&session->has_checked, error == 0);
+    return error;
+}
+
 int sync_session_prepare_uploads(struct sync_session *session)
 {
     const struct config_device *device = session->options.device;
@@ -449,6 +516,11 @@ int sync_session_prepare_uploads(struct sync_session *session)
     /* A store of our own: the owner's ends with the owner. */
     if (!error)
         error = common_open_store(session->options.config, &uploads->store);
+    if (!error)
+        error = ask_epoch(session);
+    /* One that does not answer now is asked again with each upload. */
+    if (!error && check_store(session) == -ENODEV)
+        error = -ENODEV;
     if (!error)
         error = fetch_new(uploads->store, device->name, &uploads->fetch);
     if (!error)
@@ -469,7 +541,8 @@ int sync_session_prepare_uploads(struct sync_session *session)
 int sync_session_upload(void *session, const struct upload_work *work,
                         struct upload_result *ret_result)
 {
-    const struct sync_session *of = session;
+    struct sync_session *of = session;
+    int error = check_store(of);
 
-    return upload_chunk(&of->uploads, work, ret_result);
+    return error ? error : upload_chunk(&of->uploads, work, ret_result);
 }

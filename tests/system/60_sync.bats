@@ -589,3 +589,16 @@ for a, b in zip(command, by_socket):
     [ "$(get behind)" = False ]
     has_image
 }
+
+@test "what is kept in one store is not uploaded to another" {
+    written_device
+    start_daemon
+    mkdir "$DIR/other"
+    sed "s|^s3dir .*|s3dir $DIR/other|" "$CONFIG" > "$DIR/other.conf"
+    run timeout "$DEADLINE_S" "$SYNC" -c "$DIR/other.conf" -p "$DIR/pid" 3600
+    [ "$status" = 1 ] && [[ $output == *"not the one"* ]]
+    [ -z "$(find "$DIR/other" -path '*/chunk/*')" ]
+    sync_with -p "$DIR/pid" 3600
+    stop_daemon
+    has_image
+}
