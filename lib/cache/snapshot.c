@@ -544,6 +544,18 @@ static int make_record(const struct clone_plan *plan, const struct pin *pin,
     return error;
 }
 
+/* Whether the clone's first epoch is another's, and so never will be ours. */
+static bool is_taken(const struct clone_plan *plan,
+                     const struct epoch_record *record)
+{
+    struct epoch_record found;
+    char key[EPOCH_KEY_MAX];
+
+    epoch_key(plan->name, record, key);
+    return epoch_read(plan->store, key, record, &found) == 0 &&
+           !epoch_is_same(&found, record);
+}
+
 int clone_create(const struct clone_plan *plan, struct epoch_record *ret_record)
 {
     enum epoch_outcome outcome = EPOCH_LOST;
@@ -572,7 +584,9 @@ int clone_create(const struct clone_plan *plan, struct epoch_record *ret_record)
     if (!error) {
         error = epoch_create(plan->store, plan->name, &record, plan->pace,
                              &outcome);
-        is_undecided = error != 0 || outcome == EPOCH_CONFLICT;
+        /* Lost is also what somebody has gone on from already. */
+        is_undecided = error != 0 || outcome == EPOCH_CONFLICT ||
+                       (outcome == EPOCH_LOST && !is_taken(plan, &record));
     }
     if (!error && outcome != EPOCH_OURS)
         error = -EBUSY;

@@ -5,6 +5,7 @@
 #include "base/crc32c.h"
 #include "support/bucket.h"
 #include "support/fault_store.h"
+#include "support/hook_store.h"
 #include "support/memory_store.h"
 #include "unit/test.h"
 
@@ -284,4 +285,46 @@ TEST("a clone whose epoch may yet come to be keeps its pin")
     CHECK(pin_list(bucket.store, "disk", count_needed, counts) == 0);
     CHECK(counts[1] == 1);
     end();
+}
+
+/* Attach to the clone, if its first epoch is there. */
+static void attach(void *context)
+{
+    struct epoch_newest newest;
+
+    (void)context;
+    CHECK(epoch_read_newest(bucket.store, "copy", 0, &newest) == 0);
+    if (newest.count == 0)
+        return;
+    newest.records[0].kind = EPOCH_CLAIM;
+    newest.records[0].epoch++;
+    put_record("copy", &newest.records[0]);
+}
+
+TEST("a clone that somebody uses before its maker has looked keeps its pin")
+{
+    unsigned attached = 0;
+
+    for (uint64_t nth = 1;; nth++) {
+        struct hook_store hooked;
+        struct epoch_record record;
+        unsigned counts[2] = {0};
+        size_t epochs;
+        struct clone_plan plan = {.store = &hooked.store,
+                                  .source = "disk",
+                                  .name = "copy",
+                                  .host = "host"};
+
+        begin();
+        hook_store_init(&hooked, bucket.store, nth, attach, NULL);
+        (void)clone_create(&plan, &record);
+        epochs = bucket_count(bucket.store, "copy", "epoch/");
+        attached += epochs == 2;
+        CHECK(pin_list(bucket.store, "disk", count_needed, counts) == 0);
+        CHECK(epochs > 0 && counts[1] == 1);
+        end();
+        if (hooked.calls < nth) /* it came after the last one */
+            break;
+    }
+    CHECK(attached > 0);
 }
