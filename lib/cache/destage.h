@@ -40,7 +40,8 @@ struct destage_options {
      * dropped.
      */
     void (*cut)(void *context, bool is_cut);
-    /* The open checkpoint is an image; the next cut comes after that. */
+    /* The open checkpoint is an image, or no other than the last one; the next
+     * cut comes after that. */
     void (*published)(void *context);
     /* The thread looked for what is to be done: at least each half second. */
     void (*looked)(void *context);

@@ -297,15 +297,20 @@ int destage_publish(struct destage *destage, const uint8_t record[])
 
 int destage_drop(struct destage *destage)
 {
+    const struct destage_options *options = &destage->options;
+    bool is_in_image = destage->phase == CHECKPOINT_OPEN &&
+                       catalog_count(options->fold->checkpoint) == 0;
     int error;
 
     if (destage->phase == CHECKPOINT_NONE)
-        return page_index_join(destage->options.fold->index);
+        return page_index_join(options->fold->index);
     error = commit_drop(destage);
     if (error != 0)
         return error;
+    if (is_in_image) /* what was written has changed nothing */
+        options->published(options->context);
     undo_cut(destage);
     destage_answer_checkpoint(destage, -ECANCELED);
     destage_sweep(destage);
-    return page_index_is_cut(destage->options.fold->index) ? -ENOMEM : 0;
+    return page_index_is_cut(options->fold->index) ? -ENOMEM : 0;
 }

@@ -34,6 +34,26 @@ TEST("what was written becomes an image, and then nothing is left to do")
     owner_host_end(&host);
 }
 
+TEST("what changed nothing is in the image that there is")
+{
+    struct owner_host host;
+    struct control_message reply;
+
+    owner_host_begin(&host, test_dir(), 0);
+    owner_host_write(&host, 1, 10);
+    CHECK(owner_host_sync(&host) == 1);
+    /* As fstrim does, where nothing ever was. */
+    CHECK(fixture_trim(&host.fixture, UINT64_C(3) * OWNER_HOST_CHUNK,
+                       2 * OWNER_HOST_CHUNK) == 0);
+    CHECK(owner_host_sync(&host) == 0);
+    NEED(owner_host_ask_for(&host, "status", NULL, NULL, &reply) == 0);
+    CHECK(control_message_get(&reply, "oldest_unpublished_ns") == NULL);
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(&host, "release", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    owner_host_end(&host);
+}
+
 TEST("an idle run of a published device asks the store nothing")
 {
     struct owner_host host;
