@@ -71,8 +71,11 @@ static int begin_turn(struct claim *claim)
 
 static bool may_write_locked(const struct claim *claim)
 {
-    if (claim->is_releasing ||
-        (claim->has_intent && claim->intent.kind == EPOCH_RELEASE))
+    if (claim->is_releasing)
+        return false;
+    /* Decided, either would go over what was written meanwhile. */
+    if (claim->has_intent &&
+        (claim->intent.kind == EPOCH_RELEASE || claim->intent.is_rollback))
         return false;
     if (claim->state == CLAIM_UNKNOWN)
         return !claim->has_content || epoch_is_held(&claim->content);
@@ -506,6 +509,15 @@ static int resolve_late(struct claim *claim, bool is_dirty)
 
 /* ---- the calls of an owner ----------------------------------------------- */
 
+/* Whether an older content was decided that is not here yet. */
+static bool must_adopt(struct claim *claim)
+{
+    struct state_facts facts;
+
+    state_log_facts(claim->options.state_log, &facts);
+    return facts.must_adopt;
+}
+
 /* Begin: nothing is undecided, and it is known whose the device is. */
 static int begin_owned(struct claim *claim, bool is_dirty)
 {
@@ -519,6 +531,8 @@ static int begin_owned(struct claim *claim, bool is_dirty)
         error = resolve_late(claim, is_dirty);
     else
         error = fence_if_lost(claim, settle(claim));
+    if (error == 0 && must_adopt(claim))
+        error = -EINPROGRESS;
     /* A release that was undecided until now. */
     if (error == 0 && claim->has_content &&
         claim->content.kind == EPOCH_RELEASE)

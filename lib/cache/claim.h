@@ -16,6 +16,10 @@
  *   FENCED    another's epoch is newer, or another created the same: writes
  *             and flushes fail, nothing is evicted or deleted
  *
+ * After a rollback was decided (claim_image.replaces_content), and until its
+ * content is here, claim_take, claim_publish, claim_release and claim_watch
+ * return -EINPROGRESS: what is here is not what the newest epoch says.
+ *
  * Threads: any; calls that ask the store take turns.  Locks: its own, a leaf,
  * not held in calls of the store, the state log or the callbacks.
  */
@@ -95,7 +99,7 @@ int claim_holder(struct claim *claim, struct epoch_record *ret_record);
 
 /*
  * Whether writes may be acknowledged: the device is ours, or was when the
- * store answered last, and no release is being decided.
+ * store answered last, and no release and no rollback is being decided.
  */
 bool claim_may_write(struct claim *claim);
 

@@ -101,6 +101,15 @@ static int published(void *context, const uint8_t record[EPOCH_RECORD_SIZE])
     return device_published(context, record);
 }
 
+/* What is written before an older content is adopted would be gone after. */
+static bool must_adopt(struct device *device)
+{
+    struct state_facts facts;
+
+    state_log_facts(device->state_log, &facts);
+    return facts.must_adopt;
+}
+
 static enum device_gate gate_of(struct device *device)
     REQUIRES(device->gate_mutex)
 {
@@ -108,7 +117,7 @@ static enum device_gate gate_of(struct device *device)
         return DEVICE_GATE_FENCED;
     if (device->claim != NULL && claim_state(device->claim) == CLAIM_FENCED)
         return DEVICE_GATE_FENCED;
-    if (device->holds_writes ||
+    if (device->holds_writes || must_adopt(device) ||
         (device->claim != NULL && !claim_may_write(device->claim)))
         return DEVICE_GATE_WAIT;
     return DEVICE_GATE_OPEN;
@@ -373,6 +382,10 @@ int device_claim_attach(struct device *device)
         return -EAGAIN;
     if (device->attached == CLAIM_LOAD || device->attached == CLAIM_TAKE)
         return load(device, &device->attached_record);
+    /* A rollback that was begun and is decided now. */
+    error = device_claim_finish_adoption(device);
+    if (error != 0)
+        return error;
     find_needed_origins(device);
     return 0;
 }

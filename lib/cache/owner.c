@@ -147,6 +147,27 @@ static bool has_found_checkpoint(struct owner *owner)
     return facts.phase == CHECKPOINT_OPEN && !has_leases;
 }
 
+static bool must_adopt(struct owner *owner)
+{
+    struct state_facts facts;
+
+    state_log_facts(device_state_log(owner->options.device), &facts);
+    return facts.must_adopt;
+}
+
+/* A rollback whose answer was lost, and that turns out to be decided. */
+static void look_at_rollback(struct owner *owner)
+{
+    struct device_status status;
+
+    device_status(owner->options.device, &status);
+    if (status.gate == DEVICE_GATE_FENCED || owner_take_turn(owner) != 0)
+        return;
+    if (must_adopt(owner))
+        (void)device_adopt_published(owner->options.device);
+    owner_end_turn(owner);
+}
+
 /* Returns whether it went well. */
 static bool publish(struct owner *owner)
 {
@@ -198,6 +219,8 @@ static void *owner_main(void *context)
 
         mutex_unlock(&owner->lock);
         next_ns = look_at_claim(owner, now_ns, &watch_ns);
+        if (must_adopt(owner))
+            look_at_rollback(owner);
         if (has_found_checkpoint(owner))
             look_at_checkpoint(owner);
         if (owner_make_room(owner))

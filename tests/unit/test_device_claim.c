@@ -617,6 +617,50 @@ TEST("a rollback that is finished is the device from then on")
     end();
 }
 
+/* Images of content 1 and 2 in chunk 0, and a rollback to the first of which
+ * nobody knows whether it is in the bucket: the put failed so. */
+static bool begin_doubtful_rollback(enum store_fault kind)
+{
+    struct epoch_record first;
+
+    if (!begin_with_image() || claim_content(hosts[0].claim, &first) != 0 ||
+        !put(0, 0, 2) || !publish(0, 200))
+        return false;
+    fault_store_plan(fault, STORE_PUT, 1, 1, kind, -ETIMEDOUT);
+    return !roll_back_to(&first);
+}
+
+TEST("a rollback that was not decided is done by the next start, and once")
+{
+    NEED(begin_doubtful_rollback(STORE_FAILS));
+    NEED(upload_host_crash(&hosts[0]) == 0);
+    CHECK(has(0, 0, 1));
+    CHECK(put(0, 1, 3) && publish(0, 300) && put(0, 2, 4));
+    NEED(upload_host_crash(&hosts[0]) == 0);
+    CHECK(has(0, 0, 1) && has(0, 1, 3) && has(0, 2, 4));
+    end();
+}
+
+TEST("until a rollback is decided, and its content here, no write is answered, "
+     "and nothing is published")
+{
+    struct device *device;
+
+    NEED(begin_doubtful_rollback(STORE_FAILS_AFTER));
+    device = disks[0]->device;
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_WAIT && has(0, 0, 2));
+    CHECK(claim_watch(hosts[0].claim, false) == -EINPROGRESS);
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_WAIT);
+    CHECK(claim_take(hosts[0].claim) == -EINPROGRESS);
+    CHECK(claim_release(hosts[0].claim) == -EINPROGRESS);
+    CHECK(device_adopt_published(device) == 0);
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_OPEN && has(0, 0, 1));
+    CHECK(put(0, 1, 3) && publish(0, 300));
+    NEED(upload_host_crash(&hosts[0]) == 0);
+    CHECK(has(0, 0, 1) && has(0, 1, 3));
+    end();
+}
+
 /* ---- no conditional put ------------------------------------------ */
 
 /* A store that ignores conditions. */
