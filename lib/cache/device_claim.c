@@ -101,24 +101,29 @@ static int published(void *context, const uint8_t record[EPOCH_RECORD_SIZE])
     return device_published(context, record);
 }
 
-/* What is written before an older content is adopted would be gone after. */
-static bool must_adopt(struct device *device)
+/*
+ * Whether another content is about to take the place of the one that is here,
+ * or may be: a rollback is decided, or not known not to be.
+ */
+static bool is_between(struct device *device) REQUIRES(device->gate_mutex)
 {
+    struct epoch_record intent;
     struct state_facts facts;
 
     state_log_facts(device->state_log, &facts);
-    return facts.must_adopt;
+    return device->is_shut || device->is_mixed || facts.must_adopt ||
+           (facts.has_intent && epoch_decode(facts.intent, &intent) == 0 &&
+            intent.is_rollback);
 }
 
 static enum device_gate gate_of(struct device *device)
     REQUIRES(device->gate_mutex)
 {
-    if (atomic_load(&device->is_mixed))
+    if (atomic_load(&device->is_between))
         return DEVICE_GATE_FENCED;
     if (device->claim != NULL && claim_state(device->claim) == CLAIM_FENCED)
         return DEVICE_GATE_FENCED;
-    if (device->holds_writes || must_adopt(device) ||
-        (device->claim != NULL && !claim_may_write(device->claim)))
+    if (device->claim != NULL && !claim_may_write(device->claim))
         return DEVICE_GATE_WAIT;
     return DEVICE_GATE_OPEN;
 }
@@ -127,14 +132,15 @@ static enum device_gate gate_of(struct device *device)
 static void set_gate(struct device *device)
 {
     mutex_lock(&device->gate_mutex);
+    atomic_store(&device->is_between, is_between(device));
     device_set_gate(device, gate_of(device));
     mutex_unlock(&device->gate_mutex);
 }
 
-void device_hold_writes(struct device *device, bool hold)
+void device_shut(struct device *device, bool is_shut)
 {
     mutex_lock(&device->gate_mutex);
-    device->holds_writes = hold;
+    device->is_shut = is_shut;
     mutex_unlock(&device->gate_mutex);
     set_gate(device);
 }
@@ -318,7 +324,9 @@ int device_adopt_published(struct device *device)
         log_error("%s: what is here is not what the newest epoch says: nothing"
                   " is served before the next start",
                   device->options.name);
-    atomic_store(&device->is_mixed, error != 0);
+    mutex_lock(&device->gate_mutex);
+    device->is_mixed = error != 0;
+    mutex_unlock(&device->gate_mutex);
     set_gate(device);
     return error;
 }
@@ -386,6 +394,7 @@ int device_claim_attach(struct device *device)
     error = device_claim_finish_adoption(device);
     if (error != 0)
         return error;
+    set_gate(device);
     find_needed_origins(device);
     return 0;
 }

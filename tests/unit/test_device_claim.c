@@ -586,12 +586,12 @@ TEST("a rollback that cannot be finished serves nothing; the next start does "
     NEED(begin_with_image());
     CHECK(claim_content(hosts[0].claim, &first) == 0);
     CHECK(put(0, 0, 2) && put(0, 1, 3) && publish(0, 200));
-    device_hold_writes(disks[0]->device, true);
-    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_WAIT);
+    device_shut(disks[0]->device, true);
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_FENCED);
     CHECK(roll_back_to(&first));
     fault_store_plan(fault, STORE_GET, 1, 1, STORE_FAILS, -ETIMEDOUT);
     CHECK(device_adopt_published(disks[0]->device) == -ETIMEDOUT);
-    device_hold_writes(disks[0]->device, false);
+    device_shut(disks[0]->device, false);
     CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_FENCED);
     CHECK(!has(0, 0, 2) && !has(0, 7, 0) && !put(0, 7, 1));
     NEED(upload_host_crash(&hosts[0]) == 0);
@@ -633,24 +633,26 @@ static bool begin_doubtful_rollback(enum store_fault kind)
 TEST("a rollback that was not decided is done by the next start, and once")
 {
     NEED(begin_doubtful_rollback(STORE_FAILS));
-    NEED(upload_host_crash(&hosts[0]) == 0);
-    CHECK(has(0, 0, 1));
+    CHECK(upload_host_close(&hosts[0]) == 0 && open_normally(0) == 0);
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_OPEN && has(0, 0, 1));
+    NEED(fixture_close(disks[0]) == 0 && upload_host_open(&hosts[0]) == 0);
     CHECK(put(0, 1, 3) && publish(0, 300) && put(0, 2, 4));
     NEED(upload_host_crash(&hosts[0]) == 0);
     CHECK(has(0, 0, 1) && has(0, 1, 3) && has(0, 2, 4));
     end();
 }
 
-TEST("until a rollback is decided, and its content here, no write is answered, "
+TEST("until a rollback is decided, and its content here, nothing is served, "
      "and nothing is published")
 {
     struct device *device;
 
     NEED(begin_doubtful_rollback(STORE_FAILS_AFTER));
     device = disks[0]->device;
-    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_WAIT && has(0, 0, 2));
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_FENCED);
+    CHECK(!has(0, 0, 2) && !put(0, 7, 1));
     CHECK(claim_watch(hosts[0].claim, false) == -EINPROGRESS);
-    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_WAIT);
+    CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_FENCED);
     CHECK(claim_take(hosts[0].claim) == -EINPROGRESS);
     CHECK(claim_release(hosts[0].claim) == -EINPROGRESS);
     CHECK(device_adopt_published(device) == 0);
