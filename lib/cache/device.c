@@ -102,7 +102,7 @@ static int run_read(struct device *device, struct device_request *request,
 static int run(struct device *device, struct device_request *request,
                enum patience patience)
 {
-    if (atomic_load_explicit(&device->is_mixed, memory_order_relaxed))
+    if (atomic_load_explicit(&device->is_between, memory_order_relaxed))
         return -EIO;
     switch (request->operation) {
     case DEVICE_READ:

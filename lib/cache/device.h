@@ -202,10 +202,11 @@ enum device_gate {
 void device_set_gate(struct device *device, enum device_gate gate);
 
 /*
- * Let what writes wait, whoever the device belongs to; and no longer.  For its
- * owner, while the content is exchanged.
+ * Refuse whatever is asked, reads too, with -EIO; and no longer.  For its
+ * owner, while the content is exchanged: who attaches meanwhile must neither
+ * remember what was, nor write over what is to come.
  */
-void device_hold_writes(struct device *device, bool hold);
+void device_shut(struct device *device, bool is_shut);
 
 /* What the device knows about itself, at one moment. */
 struct device_status {
@@ -259,8 +260,8 @@ int device_adopt(struct device *device, int (*adopt)(void *context),
 
 /*
  * Make the catalog equal to the image that claim_publish was told to replace
- * the content with; nobody may write.  After an error the next start does it;
- * until then every request is answered -EIO.
+ * the content with; nobody may be attached.  After an error it can be called
+ * again, or the next start does it; until then all that is asked is -EIO.
  */
 int device_adopt_published(struct device *device);
 

@@ -111,7 +111,7 @@ static bool is_between(struct device *device) REQUIRES(device->gate_mutex)
     struct state_facts facts;
 
     state_log_facts(device->state_log, &facts);
-    return device->is_shut || device->is_mixed || facts.must_adopt ||
+    return device->is_shut || facts.must_adopt ||
            (facts.has_intent && epoch_decode(facts.intent, &intent) == 0 &&
             intent.is_rollback);
 }
@@ -322,11 +322,8 @@ int device_adopt_published(struct device *device)
 
     if (error != 0)
         log_error("%s: what is here is not what the newest epoch says: nothing"
-                  " is served before the next start",
+                  " is served before it is",
                   device->options.name);
-    mutex_lock(&device->gate_mutex);
-    device->is_mixed = error != 0;
-    mutex_unlock(&device->gate_mutex);
     set_gate(device);
     return error;
 }

@@ -30,11 +30,11 @@
 struct device {
     struct device_options options;
     struct superblock superblock;
-    atomic_bool has_failed;  /* writes and flushes get -EIO */
-    atomic_int gate;         /* of device_gate */
-    struct mutex gate_mutex; /* who changes the gate */
-    bool holds_writes GUARDED_BY(gate_mutex);
-    atomic_bool is_mixed;          /* an image was adopted only in part */
+    atomic_bool has_failed;              /* writes and flushes get -EIO */
+    atomic_int gate;                     /* of device_gate */
+    struct mutex gate_mutex;             /* who changes the gate */
+    bool is_shut GUARDED_BY(gate_mutex); /* by its owner */
+    atomic_bool is_between;        /* it has no content of its own: -EIO */
     _Atomic uint64_t user_written; /* bytes */
     _Atomic uint64_t cold_reads;   /* that wait for the bucket, now */
     uint64_t use_saved_ns;         /* the destage thread's */

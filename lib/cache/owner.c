@@ -155,17 +155,20 @@ static bool must_adopt(struct owner *owner)
     return facts.must_adopt;
 }
 
-/* A rollback whose answer was lost, and that turns out to be decided. */
-static void look_at_rollback(struct owner *owner)
+/*
+ * A rollback whose answer was lost, and that turns out to be decided, or whose
+ * image could not be read.  Returns whether it went well.
+ */
+static bool finish_rollback(struct owner *owner)
 {
-    struct device_status status;
+    int error = owner_take_turn(owner);
 
-    device_status(owner->options.device, &status);
-    if (status.gate == DEVICE_GATE_FENCED || owner_take_turn(owner) != 0)
-        return;
+    if (error != 0)
+        return true;
     if (must_adopt(owner))
-        (void)device_adopt_published(owner->options.device);
+        error = device_adopt_published(owner->options.device);
     owner_end_turn(owner);
+    return error == 0;
 }
 
 /* Returns whether it went well. */
@@ -213,19 +216,19 @@ static void *owner_main(void *context)
     while (!owner->is_stopping) {
         uint64_t now_ns = clock_monotonic_ns();
         bool is_time = now_ns >= retry_ns;
-        bool must_publish = owner->must_publish && is_time;
+        bool must_publish = owner->must_publish;
         bool is_well = true;
         uint64_t next_ns;
 
         mutex_unlock(&owner->lock);
         next_ns = look_at_claim(owner, now_ns, &watch_ns);
-        if (must_adopt(owner))
-            look_at_rollback(owner);
+        if (is_time && must_adopt(owner))
+            is_well = finish_rollback(owner);
         if (has_found_checkpoint(owner))
             look_at_checkpoint(owner);
         if (owner_make_room(owner))
             next_ns = 0;
-        if (must_publish)
+        if (is_well && is_time && must_publish)
             is_well = publish(owner);
         if (is_well && is_time && owner_should_collect(owner) &&
             may_collect(owner))

@@ -314,7 +314,7 @@ int owner_rollback(struct owner *owner, const char *name, bool discard,
 
     if (error != 0)
         return error;
-    device_hold_writes(device, true);
+    device_shut(device, true);
     error = check_rollback(owner, discard);
     if (error == 0)
         error = roll_back(owner, &snapshot, discard);
@@ -322,6 +322,6 @@ int owner_rollback(struct owner *owner, const char *name, bool discard,
         error = claim_content(owner->claim, &content);
     if (error == 0)
         *ret_epoch = content.epoch;
-    device_hold_writes(device, false);
+    device_shut(device, false);
     return error;
 }

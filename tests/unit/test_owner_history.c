@@ -2,6 +2,9 @@
 /* links: owner_host memory_store fault_store device_fixture remote_chunk */
 #include "cache/owner_parts.h"
 
+#include <pthread.h>
+
+#include "cache/geometry.h"
 #include "support/owner_host.h"
 #include "support/remote_chunk.h"
 #include "unit/test.h"
@@ -149,5 +152,45 @@ TEST("a rollback brings the content of the snapshot, and keeps the present")
     owner_host_write(&host, 3, 31);
     CHECK(owner_host_sync(&host) == 1);
     CHECK(owner_host_has(&host, 2, 20) && owner_host_has(&host, 3, 31));
+    owner_host_end(&host);
+}
+
+/* Rolls back while the test goes on. */
+static void *roll_back(void *context)
+{
+    struct owner_host *host = context;
+    struct control_message reply;
+    int error = owner_host_ask_for(host, "rollback", "name", "monday", &reply);
+
+    control_message_clear(&reply);
+    return error == 0 ? host : NULL;
+}
+
+TEST("who attaches while a rollback is made gets neither content, nor a write")
+{
+    struct owner_host host;
+    struct control_message reply;
+    pthread_t thread;
+    char data[CACHE_PAGE] = "new";
+    void *result;
+
+    owner_host_begin(&host, test_dir(), 0);
+    owner_host_write(&host, 1, 10);
+    CHECK(owner_host_sync(&host) == 1);
+    CHECK(owner_host_ask_for(&host, "snapshot", "name", "monday", &reply) == 0);
+    control_message_clear(&reply);
+    owner_host_write(&host, 1, 11);
+    CHECK(owner_host_sync(&host) == 1);
+    fault_store_plan(host.faults, STORE_PUT, 2, 1, STORE_HOLDS, 0);
+    NEED(pthread_create(&thread, NULL, roll_back, &host) == 0);
+    fault_store_wait_held(host.faults, 1);
+    CHECK(fixture_read(&host.fixture, OWNER_HOST_CHUNK, data, CACHE_PAGE) ==
+          -EIO);
+    CHECK(fixture_write(&host.fixture, 0, data, CACHE_PAGE, 0) == -EIO);
+    fault_store_release(host.faults);
+    CHECK(pthread_join(thread, &result) == 0 && result != NULL);
+    CHECK(owner_host_has(&host, 1, 10));
+    owner_host_write(&host, 1, 12);
+    CHECK(owner_host_has(&host, 1, 12));
     owner_host_end(&host);
 }
