@@ -48,6 +48,7 @@ static const struct common_program program = {
         "           release DEVICE\n"
         "           scrub DEVICE [--local | --sample PERCENT] [--rate BYTES] "
         "[--restart]\n"
+        "                 [--others]\n"
         "           drop DEVICE[@NAME] [--yes]\n"
         "       s3blkdev-sync -h | -V\n"
         "\n"
@@ -58,7 +59,11 @@ static const struct common_program program = {
         "  -h, -V     show this help; show the version\n"
         "\n"
         "START and STOP, percent, choose a part of the chunks: several can "
-        "share the work.\n",
+        "share the work.\n"
+        "--others also deletes what a host that lost the device to a takeover "
+        "uploaded\n"
+        "and did not publish: if it comes back, what it has cannot be forked "
+        "any more.\n",
 };
 
 /* ---- status ------------------------------------------------------------- */

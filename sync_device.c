@@ -220,12 +220,28 @@ static void begin_scrub_step(struct sync *sync, bool is_first)
         control_message_add_number(message, "sample", command->sample);
     if (command->rate > 0)
         control_message_add_number(message, "rate", command->rate);
+    if (command->others)
+        control_message_add_number(message, "others", 1);
+}
+
+/* What there is to say of those objects, that were asked for. */
+static int show_condemned(struct sync *sync, const struct config_device *device)
+{
+    if (!control_message_has(&sync->reply, "condemned"))
+        return sync_fail(device, "%s",
+                         "what no image names cannot be looked for: see the "
+                         "log");
+    (void)printf("%s: %" PRIu64
+                 " objects that no image names will be deleted\n",
+                 device->name, sync_number(sync, "condemned"));
+    return COMMON_OK;
 }
 
 static int scrub(struct sync *sync, const struct config_device *device)
 {
     struct scrub sum = {.objects = 0};
     bool is_first = true;
+    int code = COMMON_OK;
 
     do {
         int error;
@@ -249,9 +265,11 @@ static int scrub(struct sync *sync, const struct config_device *device)
     } while (sync_number(sync, "done") == 0 && !sync_is_stopping(sync));
     if (sync->has_terminal || sum.bad > 0)
         show_scrub(sync, device, &sum, "\n");
-    if (sum.bad > sum.repaired)
-        return COMMON_FAILED;
-    return sync_number(sync, "done") ? COMMON_OK : COMMON_TIME_UP;
+    if (sync_number(sync, "done") == 0)
+        code = COMMON_TIME_UP;
+    else if (sync->command.others)
+        code = show_condemned(sync, device);
+    return sum.bad > sum.repaired ? COMMON_FAILED : code;
 }
 
 /* ---- drop --------------------------------------------------------------- */

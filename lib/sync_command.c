@@ -27,6 +27,7 @@ enum option_value {
     OPTION_RATE,
     OPTION_RESTART,
     OPTION_DISCARD,
+    OPTION_OTHERS,
     OPTIONS_END,
 };
 #define TAKES(option) (1U << ((option)-OPTION_JSON))
@@ -40,6 +41,7 @@ static const struct option long_options[] = {
     {"rate", required_argument, NULL, OPTION_RATE},
     {"restart", no_argument, NULL, OPTION_RESTART},
     {"discard", no_argument, NULL, OPTION_DISCARD},
+    {"others", no_argument, NULL, OPTION_OTHERS},
     {NULL, 0, NULL, 0},
 };
 
@@ -70,7 +72,7 @@ static const struct word {
      SYNC_SCRUB,
      {DEVICE},
      TAKES(OPTION_LOCAL) | TAKES(OPTION_SAMPLE) | TAKES(OPTION_RATE) |
-         TAKES(OPTION_RESTART)},
+         TAKES(OPTION_RESTART) | TAKES(OPTION_OTHERS)},
     {"drop", SYNC_DROP, {DEVICE_AND_MAYBE_NAME}, TAKES(OPTION_YES)},
 };
 
@@ -173,6 +175,9 @@ static int take_long(struct parser *parser, int option, const char *value)
         break;
     case OPTION_DISCARD:
         command->discard = true;
+        break;
+    case OPTION_OTHERS:
+        command->others = true;
         break;
     case OPTION_SAMPLE:
         if (number_parse(value, 1, 100, &percent) != 0)
@@ -367,6 +372,9 @@ static int take_word(struct parser *parser, const struct word *word)
     if (command->local && (parser->options & TAKES(OPTION_SAMPLE)))
         return refuse(parser, "--local and --sample: all that is here is "
                               "looked at, or a part of what is in the bucket");
+    if (command->local && command->others)
+        return refuse(parser, "--local and --others: what others uploaded is "
+                              "in the bucket");
     return take_arguments(parser, word);
 }
 

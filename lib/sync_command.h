@@ -53,7 +53,7 @@ struct sync_command {
     char device[SYNC_NAME_SIZE]; /* of those verbs that name one */
     char name[SYNC_NAME_SIZE];   /* of a snapshot; "": none */
     char to[SYNC_NAME_SIZE];     /* of the new device */
-    bool json, now, yes, local, discard, restart;
+    bool json, now, yes, local, discard, restart, others;
     unsigned sample; /* percent of blocks; 100: all */
     uint64_t rate;   /* bytes a second; 0: no limit */
 };

@@ -64,12 +64,15 @@
  *       not while a daemon has the device.  Without one s3blkdev-sync opens it
  *       as device_attach says, which for takeover and discard is all
  *   scrub       [restart=1] [local=1]        ok done=0|1 position chunks
- *               [sample] [rate]                 objects blocks bytes bad
- *                                               repaired, payload: lines
+ *               [sample] [rate] [others=1]      objects blocks bytes bad
+ *                                               repaired [condemned],
+ *                                               payload: lines
  *       one step of a second or so, from where the last one ended; restart:
  *       from the beginning.  sample: percent of blocks; rate: bytes a second.
  *       Numbers are of this step, but position: chunks done of chunks.  Lines
- *       tell what is bad, and what names it
+ *       tell what is bad, and what names it.  condemned, at the end: objects
+ *       that came into no image; without it they could not be looked for.
+ *       others: as in collect_options, and the claim is made for it
  *   drop        [name]                       ok
  *       the snapshot of that name; or the device, after which the owner has
  *       nothing more to own

@@ -95,34 +95,44 @@ static void collect_within(struct owner *owner, uint64_t ns)
 
 /*
  * All of the device was read: a good time to look for what was uploaded and
- * came into no image.  Only an owner that writes may delete; and an error is
- * none of the scrub's, for the next one looks again.
+ * came into no image, and tell how many objects that are.  Only an owner that
+ * writes may delete; one that is asked for those of others becomes it.  An
+ * error is none of the scrub's: then nothing is told, and the next one looks
+ * again.
  */
-static void collect_strays(struct owner *owner)
+static void collect_strays(struct owner *owner, bool others,
+                           struct control_message *reply)
 {
-    struct collect_options options;
+    struct collect_options options = {.device_name =
+                                          device_name(owner->options.device)};
     struct collect_counts counts = {.condemned = 0};
     struct epoch_record own;
     uint64_t nonce;
-    int error;
+    int error = 0;
 
-    if (claim_state(owner->claim) != CLAIM_CLAIMED ||
+    if ((claim_state(owner->claim) != CLAIM_CLAIMED && !others) ||
         owner_take_turn(owner) != 0)
         return;
-    error = owner_collect_options(owner, &own, &options);
+    if (others)
+        error = owner_claim(owner);
+    if (error == 0)
+        error = owner_collect_options(owner, &own, &options);
     if (error == 0)
         error = claim_id(owner->claim, &options.claim_epoch, &nonce);
     if (error == 0) {
         options.scan = true;
+        options.others = others;
         options.counter = lease_first_counter(owner->leases);
         error = collect_run(&options, &counts);
     }
     if (counts.is_waiting)
         collect_within(owner, options.grace_ns);
     owner_end_turn(owner);
+    if (error == 0)
+        control_message_add_number(reply, "condemned", counts.condemned);
     if (error != 0)
         log_warning("%s: what no image names cannot be looked for: %s",
-                    device_name(owner->options.device), log_errno(error));
+                    options.device_name, log_errno(error));
     else if (counts.condemned > 0)
         log_info("%s: %" PRIu64 " objects that no image names will be deleted",
                  options.device_name, counts.condemned);
@@ -173,10 +183,10 @@ int owner_do_scrub(struct owner *owner, const struct control_message *request,
     }
     if (error == 0)
         error = scrub_step(owner->scrub, &what, &result);
-    if (error == 0 && result.is_done && !what.is_local)
-        collect_strays(owner);
-    give_scrub(owner);
     if (error == 0)
         tell(&result, reply);
+    if (error == 0 && result.is_done && !what.is_local)
+        collect_strays(owner, control_message_has(request, "others"), reply);
+    give_scrub(owner);
     return error;
 }

@@ -192,3 +192,83 @@ assert h.pread(16384, (5 << 20) - 16384) == data"
     run sync_with scrub disk --restart
     [ "$status" = 0 ] && [[ $output == *"chunk 0000000000000000: object "*"is missing"* ]]
 }
+
+# go_to HOST: be it from now on, in a directory of its own, beside one bucket
+# shellcheck disable=SC2034 # for the helpers
+go_to() {
+    DIR=$BATS_TEST_TMPDIR/$1
+    CONFIG=$DIR/s3blkdev.conf
+    SOCKET=$DIR/nbd.sock
+    DAEMON_LOG=$DIR/s3blkdevd.log
+    STORE=$BATS_TEST_TMPDIR/store
+    mkdir "$DIR"
+    write_config
+    add_device disk 64M "chunksize 1M"
+}
+
+# pass_grace: let all that is in the bucket be of the day before yesterday
+pass_grace() {
+    find "$STORE" -type f -exec touch -d '2 days ago' {} +
+}
+
+# write_chunks FIRST LAST: other data than before into these chunks
+write_chunks() {
+    nbd_python -u "$(uri disk)" -c "
+import random
+for chunk in range($1, $2 + 1):
+    h.pwrite(random.randbytes(1 << 20), chunk << 20)
+h.flush()"
+}
+
+# objects: how many there are of chunks
+objects() {
+    find "$STORE/disk/chunk" -type f | wc -l
+}
+
+@test "what a lost host uploaded and did not publish goes only with --others" {
+    needs nbdcopy
+    go_to a
+    start_daemon
+    write_chunks 0 3
+    upload
+    # A part of a checkpoint comes into the bucket, and no image.
+    write_chunks 2 5
+    write_chunks 40 43
+    sync_with -p "$DIR/sync.pid" 3600 0 50
+    kill_daemon
+    strays=$(($(objects) - 4))
+    [ "$strays" -gt 0 ] && [ "$strays" -lt 8 ]
+
+    go_to b
+    sync_with takeover disk
+    start_daemon
+    write_chunks 0 0
+    write_chunks 60 60
+    upload
+    nbdcopy "$(uri disk)" "$DIR/image"
+    pass_grace
+    run sync_with scrub disk
+    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ ! -e "$STORE/disk/condemned" ]
+    run sync_with scrub disk --others
+    echo "$output"
+    [ "$status" = 0 ]
+    [ "$output" = "disk: $strays objects that no image names will be deleted" ]
+    [ "$(objects)" = $((4 + strays + 2)) ]
+    stop_daemon
+    pass_grace
+    # The next image has them deleted: what is left are four and three.
+    start_daemon
+    write_chunks 61 61
+    upload
+    [ "$(objects)" = 7 ]
+    run sync_with scrub disk
+    [ "$status" = 0 ] && [ "$output" = "" ]
+    stop_daemon
+    # All of it is there, also for who has nothing else.
+    "$ROOT/scripts/s3blkdev-export" "$STORE" disk "$DIR/export"
+    cmp -n $((61 << 20)) "$DIR/image" "$DIR/export"
+    "$ROOT/scripts/s3blkdev-export" --snapshot takeover-2 "$STORE" disk \
+        "$DIR/taken"
+    cmp -n $((59 << 20)) -i $((1 << 20)) "$DIR/image" "$DIR/taken"
+}

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 
 #include "cache/fetch.h"
 #include "cache/geometry.h"
@@ -14,6 +15,7 @@
 #include "support/device_fixture.h"
 #include "support/fault_store.h"
 #include "support/memory_store.h"
+#include "support/upload_host.h"
 #include "unit/test.h"
 
 enum { CHUNK = 256 << 10, HOLDER = 7 };
@@ -24,14 +26,20 @@ static struct object_store *memory;
 static struct owner *owner;
 static struct control_message reply;
 
-static bool begin(void)
+static void make_store(void)
+{
+    memory = memory_store_new();
+    fault = fault_store_new(memory);
+}
+
+/* Open a device over the store, and start its owner. */
+static bool open_owner(enum device_attach attach)
 {
     struct owner_options options;
 
     fixture_begin(&fixture, test_dir(), false);
-    memory = memory_store_new();
-    fault = fault_store_new(memory);
     fixture.options.store = fault_store_of(fault);
+    fixture.options.attach = attach;
     if (!CHECK(fixture_open(&fixture) == 0))
         return false;
     options = (struct owner_options){
@@ -42,6 +50,12 @@ static bool begin(void)
         .uploads = 1,
     };
     return CHECK(owner_start(&options, &owner) == 0);
+}
+
+static bool begin(void)
+{
+    make_store();
+    return open_owner(DEVICE_ATTACH_NORMAL);
 }
 
 static void end(void)
@@ -257,5 +271,128 @@ TEST("at its end what was uploaded and came into no image is condemned")
         CHECK(memory->head(memory, stray, &info) == -ENOENT);
         CHECK(memory->head(memory, fresh, &info) == 0);
     }
+    end();
+}
+
+/* ---- what a lost host uploaded --------------------------------------------
+ */
+
+enum { PUBLISHED = 3, UNPUBLISHED = 4, LEFT = 5 }; /* chunks of the lost host */
+
+/*
+ * A host of which one chunk is in an image, one was uploaded and came into
+ * none, and one was not even uploaded, when it was lost.
+ */
+static bool lose_host(void)
+{
+    struct upload_host lost = {.completed = 0};
+    unsigned char data[CACHE_BLOCK];
+    char dir[PATH_MAX];
+    uint64_t count = 0;
+    bool is_done;
+
+    (void)snprintf(dir, sizeof(dir), "%s/lost", test_dir());
+    if (!CHECK(mkdir(dir, 0700) == 0))
+        return false;
+    fixture_begin(&lost.fixture, dir, false);
+    lost.fixture.options.store = fault_store_of(fault);
+    fixture_fill(data, sizeof(data), PUBLISHED);
+    is_done =
+        CHECK(upload_host_open(&lost) == 0) &&
+        CHECK(fixture_write(&lost.fixture, PUBLISHED * CHUNK, data,
+                            sizeof(data), 0) == 0) &&
+        CHECK(upload_host_finish(&lost, 1000) == 0) &&
+        CHECK(fixture_write(&lost.fixture, UNPUBLISHED * CHUNK, data,
+                            sizeof(data), 0) == 0) &&
+        CHECK(fixture_write(&lost.fixture, LEFT * CHUNK, data, sizeof(data),
+                            0) == 0) &&
+        CHECK(upload_host_checkpoint(&lost, 2000) == 0) &&
+        CHECK(upload_host_upload(&lost, LEASE_CHECKPOINT, 1, &count) == 0) &&
+        CHECK(count == 1);
+    CHECK(upload_host_close(&lost) == 0);
+    lost.fixture.options.store = NULL; /* it goes on */
+    fixture_end(&lost.fixture);
+    return is_done;
+}
+
+/* An object_store_each: count them. */
+static int count_one(void *context, const char *key,
+                     const struct object_info *info)
+{
+    unsigned *count = context;
+
+    (void)key;
+    (void)info;
+    (*count)++;
+    return 0;
+}
+
+/* Returns how many objects there are of a chunk. */
+static unsigned objects_of(unsigned chunk)
+{
+    unsigned count = 0;
+    char prefix[64];
+
+    (void)snprintf(prefix, sizeof(prefix), "disk/chunk/%016x/", chunk);
+    CHECK(memory->list(memory, prefix, "", count_one, &count) == 0);
+    return count;
+}
+
+/* Delete what was condemned, and may go. */
+static void collect(void)
+{
+    mutex_lock(&owner->lock);
+    owner->collect_ns = 0;
+    mutex_unlock(&owner->lock);
+    CHECK(ask_for("collect", NULL, 0) == 0);
+}
+
+TEST("what a lost host uploaded and did not publish stays, unless others' "
+     "is asked for")
+{
+    unsigned char data[CACHE_BLOCK], wanted[CACHE_BLOCK];
+
+    make_store();
+    if (!lose_host() || !open_owner(DEVICE_ATTACH_TAKEOVER))
+        return;
+    publish_chunk(1);
+    CHECK(objects_of(PUBLISHED) == 1 && objects_of(LEFT) == 0);
+    CHECK(objects_of(UNPUBLISHED) == 1);
+    CHECK(ask_for("scrub", NULL, 0) == 0 && number_of("condemned") == 0);
+    collect();
+    CHECK(objects_of(UNPUBLISHED) == 1);
+    CHECK(ask_for("scrub", "others", 1) == 0);
+    CHECK(number_of("condemned") == 1 && number_of("bad") == 0);
+    CHECK(objects_of(UNPUBLISHED) == 1); /* until the next collection */
+    collect();
+    CHECK(objects_of(UNPUBLISHED) == 0);
+    /* What came into an image is the device's. */
+    CHECK(objects_of(PUBLISHED) == 1 && objects_of(1) == 1);
+    fixture_fill(wanted, sizeof(wanted), PUBLISHED);
+    CHECK(fixture_read(&fixture, PUBLISHED * CHUNK, data, sizeof(data)) == 0);
+    CHECK(memcmp(data, wanted, sizeof(data)) == 0);
+    CHECK(ask_for("scrub", NULL, 0) == 0 && number_of("bad") == 0);
+    end();
+}
+
+TEST(
+    "for what others left the device is claimed; a step that cannot look tells "
+    "no number")
+{
+    make_store();
+    if (!lose_host() || !open_owner(DEVICE_ATTACH_TAKEOVER))
+        return;
+    CHECK(ask_for("release", NULL, 0) == 0);
+    CHECK(claim_state(owner->claim) != CLAIM_CLAIMED);
+    CHECK(ask_for("scrub", NULL, 0) == 0);
+    CHECK(number_of("done") == 1 && !control_message_has(&reply, "condemned"));
+    CHECK(claim_state(owner->claim) != CLAIM_CLAIMED);
+    fault_store_plan(fault, STORE_PUT, 1, 0, STORE_FAILS, -EACCES);
+    CHECK(ask_for("scrub", "others", 1) == 0);
+    CHECK(number_of("done") == 1 && !control_message_has(&reply, "condemned"));
+    fault_store_clear(fault);
+    CHECK(ask_for("scrub", "others", 1) == 0);
+    CHECK(number_of("condemned") == 1);
+    CHECK(claim_state(owner->claim) == CLAIM_CLAIMED);
     end();
 }

@@ -116,12 +116,14 @@ TEST("some commands have options")
     NEED(parse("drop a --yes") == 0);
     CHECK(command.yes);
     NEED(parse("scrub a") == 0);
-    CHECK(!command.local && !command.restart && command.sample == 100 &&
-          command.rate == 0);
+    CHECK(!command.local && !command.restart && !command.others &&
+          command.sample == 100 && command.rate == 0);
     NEED(parse("scrub a --sample 5 --rate=20M --restart") == 0);
     CHECK(command.sample == 5 && command.rate == 20 << 20 && command.restart);
     NEED(parse("scrub a --local") == 0);
     CHECK(command.local);
+    NEED(parse("scrub a --others --sample 5") == 0);
+    CHECK(command.others && command.sample == 5);
 }
 
 TEST("what is wrong or contradictory is refused")
@@ -189,6 +191,8 @@ TEST("what is wrong or contradictory is refused")
         "scrub a --sample",
         "scrub a --rate 0",
         "scrub a --local --sample 5",
+        "scrub a --local --others",
+        "takeover a --others",
         "-d a scrub a",
         "snapshot a/b c",
         ("takeover "
