@@ -295,8 +295,9 @@ static int prepare_evict(struct fold_device *device, struct restate *restate)
                   ": its file has what no object has; it stays",
                   device->device_name, restate->chunk);
         error = -EBUSY;
-    } else if (error == -EBADMSG) {
-        restate->depth = EVICT_FILE; /* there is nothing in it to keep */
+    } else if (error == -EBADMSG || error == -EIO) {
+        /* There is nothing in it to keep, and it would always be the next. */
+        restate->depth = EVICT_FILE;
         error = 0;
     }
     if (error == 0 && restate->depth == EVICT_BLOCKS) {

@@ -932,6 +932,7 @@ TEST("a file with something that no object has stays, whatever the state log "
 TEST("a clean file that is damaged, or has no room for its table, goes whole")
 {
     struct fault_calls creates = {FAULT_CREATE, ".new", 1};
+    struct fault_calls reads_of_file = {FAULT_READ, "/chunk/", 1};
 
     NEED(begin());
     CHECK(put(0, 2 * BLOCK, 1));
@@ -946,6 +947,11 @@ TEST("a clean file that is damaged, or has no room for its table, goes whole")
     for (unsigned slot = 0; slot < CHUNK_SLOTS; slot++)
         damage_slot(slot);
     CHECK(evict(EVICT_BLOCKS) == 0 && file_size_now() < 0);
+    CHECK(reads() && reopen() && reads());
+    CHECK(keep(0, 2) == 0 && file_size_now() > 0);
+    fault_fail(&reads_of_file, -EIO, true, 0);
+    CHECK(evict(EVICT_BLOCKS) == 0 && file_size_now() < 0);
+    fault_reset();
     CHECK(reads() && reopen() && reads());
     end();
 }
