@@ -169,7 +169,9 @@ def beside_others(bench, start, uploads):
 
 
 def figures(bench, start):
-    """Returns lines for the document.  start(name, size=, settings=,
+    """Yields lines for the document.  start(name, size=, settings=,
     general=, prepare=) returns a server that runs."""
-    return [*upload_and_evict(bench, start), *idle(bench, start),
-            *beside_others(bench, start, 1), *beside_others(bench, start, 4)]
+    yield from upload_and_evict(bench, start)
+    yield from idle(bench, start)
+    yield from beside_others(bench, start, 1)
+    yield from beside_others(bench, start, 4)
