@@ -95,16 +95,16 @@ reads_go_on() {
     nbdinfo --map "$(uri disk)" > /dev/null
 }
 
-@test "a disk that others have filled makes writes wait until there is room" {
+@test "a disk that others have filled fails no write" {
     needs_root
     mount_ext4 200M
     serve 80M "chunksize 1M"
     head -c 80M /dev/urandom > "$DIR/image"
     fill_up 30
     begin_writing "$DIR/image"
-    wait_for_log 'No space left on device'
+    # Chunks leave for the bucket meanwhile, so it may never stop for long.
+    wait_for_log 'No space left on device\|nothing can be evicted'
     reads_go_on
-    writer_waits
     rm "$DISK/others"
     wait "$WRITER"
     WRITER=
