@@ -123,18 +123,6 @@ static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
 
 /* ---- the thread ---------------------------------------------------------- */
 
-/* A checkpoint that was found open, or opened by destage after a start. */
-static void look_at_checkpoint(struct owner *owner)
-{
-    bool joined;
-
-    if (owner_take_turn(owner) != 0)
-        return;
-    if (claim_state(owner->claim) != CLAIM_FENCED)
-        (void)owner_open_checkpoint(owner, &joined);
-    owner_end_turn(owner);
-}
-
 static bool has_found_checkpoint(struct owner *owner)
 {
     struct state_facts facts;
@@ -145,6 +133,20 @@ static bool has_found_checkpoint(struct owner *owner)
     has_leases = owner->has_leases;
     mutex_unlock(&owner->lock);
     return facts.phase == CHECKPOINT_OPEN && !has_leases;
+}
+
+/* A checkpoint that was found open, or opened by destage after a start. */
+static void look_at_checkpoint(struct owner *owner)
+{
+    bool joined;
+
+    if (owner_take_turn(owner) != 0)
+        return;
+    /* Still: else it would be a new one, which nobody asked for. */
+    if (claim_state(owner->claim) != CLAIM_FENCED &&
+        has_found_checkpoint(owner))
+        (void)owner_open_checkpoint(owner, &joined);
+    owner_end_turn(owner);
 }
 
 static bool must_adopt(struct owner *owner)
