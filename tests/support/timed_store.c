@@ -16,6 +16,7 @@ struct change {
     char *key;
     void *data;
     size_t len;
+    bool if_absent;
     size_t begun, ended;
 };
 
@@ -25,6 +26,9 @@ struct timed_store {
     struct mutex mutex;
     struct change *changes GUARDED_BY(mutex);
     size_t count GUARDED_BY(mutex);
+    size_t first GUARDED_BY(mutex); /* those before were made at the start */
+    struct change late GUARDED_BY(mutex);
+    uint64_t late_calls GUARDED_BY(mutex); /* until it comes; 0: none is late */
 };
 
 static struct timed_store *of(struct object_store *store)
@@ -39,65 +43,103 @@ static void *need(void *memory)
     return memory;
 }
 
-static void note(struct timed_store *timed, const char *key, const void *data,
-                 size_t len, size_t begun)
+static struct change copy_of(const struct change *change)
 {
-    struct change change = {
-        .key = need(strdup(key)),
-        .len = len,
-        .begun = begun,
-        .ended = fault_record_position(),
-    };
+    struct change copy = *change;
 
-    if (data != NULL) {
-        change.data = need(malloc(len + 1));
-        memcpy(change.data, data, len);
+    copy.key = need(strdup(change->key));
+    if (change->data != NULL) {
+        copy.data = need(malloc(change->len + 1));
+        memcpy(copy.data, change->data, change->len);
     }
+    return copy;
+}
+
+static void note(struct timed_store *timed, const struct change *change)
+{
+    struct change noted = copy_of(change);
+
     mutex_lock(&timed->mutex);
+    noted.ended = fault_record_position(); /* under the lock: they ascend */
     timed->changes =
-        need(realloc(timed->changes, (timed->count + 1) * sizeof(change)));
-    timed->changes[timed->count++] = change;
+        need(realloc(timed->changes, (timed->count + 1) * sizeof(noted)));
+    timed->changes[timed->count++] = noted;
     mutex_unlock(&timed->mutex);
+}
+
+static int make(struct timed_store *timed, struct change *change)
+{
+    struct object_store *inner = timed->inner;
+    int error;
+
+    change->begun = fault_record_position();
+    error = change->data == NULL ? inner->delete (inner, change->key)
+                                 : inner->put(inner, change->key, change->data,
+                                              change->len, change->if_absent);
+    if (error == 0)
+        note(timed, change);
+    return error;
+}
+
+/* A call: what is late may come now. */
+static void count_call(struct timed_store *timed)
+{
+    struct change late = {.key = NULL};
+
+    mutex_lock(&timed->mutex);
+    if (timed->late_calls > 0 && --timed->late_calls == 0) {
+        late = timed->late;
+        timed->late.key = timed->late.data = NULL;
+    }
+    mutex_unlock(&timed->mutex);
+    if (late.key == NULL)
+        return;
+    (void)make(timed, &late); /* nobody hears of it */
+    free(late.key);
+    free(late.data);
 }
 
 static int timed_store_get(struct object_store *store, const char *key,
                            uint64_t offset, void *data, size_t len)
 {
+    count_call(of(store));
     return of(store)->inner->get(of(store)->inner, key, offset, data, len);
 }
 
 static int timed_store_put(struct object_store *store, const char *key,
                            const void *data, size_t len, bool if_absent)
 {
-    size_t begun = fault_record_position();
-    int error =
-        of(store)->inner->put(of(store)->inner, key, data, len, if_absent);
+    struct change change = {
+        .key = (char *)(uintptr_t)key,   /* only read */
+        .data = (void *)(uintptr_t)data, /* only read */
+        .len = len,
+        .if_absent = if_absent,
+    };
 
-    if (error == 0)
-        note(of(store), key, data, len, begun);
-    return error;
+    count_call(of(store));
+    return make(of(store), &change);
 }
 
 static int timed_store_head(struct object_store *store, const char *key,
                             struct object_info *ret_info)
 {
+    count_call(of(store));
     return of(store)->inner->head(of(store)->inner, key, ret_info);
 }
 
 static int timed_store_delete(struct object_store *store, const char *key)
 {
-    size_t begun = fault_record_position();
-    int error = of(store)->inner->delete (of(store)->inner, key);
+    struct change change = {.key = (char *)(uintptr_t)key}; /* only read */
 
-    if (error == 0)
-        note(of(store), key, NULL, 0, begun);
-    return error;
+    count_call(of(store));
+    return make(of(store), &change);
 }
 
 static int timed_store_list(struct object_store *store, const char *prefix,
                             const char *after, object_store_each *each,
                             void *context)
 {
+    count_call(of(store));
     return of(store)->inner->list(of(store)->inner, prefix, after, each,
                                   context);
 }
@@ -111,6 +153,8 @@ static void timed_store_close(struct object_store *store)
         free(timed->changes[i].data);
     }
     free(timed->changes);
+    free(timed->late.key);
+    free(timed->late.data);
     timed->inner->close(timed->inner);
     mutex_done(&timed->mutex);
     free(timed);
@@ -133,27 +177,49 @@ struct object_store *timed_store_new(void)
     return &timed->store;
 }
 
+/* How many of the changes, from the first on, had surely been made. */
+static size_t surely_made_locked(const struct timed_store *timed, size_t moment)
+    REQUIRES(timed->mutex)
+{
+    size_t count = timed->first;
+
+    while (count < timed->count && timed->changes[count].ended < moment)
+        count++;
+    return count;
+}
+
 struct object_store *timed_store_at(struct object_store *store, size_t moment,
                                     uint64_t seed)
 {
     struct timed_store *timed = of(store);
-    struct object_store *then = memory_store_new();
+    struct object_store *new = timed_store_new();
+    struct timed_store *then = of(new);
+    size_t sure, begun = 0, made;
 
     mutex_lock(&timed->mutex);
+    sure = surely_made_locked(timed, moment);
+    for (size_t i = sure; i < timed->count; i++)
+        begun += timed->changes[i].begun <= moment;
+    made = crash_random(seed, 1) % (begun + 1);
     for (size_t i = 0; i < timed->count; i++) {
-        const struct change *change = &timed->changes[i];
-        int error;
+        struct change *change = &timed->changes[i];
 
-        if (change->begun > moment ||
-            (change->ended > moment && crash_random(seed, i) % 2 == 0))
+        if (i >= sure && change->begun > moment)
             continue;
-        error = change->data == NULL
-                    ? then->delete (then, change->key)
-                    : then->put(then, change->key, change->data, change->len,
-                                false);
-        if (error != 0)
-            abort();
+        if (i >= sure && made-- == 0) {
+            then->late_calls = crash_random(seed, 2) % 64;
+            if (then->late_calls > 0)
+                then->late = copy_of(change);
+            break;
+        }
+        if (change->data == NULL)
+            (void)then->inner->delete (then->inner, change->key);
+        else
+            (void)then->inner->put(then->inner, change->key, change->data,
+                                   change->len, false);
+        note(then, change);
     }
     mutex_unlock(&timed->mutex);
-    return then;
+    then->first = then->count;
+    return new;
 }

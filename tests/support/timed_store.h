@@ -17,8 +17,10 @@
 struct object_store *timed_store_new(void);
 
 /*
- * Returns a new store, in memory, with what this one held at a moment; a change
- * that was under way then was made or not, by the seed.
+ * Returns a new store of this kind with what this one held at a moment, which
+ * has a recording of its own, or none.  Of the changes that were under way
+ * then, or came between the same two entries, the first few were made, by the
+ * seed; the one after them may still come, some calls later.
  */
 struct object_store *timed_store_at(struct object_store *store, size_t moment,
                                     uint64_t seed);
