@@ -63,6 +63,7 @@ struct config {
     unsigned workers;
     unsigned fetchers;
     unsigned uploads;
+    uint64_t upload_rate; /* bytes a second, for a device; 0: no limit */
     unsigned max_connections;
     unsigned handshake_timeout_ms;
     unsigned log_level; /* of enum log_level */

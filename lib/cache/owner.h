@@ -33,12 +33,13 @@ struct owner;
 struct owner_options {
     struct device *device;
     struct object_store *store;
-    uint64_t cachesize;  /* bytes that chunk files may take; 0: the disk's */
-    unsigned keep;       /* images, besides those that have a name */
-    uint64_t grace_ns;   /* between condemning and deleting an object */
-    uint64_t max_age_ns; /* of a write that no image has; 0: any */
-    unsigned uploads;    /* at once, of all who upload for this device */
-    bool is_daemon;      /* it serves clients: told to whom says hello */
+    uint64_t cachesize;   /* bytes that chunk files may take; 0: the disk's */
+    unsigned keep;        /* images, besides those that have a name */
+    uint64_t grace_ns;    /* between condemning and deleting an object */
+    uint64_t max_age_ns;  /* of a write that no image has; 0: any */
+    unsigned uploads;     /* at once, of all who upload for this device */
+    uint64_t upload_rate; /* bytes a second, of all of them; 0: no limit */
+    bool is_daemon;       /* it serves clients: told to whom says hello */
     /* How many clients are attached now; NULL: there are none, ever. */
     uint64_t (*connections)(void *context);
     void *context;

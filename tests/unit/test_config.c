@@ -142,9 +142,11 @@ TEST("every setting of a device is taken")
 
 TEST("what is kept in the bucket, and how long, is taken")
 {
-    NEED(is_accepted("s3dir /store\nuploads 16\nstatus /run//s\n[d]\n"
-                     "cachedir /c\nsize 1T\ncachesize 256M\nkeep 1\n"
-                     "grace 90m\nmaxage 36h\n"));
+    NEED(is_accepted(
+        "s3dir /store\nuploads 16\nuploadrate 2M\nstatus /run//s\n[d]\n"
+        "cachedir /c\nsize 1T\ncachesize 256M\nkeep 1\n"
+        "grace 90m\nmaxage 36h\n"));
+    CHECK(config->upload_rate == 2 << 20);
     CHECK(config->uploads == 16 && strcmp(config->status, "/run/s") == 0);
     CHECK(config->devices[0].cache_size == 256 << 20);
     CHECK(config->devices[0].keep == 1 && config->devices[0].grace_s == 5400);
