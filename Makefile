@@ -230,7 +230,7 @@ check-asan: build-asan ## unit and crash tests with address and undefined saniti
 
 check-tsan: ## race and unit tests with thread sanitizer
 	$(sub) VARIANT=tsan race-tests unit-tests
-	$(Q)$(RUN) $(tsan_programs) $(UNIT_TESTS:%=$(BUILD)/tsan/%)
+	$(Q)TEST_TIMEOUT=1200 $(RUN) $(tsan_programs) $(UNIT_TESTS:%=$(BUILD)/tsan/%)
 
 check-system: build-release ## the real programs with real NBD clients
 	$(Q)$(RUN) $(SYSTEM_TESTS)
