@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "support/timed_store.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,18 +177,18 @@ struct object_store *timed_store_new(void)
 }
 
 /* How many of the changes, from the first on, had surely been made. */
-static size_t surely_made_locked(const struct timed_store *timed, size_t moment)
+static size_t surely_made_locked(const struct timed_store *timed, size_t before)
     REQUIRES(timed->mutex)
 {
     size_t count = timed->first;
 
-    while (count < timed->count && timed->changes[count].ended < moment)
+    while (count < timed->count && timed->changes[count].ended < before)
         count++;
     return count;
 }
 
 struct object_store *timed_store_at(struct object_store *store, size_t moment,
-                                    uint64_t seed)
+                                    bool is_between, uint64_t seed)
 {
     struct timed_store *timed = of(store);
     struct object_store *new = timed_store_new();
@@ -197,7 +196,7 @@ struct object_store *timed_store_at(struct object_store *store, size_t moment,
     size_t sure, begun = 0, made;
 
     mutex_lock(&timed->mutex);
-    sure = surely_made_locked(timed, moment);
+    sure = surely_made_locked(timed, is_between ? moment : moment + 1);
     for (size_t i = sure; i < timed->count; i++)
         begun += timed->changes[i].begun <= moment;
     made = crash_random(seed, 1) % (begun + 1);

@@ -12,7 +12,7 @@
  * the cut.  When it has then collected garbage, and evicted all it can, every
  * image that is kept and the device itself must be there, to the byte.
  *
- * CRASH_STATES   how many states, 100 by default
+ * CRASH_STATES   twice as many as there are states, 200 by default
  * CRASH_SEED     where to begin, 1 by default; a failure says its own
  */
 #include "unit/test.h"
@@ -381,12 +381,33 @@ static bool make_cut(struct worker *worker)
     cut->opened = fault_record_position();
     if (error != 0)
         return say(story, "cannot cut", error);
-    if (cut->time_ns == 0) /* all is in an image */
-        return true;
-    cut->content = copy_content(story->content);
-    life->cuts_count++;
-    life->has_open_cut = true;
+    if (cut->time_ns == 0) {
+        /* All was in an image, or at once is. */
+        struct epoch_record content;
+
+        life->has_open_cut = false;
+        if (tell(worker->host, "publish", NULL) != 0 ||
+            claim_content(device_claim(worker->host->fixture.device),
+                          &content) != 0)
+            return say(story, "cannot cut", 0);
+        cut->time_ns = content.content_time_ns;
+        cut->ending = cut->begun;
+    } else {
+        life->has_open_cut = true;
+    }
+    if (find_cut(life, cut->time_ns) == NULL) { /* else it was found */
+        cut->content = copy_content(story->content);
+        life->cuts_count++;
+    }
     return note_ending(worker, cut->begun);
+}
+
+/* After a start: go on with a checkpoint that is open. */
+static bool join(struct worker *worker)
+{
+    worker->life->has_open_cut =
+        facts_of(worker->host).phase != CHECKPOINT_NONE;
+    return !worker->life->has_open_cut || make_cut(worker);
 }
 
 /* Whether somebody uploads what had been recorded already. */
@@ -548,14 +569,6 @@ static bool tend_images(struct worker *worker)
     return roll_back(worker, &snapshot);
 }
 
-/* After a start: go on with a checkpoint that is open. */
-static int join(struct host *host)
-{
-    return facts_of(host).phase == CHECKPOINT_NONE
-               ? 0
-               : tell(host, "checkpoint", NULL);
-}
-
 static bool restart(struct worker *worker)
 {
     int error = close_host(worker->host);
@@ -563,9 +576,7 @@ static bool restart(struct worker *worker)
     if (error == 0)
         error = open_host(worker->host);
     worker->work.device = worker->host->fixture.device;
-    if (error == 0)
-        error = join(worker->host);
-    return went_well(worker->story, "cannot restart", error);
+    return went_well(worker->story, "cannot restart", error) && join(worker);
 }
 
 static bool do_round(struct worker *worker)
@@ -584,8 +595,8 @@ static bool do_round(struct worker *worker)
     if (is_good && roll(worker, 5) != 0)
         is_good = upload(worker, "image", UINT64_MAX) && publish(worker);
     is_good = is_good && evict_some(worker);
-    if (is_good && !worker->life->has_open_cut)
-        is_good = tend_images(worker) && tend_images(worker);
+    for (int i = 0; i < 2 && is_good && !worker->life->has_open_cut; i++)
+        is_good = tend_images(worker);
     /* Only what is all in the bucket is released; a write claims again. */
     if (is_good && roll(worker, 4) == 0 &&
         tell(worker->host, "release", NULL) != 0 && roll(worker, 2) == 0)
@@ -640,9 +651,7 @@ static bool live(struct story *story, struct life *life, const char *root,
         is_good = workload_read(host.fixture.device, 1, story->content) == 0 &&
                   content_is_right(story, first, story->content, MODEL_KILL,
                                    story->kill_cut);
-        life->has_open_cut = facts_of(&host).phase != CHECKPOINT_NONE;
-        is_good = is_good &&
-                  went_well(story, "cannot join a checkpoint", join(&host));
+        is_good = is_good && join(&worker);
     }
     if (is_good)
         begin_era(&worker, number,
@@ -824,8 +833,7 @@ static bool works_on(struct worker *worker, size_t moment)
     bool is_good = true;
 
     if (facts_of(host).phase != CHECKPOINT_NONE)
-        is_good = went_well(story, "cannot join a checkpoint", join(host)) &&
-                  finish_image(worker, moment, "found");
+        is_good = join(worker) && finish_image(worker, moment, "found");
     workload_run(&work, 2);
     is_good = is_good && work.failed == 0 && make_cut(worker) &&
               finish_image(worker, moment, "final") &&
@@ -867,6 +875,7 @@ struct state {
     struct object_store *store;
     size_t moment;
     enum model_crash crash;
+    bool is_between; /* requests to the bucket, before the next file call */
     uint64_t seed;
 };
 
@@ -876,10 +885,11 @@ static bool examine(struct story *story, const struct state *state,
     struct life *life = state->life;
     size_t moment = state->moment;
     struct object_store *store =
-        timed_store_at(state->store, moment, state->seed);
+        timed_store_at(state->store, moment, state->is_between, state->seed);
     struct host host;
     struct worker worker = {.story = story, .life = life, .host = &host};
     unsigned cuts = life->cuts_count;
+    size_t ending = cuts > 0 ? life->cuts[cuts - 1].ending : 0;
     bool is_good;
 
     /* Until the second life was open nothing new was durable. */
@@ -904,6 +914,8 @@ static bool examine(struct story *story, const struct state *state,
     life = worker.life;
     while (life->cuts_count > cuts)
         free(life->cuts[--life->cuts_count].content);
+    if (cuts > 0)
+        life->cuts[cuts - 1].ending = ending;
     return is_good;
 }
 
@@ -939,6 +951,26 @@ static size_t choose_moment(const struct life *life, uint64_t dice)
     return at < recording->entries_count ? at + dice / 2 % 2 : at;
 }
 
+/*
+ * Write into root what is left.  Between two requests to the bucket the next
+ * file call cannot have begun.
+ */
+static void write_state(struct crash_disk *disk, const struct state *state,
+                        const char *root)
+{
+    struct recording *recording = state->life->recording;
+    size_t count = recording->entries_count;
+
+    crash_disk_advance(disk, state->moment);
+    if (state->is_between)
+        recording->entries_count = state->moment;
+    if (state->crash == MODEL_KILL)
+        crash_disk_kill(disk, state->seed, root);
+    else
+        crash_disk_power_cut(disk, state->seed, root, NULL);
+    recording->entries_count = count;
+}
+
 /* One state of the first life. */
 static void crash_first(struct story *story, uint64_t seed, bool is_kill)
 {
@@ -948,16 +980,13 @@ static void crash_first(struct story *story, uint64_t seed, bool is_kill)
         .store = story->store,
         .moment = choose_moment(&story->first, crash_random(seed, 1)),
         .crash = is_kill ? MODEL_KILL : MODEL_POWER_CUT,
+        .is_between = crash_random(seed, 2) % 2 == 0,
         .seed = seed,
     };
     char root[PATH_MAX];
 
     make_dir(root, sizeof(root), "state");
-    crash_disk_advance(disk, state.moment);
-    if (is_kill)
-        crash_disk_kill(disk, seed, root);
-    else
-        crash_disk_power_cut(disk, seed, root, NULL);
+    write_state(disk, &state, root);
     crash_disk_free(disk);
     judge(story, &state, root);
 }
@@ -985,7 +1014,7 @@ static void live_again(struct story *story, unsigned states)
     crash_disk_advance(disk, story->kill_cut);
     crash_disk_kill(disk, story->seed, root);
     story->second_store =
-        timed_store_at(story->store, story->kill_cut, story->seed);
+        timed_store_at(story->store, story->kill_cut, false, story->seed);
     inherit(&story->second, &story->first, story->kill_cut);
     if (!live(story, &story->second, root, story->second_store)) {
         story->violations++;
@@ -998,13 +1027,17 @@ static void live_again(struct story *story, unsigned states)
             choose_moment(&story->second, crash_random(story->seed + 4, i));
     qsort(moments, states, sizeof(moments[0]), compare_moments);
     for (unsigned i = 0; i < states && story->violations == 0; i++) {
-        struct state state = {&story->second, story->second_store, moments[i],
-                              MODEL_POWER_CUT,
-                              crash_random(story->seed + 5, i)};
+        struct state state = {
+            .life = &story->second,
+            .store = story->second_store,
+            .moment = moments[i],
+            .crash = MODEL_POWER_CUT,
+            .is_between = i % 2 == 0,
+            .seed = crash_random(story->seed + 5, i),
+        };
 
         make_dir(root, sizeof(root), "state");
-        crash_disk_advance(disk, moments[i]);
-        crash_disk_power_cut(disk, state.seed, root, NULL);
+        write_state(disk, &state, root);
         judge(story, &state, root);
     }
     crash_disk_free(disk);
@@ -1066,7 +1099,7 @@ static void begin(bool is_quiet)
 TEST("after a power cut or a kill at any file call nothing is lost here or in "
      "the bucket, and what was begun is finished, once")
 {
-    uint64_t states = number_of("CRASH_STATES", 100);
+    uint64_t states = number_of("CRASH_STATES", 200) / 2;
     uint64_t seed = number_of("CRASH_SEED", 1);
     unsigned violations = 0;
 

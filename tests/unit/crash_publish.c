@@ -257,7 +257,8 @@ static bool works_on(struct story *story, struct upload_host *host,
 static bool examine(struct story *story, enum model_crash crash, size_t moment,
                     uint64_t seed, const char *root)
 {
-    struct object_store *store = timed_store_at(story->store, moment, seed);
+    struct object_store *store =
+        timed_store_at(story->store, moment, false, seed);
     struct upload_host host;
     bool is_good;
     int error;
