@@ -49,13 +49,18 @@ static int begin_leases(struct owner *owner)
     return 0;
 }
 
-static void end_leases(struct owner *owner)
+/* Returns whether there were any. */
+static bool end_leases(struct owner *owner)
 {
+    bool had_leases;
+
     leases_end_checkpoint(owner->leases);
     mutex_lock(&owner->lock);
+    had_leases = owner->has_leases;
     owner->has_leases = false;
     owner->must_publish = false;
     mutex_unlock(&owner->lock);
+    return had_leases;
 }
 
 int owner_open_checkpoint(struct owner *owner, bool *ret_joined)
@@ -115,16 +120,15 @@ int owner_publish(struct owner *owner, bool *ret_is_new)
         owner->must_publish = false; /* who reports the last says so again */
         mutex_unlock(&owner->lock);
     }
-    if (error == 0 || error == -ENOENT)
-        end_leases(owner);
-    if (error != 0) {
-        if (error != -EAGAIN && error != -ENOENT)
-            owner_set_held(owner, "the image cannot be published", error);
-        return error;
+    if (error == 0 || error == -ENOENT) {
+        /* An attempt that seemed to fail may have been decided meanwhile. */
+        if (end_leases(owner))
+            owner_collect_soon(owner);
+        owner_set_held(owner, NULL, 0);
+    } else if (error != -EAGAIN) {
+        owner_set_held(owner, "the image cannot be published", error);
     }
-    owner_set_held(owner, NULL, 0);
-    owner_collect_soon(owner);
-    return 0;
+    return error;
 }
 
 int owner_collect_options(struct owner *owner, struct epoch_record *own,
@@ -292,7 +296,7 @@ static int roll_back(struct owner *owner, const struct snapshot *snapshot,
     if (error == 0 && !discard)
         error = keep_present(owner);
     if (error == 0) {
-        end_leases(owner);
+        (void)end_leases(owner);
         error = device_drop_checkpoint(device);
     }
     if (error == 0)
