@@ -133,11 +133,11 @@ def latencies(bench, server, size, is_over):
             for kind in ("read", "write") for number in (50, 99)}
 
 
-def beside_others(bench, start, uploads):
+def beside_others(bench, start, *pace):
     """A line on who uses the device while all of it is uploaded."""
     size = 2 * GIB
-    server = start(f"beside-{uploads}", size=size,
-                   settings=("cachesize 8G",), general=(f"uploads {uploads}",))
+    server = start("beside-" + pace[-1].split()[-1], size=size,
+                   settings=("cachesize 8G",), general=pace)
     alone, beside, seconds = [], [], []
     Run(bench, server, "60").wait()
     for _ in range(bench.repetitions):
@@ -162,8 +162,8 @@ def beside_others(bench, start, uploads):
                          f"{two:.0f} µs beside it, {two / one:.2f} ×{aim}")
     return [
         f"- 4 KiB random reads and writes, 500 of each a second, one at a "
-        f"time, alone and beside an upload of 2 GiB that changed, `uploads "
-        f"{uploads}` (`s3blkdev-sync -p FILE 3600`, "
+        f"time, alone and beside an upload of 2 GiB that changed, "
+        f"`{'`, `'.join(pace)}` (`s3blkdev-sync -p FILE 3600`, "
         f"{statistics.median(seconds):.1f} s; fio `--rw=randrw --bs=4k "
         f"--iodepth=1 --rate_iops=500,500`): {'; '.join(texts)}."]
 
@@ -173,5 +173,5 @@ def figures(bench, start):
     general=, prepare=) returns a server that runs."""
     yield from upload_and_evict(bench, start)
     yield from idle(bench, start)
-    yield from beside_others(bench, start, 1)
-    yield from beside_others(bench, start, 4)
+    yield from beside_others(bench, start, "uploads 1", "uploadrate 40M")
+    yield from beside_others(bench, start, "uploads 4")
