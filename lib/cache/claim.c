@@ -19,7 +19,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -28,9 +27,6 @@
 #include "cache/put_probe.h"
 #include "cache/state_log.h"
 #include "object_store.h"
-
-/* Longer than a request that was given up may still be under way, mostly. */
-static const uint64_t READ_BACK_NS = UINT64_C(10) * 1000000000;
 
 struct claim {
     struct claim_options options;
@@ -225,7 +221,7 @@ static int wait_to_read_back(void *context, uint64_t ns)
 static int settle(struct claim *claim)
 {
     struct claim_options *options = &claim->options;
-    struct epoch_pace pace = {wait_to_read_back, claim, READ_BACK_NS};
+    struct epoch_pace pace = {wait_to_read_back, claim, EPOCH_READ_BACK_NS};
     enum epoch_outcome outcome;
     int error;
 
@@ -300,9 +296,7 @@ static int make_record(struct claim *claim, enum epoch_kind kind,
     record.chunk_size = superblock->chunk_size;
     memcpy(record.device_id, superblock->device_id, UUID_SIZE);
     memcpy(record.cachedir_id, superblock->cachedir_id, UUID_SIZE);
-    memset(record.host, 0, sizeof(record.host));
-    if (gethostname(record.host, sizeof(record.host) - 1) != 0)
-        record.host[0] = '\0';
+    epoch_host(record.host);
     *ret_record = record;
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -164,6 +165,13 @@ int epoch_decode(const uint8_t data[EPOCH_RECORD_SIZE],
     to->chunks = get_le64(data + AT_CHUNKS);
     to->is_rollback = get_le32(data + AT_IS_ROLLBACK) != 0;
     return 0;
+}
+
+void epoch_host(char host[EPOCH_HOST])
+{
+    memset(host, 0, EPOCH_HOST);
+    if (gethostname(host, EPOCH_HOST - 1) != 0)
+        host[0] = '\0';
 }
 
 bool epoch_is_held(const struct epoch_record *record)

@@ -31,6 +31,12 @@ enum epoch_kind {
     EPOCH_TOMBSTONE = 5, /* the device was dropped */
 };
 
+enum { EPOCH_HOST = 64 }; /* room for a host's name, and its terminator */
+
+/* Longer than a request that was given up may still be under way, mostly: for
+ * epoch_pace. */
+#define EPOCH_READ_BACK_NS (UINT64_C(10) * 1000000000)
+
 /*
  * Every epoch names the image that is the device's content then, so the newest
  * one alone is enough to attach.
@@ -46,7 +52,7 @@ struct epoch_record {
     uint32_t chunk_size;
     uint8_t device_id[UUID_SIZE];
     uint8_t cachedir_id[UUID_SIZE]; /* FORK, TOMBSTONE: of who made it */
-    char host[64];
+    char host[EPOCH_HOST];
     uint64_t image_epoch; /* the IMAGE or FORK that brought this content */
     uint64_t image_nonce;
     struct root_ref root;     /* its manifest; size 0: no image yet */
@@ -67,6 +73,9 @@ void epoch_encode(const struct epoch_record *record,
                   uint8_t data[EPOCH_RECORD_SIZE]);
 int epoch_decode(const uint8_t data[EPOCH_RECORD_SIZE],
                  struct epoch_record *ret_record);
+
+/* Fill in the name of this host, zeros behind it; "" if it has none. */
+void epoch_host(char host[EPOCH_HOST]);
 
 /* Whether a cache directory writes the device, as of this record. */
 bool epoch_is_held(const struct epoch_record *record);

@@ -52,6 +52,32 @@ void owner_end_turn(struct owner *owner)
     mutex_unlock(&owner->lock);
 }
 
+bool owner_is_interrupted(void *owner)
+{
+    struct owner *of = owner;
+    bool is_interrupted;
+
+    mutex_lock(&of->lock);
+    is_interrupted = of->is_interrupted;
+    mutex_unlock(&of->lock);
+    return is_interrupted;
+}
+
+int owner_wait(void *owner, uint64_t ns)
+{
+    struct owner *of = owner;
+    uint64_t deadline_ns = clock_monotonic_ns() + ns;
+    bool is_interrupted;
+
+    mutex_lock(&of->lock);
+    while (!of->is_interrupted &&
+           condition_wait_until(&of->changed, &of->lock, deadline_ns))
+        ;
+    is_interrupted = of->is_interrupted;
+    mutex_unlock(&of->lock);
+    return is_interrupted ? -ECANCELED : 0;
+}
+
 void owner_wake(struct owner *owner)
 {
     mutex_lock(&owner->lock);

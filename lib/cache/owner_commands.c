@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "cache/cache_dir.h"
 #include "cache/catalog.h"
@@ -19,9 +18,6 @@
 #include "cache/snapshot.h"
 
 enum { PERCENT = 100 };
-
-/* Between a put and the list that reads it back: see claim.c. */
-static const uint64_t READ_BACK_NS = UINT64_C(10) * 1000000000;
 
 /* ---- helpers ------------------------------------------------------------- */
 
@@ -484,22 +480,6 @@ static int rollback(struct owner *owner, const struct control_message *request,
     return 0;
 }
 
-/* An epoch_pace wait, which ends when the owner is interrupted. */
-static int wait_for(void *context, uint64_t ns)
-{
-    struct owner *owner = context;
-    uint64_t deadline_ns = clock_monotonic_ns() + ns;
-    bool is_interrupted;
-
-    mutex_lock(&owner->lock);
-    while (!owner->is_interrupted &&
-           condition_wait_until(&owner->changed, &owner->lock, deadline_ns))
-        ;
-    is_interrupted = owner->is_interrupted;
-    mutex_unlock(&owner->lock);
-    return is_interrupted ? -ECANCELED : 0;
-}
-
 static int make_clone(struct owner *owner,
                       const struct control_message *request, uint64_t holder,
                       struct control_message *reply)
@@ -513,8 +493,8 @@ static int make_clone(struct owner *owner,
         .name = to,
         .time_ns = owner_now_ns(),
     };
-    struct epoch_pace pace = {wait_for, owner, READ_BACK_NS};
-    char host[64] = "";
+    struct epoch_pace pace = {owner_wait, owner, EPOCH_READ_BACK_NS};
+    char host[EPOCH_HOST];
     struct epoch_record content, record;
     uint8_t own_id[UUID_SIZE];
     int error;
@@ -523,8 +503,7 @@ static int make_clone(struct owner *owner,
     if (to == NULL || to[0] == '\0' ||
         (name != NULL && !snapshot_name_is_valid(name)))
         return bad_request(reply, "clone: a name is wrong");
-    if (gethostname(host, sizeof(host) - 1) != 0)
-        host[0] = '\0';
+    epoch_host(host);
     plan.host = host;
     device_ids(owner->options.device, own_id, plan.cachedir_id);
     error = uuid_make(plan.device_id);
@@ -552,38 +531,25 @@ static int make_clone(struct owner *owner,
     return 0;
 }
 
-/* A must_stop of what takes long. */
-static bool is_interrupted(void *context)
-{
-    struct owner *owner = context;
-    bool result;
-
-    mutex_lock(&owner->lock);
-    result = owner->is_interrupted;
-    mutex_unlock(&owner->lock);
-    return result;
-}
-
 /* The device itself: not while it is served. */
 static int drop_whole(struct owner *owner, struct control_message *reply)
 {
-    struct epoch_pace pace = {wait_for, owner, READ_BACK_NS};
+    struct epoch_pace pace = {owner_wait, owner, EPOCH_READ_BACK_NS};
     struct drop_plan plan = {
         .store = owner->options.store,
         .device_name = device_name(owner->options.device),
         .time_ns = owner_now_ns(),
         .pace = &pace,
-        .must_stop = is_interrupted,
+        .must_stop = owner_is_interrupted,
         .context = owner,
     };
-    char host[64] = "";
+    char host[EPOCH_HOST];
     uint8_t device_id[UUID_SIZE];
     int error;
 
     if (owner->options.is_daemon)
         return -EBUSY;
-    if (gethostname(host, sizeof(host) - 1) != 0)
-        host[0] = '\0';
+    epoch_host(host);
     plan.host = host;
     device_ids(owner->options.device, device_id, plan.cachedir_id);
     error = owner_take_turn(owner);
@@ -704,8 +670,8 @@ static int make_fork(struct owner *owner, const struct control_message *request,
                      uint64_t holder, struct control_message *reply)
 {
     const char *to = control_message_get(request, "to");
-    char host[64] = "";
-    struct epoch_pace pace = {wait_for, owner, READ_BACK_NS};
+    char host[EPOCH_HOST];
+    struct epoch_pace pace = {owner_wait, owner, EPOCH_READ_BACK_NS};
     struct fork_plan plan = {
         .device = owner->options.device,
         .store = owner->options.store,
@@ -713,7 +679,7 @@ static int make_fork(struct owner *owner, const struct control_message *request,
         .host = host,
         .time_ns = owner_now_ns(),
         .pace = &pace,
-        .must_stop = is_interrupted,
+        .must_stop = owner_is_interrupted,
         .context = owner,
     };
     struct epoch_record content, record;
@@ -723,8 +689,7 @@ static int make_fork(struct owner *owner, const struct control_message *request,
         return not_while_served(owner, request, holder, reply);
     if (to == NULL)
         return bad_request(reply, "fork: the name is missing");
-    if (gethostname(host, sizeof(host) - 1) != 0)
-        host[0] = '\0';
+    epoch_host(host);
     error = owner_take_turn(owner);
     if (error != 0)
         return error;

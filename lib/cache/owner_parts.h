@@ -67,6 +67,13 @@ int owner_claim(struct owner *owner);
 /* Say what keeps the device from the bucket; NULL: nothing. */
 void owner_set_held(struct owner *owner, const char *what, int error);
 
+/*
+ * Returns whether the owner is being stopped; and wait so long, unless it is:
+ * -ECANCELED.  With these types they serve as callbacks of what takes long.
+ */
+bool owner_is_interrupted(void *owner);
+int owner_wait(void *owner, uint64_t ns);
+
 /* Wake the thread. */
 void owner_wake(struct owner *owner);
 

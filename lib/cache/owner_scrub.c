@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "cache/scrub.h"
 
@@ -34,21 +33,6 @@ static int be_claimed(void *context)
     return owner_claim(context);
 }
 
-static int wait_for(void *context, uint64_t ns)
-{
-    struct owner *owner = context;
-    uint64_t deadline_ns = clock_monotonic_ns() + ns;
-    bool is_interrupted;
-
-    mutex_lock(&owner->lock);
-    while (!owner->is_interrupted &&
-           condition_wait_until(&owner->changed, &owner->lock, deadline_ns))
-        ;
-    is_interrupted = owner->is_interrupted;
-    mutex_unlock(&owner->lock);
-    return is_interrupted ? -ECANCELED : 0;
-}
-
 /* ---- the command --------------------------------------------------------- */
 
 /* Have the scrub, one at a time.  -EBUSY: there is another. */
@@ -61,7 +45,7 @@ static int take_scrub(struct owner *owner)
         .begin = begin,
         .end = end,
         .claim = be_claimed,
-        .wait = wait_for,
+        .wait = owner_wait,
         .context = owner,
     };
     int error;

@@ -232,16 +232,6 @@ static void upload_candidates(struct owner *owner)
     mutex_done(&lock);
 }
 
-static bool must_stop(struct owner *owner)
-{
-    bool is_interrupted;
-
-    mutex_lock(&owner->lock);
-    is_interrupted = owner->is_interrupted;
-    mutex_unlock(&owner->lock);
-    return is_interrupted;
-}
-
 bool owner_make_room(struct owner *owner)
 {
     static struct log_limit limit;
@@ -263,7 +253,7 @@ bool owner_make_room(struct owner *owner)
         }
         /* One round of uploads, then the claim and the image have a look. */
     } while (error == 0 && evict.state == OWNER_EVICT_MORE &&
-             !must_stop(owner));
+             !owner_is_interrupted(owner));
     if ((error != 0 || evict.state == OWNER_EVICT_STUCK) &&
         log_limit_allows(&limit, &left_out))
         log_warning("%s: the cache is full, and nothing can be evicted: %s"
