@@ -132,7 +132,7 @@ static void use_psk(struct tls_client *client, bool wrong)
 }
 
 static void use_certificates(struct tls_client *client,
-                             const struct tls_client_options *options)
+                             const struct tls_client_setup *options)
 {
     char ca[PATH_MAX], certificate[PATH_MAX], key[PATH_MAX];
 
@@ -153,7 +153,7 @@ static void use_certificates(struct tls_client *client,
     gnutls_session_set_verify_cert(client->session, "localhost", 0);
 }
 
-struct tls_client *tls_client_start(const struct tls_client_options *options,
+struct tls_client *tls_client_start(const struct tls_client_setup *options,
                                     int fd)
 {
     struct tls_client *client = calloc(1, sizeof(*client));

@@ -19,7 +19,7 @@ struct tls_client;
  */
 void tls_client_make_files(const char *dir);
 
-struct tls_client_options {
+struct tls_client_setup {
     const char *dir;         /* of the files */
     const char *certificate; /* "client" or "other" to show one, or NULL */
     bool psk;                /* be alice, instead of checking certificates */
@@ -31,7 +31,7 @@ struct tls_client_options {
  * Shake hands over a connected, blocking socket, which stays the caller's;
  * NULL if that fails.
  */
-struct tls_client *tls_client_start(const struct tls_client_options *options,
+struct tls_client *tls_client_start(const struct tls_client_setup *options,
                                     int fd);
 
 /* As send(2) and recv(2); recv also fails if the end was not announced. */

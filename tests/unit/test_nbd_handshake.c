@@ -767,7 +767,7 @@ TEST("H20: without TLS, STARTTLS is refused by policy, and nothing ever says "
 /* Greet, start TLS with these options, and be a client over it. */
 static bool enter_tls(struct nbd_client *client,
                       const struct nbd_fixture *fixture,
-                      const struct tls_client_options *options)
+                      const struct tls_client_setup *options)
 {
     if (!nbd_client_greet(client, fixture, FIXED | NO_ZEROES) ||
         nbd_client_ask(client, NBD_OPT_STARTTLS, NULL, 0) != NBD_REP_ACK)
@@ -786,8 +786,8 @@ TEST("H20: STARTTLS works with a certificate and with a key, and requests "
     start_tls(&fixture, false, false);
     memset(bytes, 'b', sizeof(bytes));
     for (int psk = 0; psk < 2; psk++) {
-        const struct tls_client_options options = {.dir = test_dir(),
-                                                   .psk = psk == 1};
+        const struct tls_client_setup options = {.dir = test_dir(),
+                                                 .psk = psk == 1};
 
         CHECK(enter_tls(&client, &fixture, &options));
         CHECK(nbd_client_ask(&client, NBD_OPT_STARTTLS, NULL, 0) ==
@@ -818,8 +818,8 @@ TEST("H20: what was agreed upon in plain text is forgotten when TLS starts "
     CHECK(contexts(&client, NBD_OPT_SET_META_CONTEXT, "main", allocation, 1,
                    &type) == 1);
     CHECK(nbd_client_ask(&client, NBD_OPT_STARTTLS, NULL, 0) == NBD_REP_ACK);
-    client.tls = tls_client_start(
-        &(struct tls_client_options){.dir = test_dir()}, client.fd);
+    client.tls = tls_client_start(&(struct tls_client_setup){.dir = test_dir()},
+                                  client.fd);
     NEED(client.tls);
     CHECK(contexts(&client, NBD_OPT_SET_META_CONTEXT, "main", allocation, 1,
                    &type) == -1);
@@ -867,18 +867,18 @@ TEST("H20: a TLS handshake that fails ends the connection: no TLS at all, a "
     CHECK(!nbd_client_receive(&client, garbage, sizeof(garbage)));
     nbd_client_close(&client);
 
-    CHECK(!enter_tls(
-        &client, &fixture,
-        &(struct tls_client_options){.psk = true, .wrong_psk = true}));
+    CHECK(
+        !enter_tls(&client, &fixture,
+                   &(struct tls_client_setup){.psk = true, .wrong_psk = true}));
     nbd_client_close(&client);
     CHECK(!enter_tls(
         &client, &fixture,
-        &(struct tls_client_options){
+        &(struct tls_client_setup){
             .dir = test_dir(), .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.1"}));
     nbd_client_close(&client);
     CHECK(enter_tls(
         &client, &fixture,
-        &(struct tls_client_options){
+        &(struct tls_client_setup){
             .dir = test_dir(), .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2"}));
     CHECK(is_in_sync(&client));
     nbd_client_close(&client);
@@ -909,8 +909,8 @@ TEST("H21: with TLS required, everything but STARTTLS and ABORT is told so "
               NBD_REP_ERR_TLS_REQD);
     }
     CHECK(nbd_client_ask(&client, NBD_OPT_STARTTLS, NULL, 0) == NBD_REP_ACK);
-    client.tls = tls_client_start(
-        &(struct tls_client_options){.dir = test_dir()}, client.fd);
+    client.tls = tls_client_start(&(struct tls_client_setup){.dir = test_dir()},
+                                  client.fd);
     NEED(client.tls);
     CHECK(is_in_sync(&client));
     CHECK(nbd_client_go(&client, "main"));
@@ -947,14 +947,14 @@ TEST("H21: when clients are verified, one that the authority signed gets in, "
 
     start_tls(&fixture, true, true);
     CHECK(enter_tls(&client, &fixture,
-                    &(struct tls_client_options){.dir = test_dir(),
-                                                 .certificate = "client"}));
+                    &(struct tls_client_setup){.dir = test_dir(),
+                                               .certificate = "client"}));
     CHECK(is_in_sync(&client));
     nbd_client_close(&client);
     for (int i = 0; i < 2; i++) {
         /* Under TLS 1.3 the client believes to be in until it reads. */
         got_in = enter_tls(&client, &fixture,
-                           &(struct tls_client_options){
+                           &(struct tls_client_setup){
                                .dir = test_dir(),
                                .certificate = i == 0 ? "other" : NULL}) &&
                  is_in_sync(&client);
@@ -962,8 +962,8 @@ TEST("H21: when clients are verified, one that the authority signed gets in, "
         nbd_client_close(&client);
     }
     /* A client with a key has shown who it is. */
-    CHECK(enter_tls(&client, &fixture,
-                    &(struct tls_client_options){.psk = true}));
+    CHECK(
+        enter_tls(&client, &fixture, &(struct tls_client_setup){.psk = true}));
     CHECK(is_in_sync(&client));
     nbd_client_close(&client);
     stop_tls(&fixture);

@@ -397,8 +397,8 @@ TEST("T9: the payload of a rejected WRITE is skipped through TLS, too")
     nbd_fixture_start(&fixture);
     CHECK(nbd_client_greet(&client, &fixture, 3));
     CHECK(nbd_client_ask(&client, NBD_OPT_STARTTLS, NULL, 0) == NBD_REP_ACK);
-    client.tls = tls_client_start(
-        &(struct tls_client_options){.dir = test_dir()}, client.fd);
+    client.tls = tls_client_start(&(struct tls_client_setup){.dir = test_dir()},
+                                  client.fd);
     NEED(client.tls);
     CHECK(nbd_client_go(&client, "main"));
     check_rejected_write(&client, 1);
@@ -1124,8 +1124,8 @@ TEST("over TLS, replies of other threads arrive, keys may change, and DISC "
     nbd_fixture_start(&fixture);
     CHECK(nbd_client_greet(&client, &fixture, 3));
     CHECK(nbd_client_ask(&client, NBD_OPT_STARTTLS, NULL, 0) == NBD_REP_ACK);
-    client.tls = tls_client_start(
-        &(struct tls_client_options){.dir = test_dir()}, client.fd);
+    client.tls = tls_client_start(&(struct tls_client_setup){.dir = test_dir()},
+                                  client.fd);
     NEED(client.tls);
     CHECK(nbd_client_go(&client, "main"));
     CHECK(nbd_client_write(&client, 0, 5, data, MIB) == 0);

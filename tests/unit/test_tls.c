@@ -30,7 +30,7 @@ static struct tls_context *make_context(bool verify_peer)
 }
 
 struct peer {
-    struct tls_client_options options;
+    struct tls_client_setup options;
     int fd;
     struct tls_client *client;
 };
