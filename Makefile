@@ -119,7 +119,7 @@ ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack \
     -Wl,--as-needed $(filter -f%sanitize% --coverage,$(flags_$(VARIANT))) \
     $(LDFLAGS)
-LIBRARIES := -lisal -lsnappy -lgnutls -lnettle -lexpat -lsystemd $(LDLIBS)
+LIBRARIES := -lisal -lsnappy -lgnutls -lnettle -lexpat -ljansson -lsystemd $(LDLIBS)
 STRICT := $(if $(filter 1,$(WERROR)),-Werror)
 
 # ---- build ------------------------------------------------------------------

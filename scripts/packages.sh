@@ -8,8 +8,8 @@
 # To build the programs.
 packages_build=(
     gcc make libc6-dev
-    libexpat1-dev libgnutls28-dev libisal-dev libsnappy-dev libsystemd-dev
-    nettle-dev
+    libexpat1-dev libgnutls28-dev libisal-dev libjansson-dev libsnappy-dev
+    libsystemd-dev nettle-dev
 )
 
 # To try them: a real NBD client, disk images.
