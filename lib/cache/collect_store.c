@@ -95,7 +95,7 @@ int collect_delete_key(struct collect *c, const char *key)
         error = collect_check_claim(c);
     if (error)
         return error;
-    error = c->options->store->delete (c->options->store, key);
+    error = object_delete_one(c->options->store, key);
     if (error)
         log_error("%s: cannot delete: %s", key, log_errno(error));
     return error;

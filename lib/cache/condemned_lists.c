@@ -125,8 +125,9 @@ static int read_key(struct object_store *store, const char *key,
         error = -EBADMSG;
     if (!error) {
         data = malloc((size_t)info.size + 1);
-        error =
-            data ? store->get(store, key, 0, data, (size_t)info.size) : -ENOMEM;
+        error = data ? store->get(store, key, 0, data, (size_t)info.size,
+                                  OBJECT_BACKGROUND)
+                     : -ENOMEM;
     }
     if (!error)
         error = condemned_decode(data, (size_t)info.size, ret_page, entries);

@@ -292,7 +292,8 @@ int epoch_read(struct object_store *store, const char *key,
 {
     struct epoch_record record = {.epoch = 0};
     uint8_t data[EPOCH_RECORD_SIZE];
-    int error = store->get(store, key, 0, data, sizeof(data));
+    int error =
+        store->get(store, key, 0, data, sizeof(data), OBJECT_BACKGROUND);
 
     if (error == 0)
         error = epoch_decode(data, &record);

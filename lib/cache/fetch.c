@@ -249,8 +249,8 @@ static int ask_store(struct fetch *fetch, const struct range *range,
     fetch->counts.requests++;
     fetch->counts.bytes += range->size;
     mutex_unlock(&fetch->mutex);
-    error =
-        fetch->store->get(fetch->store, key, range->place, bytes, range->size);
+    error = fetch->store->get(fetch->store, key, range->place, bytes,
+                              range->size, OBJECT_BACKGROUND);
     if (error == -ENOENT)
         return bad_object(fetch, range, "is mapped, but missing", -EIO);
     if (error == -EAGAIN || error == -ESTALE)

@@ -53,7 +53,7 @@ static int read_page(struct object_store *store, const char *key, uint32_t size,
 
     if (!data)
         return -ENOMEM;
-    error = store->get(store, key, 0, data, size);
+    error = store->get(store, key, 0, data, size, OBJECT_BACKGROUND);
     if (error == -ENOENT)
         return bad_page(key, "an image names it, but it is missing", -EIO);
     if (error)

@@ -34,7 +34,7 @@ int object_read(struct object_store *store, const char *key, uint64_t place,
                 void *data, size_t size, enum object_state *ret_state)
 {
     struct object_info info;
-    int error = store->get(store, key, place, data, size);
+    int error = store->get(store, key, place, data, size, OBJECT_BACKGROUND);
 
     *ret_state = OBJECT_GOOD;
     if (error == 0)
@@ -52,7 +52,7 @@ int object_read(struct object_store *store, const char *key, uint64_t place,
         *ret_state = OBJECT_SHORT;
         return 0;
     }
-    error = store->get(store, key, place, data, size);
+    error = store->get(store, key, place, data, size, OBJECT_BACKGROUND);
     if (error == 0)
         return 0;
     if (error != -ENOENT && error != -EIO)

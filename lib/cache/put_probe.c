@@ -152,7 +152,8 @@ static int judge(const struct question *question, const char *key,
     }
     if (winners != 1)
         return 0;
-    error = question->store->get(question->store, key, 0, &found, 1);
+    error = question->store->get(question->store, key, 0, &found, 1,
+                                 OBJECT_BACKGROUND);
     return error < 0 ? error : found == winner;
 }
 
@@ -190,7 +191,7 @@ static void clean_up(const struct question *question)
 
     for (unsigned i = 0; i <= ROUNDS; i++) {
         key_of(question, i, key);
-        (void)question->store->delete (question->store, key);
+        (void)object_delete_one(question->store, key);
     }
 }
 

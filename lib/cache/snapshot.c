@@ -100,7 +100,7 @@ static int list_keys(struct object_store *store, const char *device_name,
 static int get_listed(struct object_store *store, const char *key, void *data,
                       size_t size)
 {
-    int error = store->get(store, key, 0, data, size);
+    int error = store->get(store, key, 0, data, size, OBJECT_BACKGROUND);
 
     if (error)
         log_error("%s: %s", key, log_errno(error));
@@ -244,7 +244,7 @@ int snapshot_delete(struct object_store *store, const char *device_name,
     int error;
 
     snapshot_key(device_name, snapshot->name, &snapshot->record, key);
-    error = store->delete (store, key);
+    error = object_delete_one(store, key);
     if (error)
         log_error("%s: cannot delete: %s", key, log_errno(error));
     return error;
@@ -365,7 +365,7 @@ int pin_delete(struct object_store *store, const char *device_name,
     int error;
 
     pin_key(device_name, uuid, key);
-    error = store->delete (store, key);
+    error = object_delete_one(store, key);
     if (error)
         log_error("%s: cannot delete: %s", key, log_errno(error));
     return error;

@@ -323,7 +323,8 @@ static bool bucket_has_lost(const struct build *build,
     if (info.size < (uint64_t)place + size)
         return true;
     bytes = malloc(size);
-    return bytes != NULL && store->get(store, key, place, bytes, size) == 0 &&
+    return bytes != NULL &&
+           store->get(store, key, place, bytes, size, OBJECT_BACKGROUND) == 0 &&
            crc32c(0, bytes, size) != checksum;
 }
 

@@ -42,11 +42,12 @@ enum {
 };
 
 struct dir_store {
-    struct object_store store; /* first: what callers hold is this */
-    char *path;                /* for messages */
-    int root;                  /* descriptor of the directory */
-    uint64_t instance[2];      /* random: temporary names are unique */
-    atomic_uint_fast64_t next; /* counts temporary names, nothing else */
+    struct object_store store;  /* first: what callers hold is this */
+    char *path;                 /* for messages */
+    int root;                   /* descriptor of the directory */
+    uint64_t instance[2];       /* random: temporary names are unique */
+    atomic_uint_fast64_t next;  /* counts temporary names, nothing else */
+    atomic_bool is_interrupted; /* of itself: nothing else depends on it */
 };
 
 static struct dir_store *of_store(struct object_store *store)
@@ -110,6 +111,11 @@ static bool means_absent(int error)
     return error == -ENOENT || error == -ENOTDIR || error == -ENAMETOOLONG;
 }
 
+static bool is_interrupted(const struct dir_store *dir)
+{
+    return atomic_load_explicit(&dir->is_interrupted, memory_order_relaxed);
+}
+
 /* Open the object for reading and tell its status. */
 static int open_object(const struct dir_store *dir, const char *key,
                        int *ret_fd, struct stat *ret_st)
@@ -118,6 +124,8 @@ static int open_object(const struct dir_store *dir, const char *key,
 
     if (!object_key_is_valid(key))
         return -EINVAL;
+    if (is_interrupted(dir))
+        return -ECANCELED;
     /* O_NONBLOCK: opening a FIFO that somebody put there does not hang. */
     fd = file_open(dir->root, key, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd < 0)
@@ -138,7 +146,8 @@ static int open_object(const struct dir_store *dir, const char *key,
 }
 
 static int dir_store_get(struct object_store *store, const char *key,
-                         uint64_t offset, void *data, size_t len)
+                         uint64_t offset, void *data, size_t len,
+                         enum object_urgency urgency)
 {
     struct dir_store *dir = of_store(store);
     AUTO_CLOSE int fd = -1;
@@ -146,6 +155,7 @@ static int dir_store_get(struct object_store *store, const char *key,
     ssize_t got;
     int error;
 
+    (void)urgency; /* a file system answers once and for all */
     error = open_object(dir, key, &fd, &st);
     if (error)
         return error;
@@ -309,6 +319,8 @@ static int dir_store_put(struct object_store *store, const char *key,
 
     if (!object_key_is_valid(key))
         return -EINVAL;
+    if (is_interrupted(dir))
+        return -ECANCELED;
     choose_temporary(dir, temporary);
     error = write_temporary(dir, temporary, data, len);
     if (!error)
@@ -342,13 +354,14 @@ static void remove_empty_parents(const struct dir_store *dir, const char *key)
     }
 }
 
-static int dir_store_delete(struct object_store *store, const char *key)
+static int delete_object(const struct dir_store *dir, const char *key)
 {
-    struct dir_store *dir = of_store(store);
     int error;
 
     if (!object_key_is_valid(key))
         return -EINVAL;
+    if (is_interrupted(dir))
+        return -ECANCELED;
     error = file_unlink(dir->root, key);
     if (means_absent(error)) {
         error = absent(dir);
@@ -359,6 +372,16 @@ static int dir_store_delete(struct object_store *store, const char *key)
     }
     remove_empty_parents(dir, key);
     return 0;
+}
+
+static int dir_store_delete(struct object_store *store,
+                            const char *const keys[], size_t count)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < count && !error; i++)
+        error = delete_object(of_store(store), keys[i]);
+    return error;
 }
 
 /* ---- list --------------------------------------------------------------- */
@@ -502,6 +525,8 @@ static int list_dir(struct listing *listing)
     bool is_root = listing->path_len == 0;
     int result;
 
+    if (is_interrupted(listing->dir))
+        return -ECANCELED;
     result = file_list(listing->dir->root, is_root ? "." : listing->path,
                        note_entry, &entries);
     if (result) {
@@ -539,6 +564,19 @@ static int dir_store_list(struct object_store *store, const char *prefix,
 }
 
 /* ---- open and close ----------------------------------------------------- */
+
+static void dir_store_interrupt(struct object_store *store)
+{
+    atomic_store_explicit(&of_store(store)->is_interrupted, true,
+                          memory_order_relaxed);
+}
+
+/* A directory has no endpoints. */
+static char *dir_store_describe(struct object_store *store)
+{
+    (void)store;
+    return NULL;
+}
 
 static void dir_store_close(struct object_store *store)
 {
@@ -623,6 +661,8 @@ int dir_store_open(const char *path, struct object_store **ret_store)
         .head = dir_store_head,
         .delete = dir_store_delete,
         .list = dir_store_list,
+        .interrupt = dir_store_interrupt,
+        .describe = dir_store_describe,
         .close = dir_store_close,
     };
     dir->root = -1;

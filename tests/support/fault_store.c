@@ -34,6 +34,7 @@ struct fault_store {
     struct late_put *late GUARDED_BY(mutex);
     uint64_t held GUARDED_BY(mutex);
     uint64_t round GUARDED_BY(mutex); /* grows by one at each release */
+    bool is_interrupted GUARDED_BY(mutex);
 };
 
 /* What is to happen to one call, once it was held as long as it had to be. */
@@ -54,7 +55,7 @@ static void hold_locked(struct fault_store *fault) REQUIRES(fault->mutex)
 
     fault->held++;
     condition_broadcast(&fault->changed);
-    while (fault->round == round)
+    while (fault->round == round && !fault->is_interrupted)
         condition_wait(&fault->changed, &fault->mutex);
     fault->held--;
 }
@@ -75,6 +76,8 @@ static struct fault begin(struct fault_store *fault, enum store_call call)
         if (plan->kind == STORE_HOLDS)
             hold_locked(fault);
     }
+    if (fault->is_interrupted)
+        found = (struct fault){true, STORE_FAILS, -ECANCELED};
     mutex_unlock(&fault->mutex);
     return found;
 }
@@ -91,7 +94,8 @@ static int result(const struct fault *fault, int error)
 }
 
 static int fault_store_get(struct object_store *store, const char *key,
-                           uint64_t offset, void *data, size_t len)
+                           uint64_t offset, void *data, size_t len,
+                           enum object_urgency urgency)
 {
     struct fault_store *fault = of(store);
     struct fault found = begin(fault, STORE_GET);
@@ -100,7 +104,7 @@ static int fault_store_get(struct object_store *store, const char *key,
 
     if (fails_before(&found))
         return found.error;
-    error = fault->inner->get(fault->inner, key, offset, data, len);
+    error = fault->inner->get(fault->inner, key, offset, data, len, urgency);
     if (!error && found.is_planned && found.kind == STORE_CUTS)
         memset(bytes + len / 2, 0, len - len / 2);
     if (!error && found.is_planned && found.kind == STORE_CORRUPTS)
@@ -193,14 +197,20 @@ static int fault_store_head(struct object_store *store, const char *key,
     return result(&found, fault->inner->head(fault->inner, key, ret_info));
 }
 
-static int fault_store_delete(struct object_store *store, const char *key)
+static int fault_store_delete(struct object_store *store,
+                              const char *const keys[], size_t count)
 {
     struct fault_store *fault = of(store);
     struct fault found = begin(fault, STORE_DELETE);
 
     if (fails_before(&found))
         return found.error;
-    return result(&found, fault->inner->delete (fault->inner, key));
+    if (found.is_planned && found.kind == STORE_CUTS) {
+        if (count > 1)
+            (void)fault->inner->delete (fault->inner, keys, count / 2);
+        return found.error;
+    }
+    return result(&found, fault->inner->delete (fault->inner, keys, count));
 }
 
 static int fault_store_list(struct object_store *store, const char *prefix,
@@ -214,6 +224,24 @@ static int fault_store_list(struct object_store *store, const char *prefix,
         return found.error;
     return result(
         &found, fault->inner->list(fault->inner, prefix, after, each, context));
+}
+
+static void fault_store_interrupt(struct object_store *store)
+{
+    struct fault_store *fault = of(store);
+
+    mutex_lock(&fault->mutex);
+    fault->is_interrupted = true;
+    condition_broadcast(&fault->changed);
+    mutex_unlock(&fault->mutex);
+    fault->inner->interrupt(fault->inner);
+}
+
+static char *fault_store_describe(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    return inner->describe(inner);
 }
 
 static void fault_store_close(struct object_store *store)
@@ -243,6 +271,8 @@ struct fault_store *fault_store_new(struct object_store *inner)
         .head = fault_store_head,
         .delete = fault_store_delete,
         .list = fault_store_list,
+        .interrupt = fault_store_interrupt,
+        .describe = fault_store_describe,
         .close = fault_store_close,
     };
     fault->inner = inner;

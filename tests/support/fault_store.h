@@ -23,9 +23,10 @@ enum store_fault {
     STORE_FAILS,       /* return error, and do nothing */
     STORE_FAILS_AFTER, /* do it, and return error all the same */
     STORE_HOLDS,       /* begin when fault_store_release is called */
-    STORE_CUTS, /* get, put: the second half of the bytes is zeros, absent */
-    STORE_CORRUPTS,      /* get, put: one bit in the middle is the other way */
-    STORE_LATE,          /* put: return error; it is done by fault_store_land */
+    STORE_CUTS,     /* get, put: the second half of the bytes is zeros, absent;
+                       delete: of the first half of the keys, then error */
+    STORE_CORRUPTS, /* get, put: one bit in the middle is the other way */
+    STORE_LATE,     /* put: return error; it is done by fault_store_land */
     STORE_UNCONDITIONAL, /* put: as if not if_absent */
 };
 
@@ -34,14 +35,18 @@ struct fault_store;
 /* Wrap inner, which is closed with it.  Never NULL. */
 struct fault_store *fault_store_new(struct object_store *inner);
 
-/* Returns the store to be used; its close frees the fault_store too. */
+/*
+ * Returns the store to be used; its close frees the fault_store too.  Its
+ * interrupt ends what is held, too.
+ */
 struct object_store *fault_store_of(struct fault_store *fault);
 
 /*
  * Have this happen to the nth call of that kind from now on (1: the next
  * one), and to times - 1 calls after it (0: to all).  error is for STORE_FAILS
- * (-ENOENT: what is there is denied), STORE_FAILS_AFTER (the answer is lost)
- * and STORE_LATE.  Replaces an earlier plan for that kind.
+ * (-ENOENT: what is there is denied), STORE_FAILS_AFTER (the answer is lost),
+ * STORE_LATE, and STORE_CUTS of a delete.  Replaces an earlier plan for that
+ * kind.
  */
 void fault_store_plan(struct fault_store *fault, enum store_call call,
                       uint64_t nth, uint64_t times, enum store_fault kind,

@@ -11,11 +11,12 @@ static struct object_store *hook(struct object_store *store)
 }
 
 static int hook_get(struct object_store *store, const char *key,
-                    uint64_t offset, void *data, size_t len)
+                    uint64_t offset, void *data, size_t len,
+                    enum object_urgency urgency)
 {
     struct object_store *inner = hook(store);
 
-    return inner->get(inner, key, offset, data, len);
+    return inner->get(inner, key, offset, data, len, urgency);
 }
 
 static int hook_put(struct object_store *store, const char *key,
@@ -34,11 +35,26 @@ static int hook_head(struct object_store *store, const char *key,
     return inner->head(inner, key, ret_info);
 }
 
-static int hook_delete(struct object_store *store, const char *key)
+static int hook_delete(struct object_store *store, const char *const keys[],
+                       size_t count)
 {
     struct object_store *inner = hook(store);
 
-    return inner->delete (inner, key);
+    return inner->delete (inner, keys, count);
+}
+
+static void hook_interrupt(struct object_store *store)
+{
+    struct object_store *inner = ((struct hook_store *)(void *)store)->inner;
+
+    inner->interrupt(inner);
+}
+
+static char *hook_describe(struct object_store *store)
+{
+    struct object_store *inner = ((struct hook_store *)(void *)store)->inner;
+
+    return inner->describe(inner);
 }
 
 static int hook_list(struct object_store *store, const char *prefix,
@@ -60,4 +76,6 @@ void hook_store_init(struct hook_store *hooked, struct object_store *inner,
     hooked->store.head = hook_head;
     hooked->store.delete = hook_delete;
     hooked->store.list = hook_list;
+    hooked->store.interrupt = hook_interrupt;
+    hooked->store.describe = hook_describe;
 }

@@ -87,7 +87,8 @@ static int failure(struct lying_store *lying)
 }
 
 static int lying_store_get(struct object_store *store, const char *key,
-                           uint64_t offset, void *data, size_t len)
+                           uint64_t offset, void *data, size_t len,
+                           enum object_urgency urgency)
 {
     struct lying_store *lying = of(store);
     enum lie lie = choose(lying, FOR_GET);
@@ -99,7 +100,7 @@ static int lying_store_get(struct object_store *store, const char *key,
         return failure(lying);
     if (lie == LIE_DENIED)
         return -ENOENT;
-    error = lying->inner->get(lying->inner, key, offset, data, len);
+    error = lying->inner->get(lying->inner, key, offset, data, len, urgency);
     if (error != 0 || len == 0)
         return error;
     at = draw(lying, len);
@@ -184,15 +185,21 @@ static int lying_store_head(struct object_store *store, const char *key,
     return lying->inner->head(lying->inner, key, ret_info);
 }
 
-static int lying_store_delete(struct object_store *store, const char *key)
+static int lying_store_delete(struct object_store *store,
+                              const char *const keys[], size_t count)
 {
     struct lying_store *lying = of(store);
     enum lie lie = choose(lying, FOR_DELETE);
     int error;
 
-    if (lie == LIE_FAILS)
+    if (lie == LIE_FAILS) {
+        size_t some = draw(lying, count);
+
+        if (some > 0)
+            (void)lying->inner->delete (lying->inner, keys, some);
         return failure(lying);
-    error = lying->inner->delete (lying->inner, key);
+    }
+    error = lying->inner->delete (lying->inner, keys, count);
     return lie == LIE_LOST ? -ETIMEDOUT : error;
 }
 
@@ -225,6 +232,20 @@ static int lying_store_list(struct object_store *store, const char *prefix,
     return lying->inner->list(lying->inner, prefix, after, list_key, &listing);
 }
 
+static void lying_store_interrupt(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    inner->interrupt(inner);
+}
+
+static char *lying_store_describe(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    return inner->describe(inner);
+}
+
 static void lying_store_close(struct object_store *store)
 {
     struct lying_store *lying = of(store);
@@ -251,6 +272,8 @@ struct lying_store *lying_store_new(struct object_store *inner, uint64_t seed)
         .head = lying_store_head,
         .delete = lying_store_delete,
         .list = lying_store_list,
+        .interrupt = lying_store_interrupt,
+        .describe = lying_store_describe,
         .close = lying_store_close,
     };
     lying->inner = inner;

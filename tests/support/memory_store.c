@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@ struct object {
 };
 
 struct memory_store {
-    struct object_store store; /* first, so that one is the other */
+    struct object_store store;  /* first, so that one is the other */
+    atomic_bool is_interrupted; /* nothing else depends on it */
     struct mutex mutex;
     struct object *objects GUARDED_BY(mutex);
     uint64_t time_ns GUARDED_BY(mutex); /* 0: of the real clock */
@@ -46,13 +48,17 @@ static bool is_key(const struct object *object, const char *key)
 }
 
 static int memory_store_get(struct object_store *store, const char *key,
-                            uint64_t offset, void *data, size_t len)
+                            uint64_t offset, void *data, size_t len,
+                            enum object_urgency urgency)
 {
     struct memory_store *memory = of(store);
     const struct object *object;
     int error = 0;
 
+    (void)urgency;
     assert(object_key_is_valid(key));
+    if (atomic_load(&memory->is_interrupted))
+        return -ECANCELED;
     mutex_lock(&memory->mutex);
     object = *find_locked(memory, key);
     if (!is_key(object, key))
@@ -89,11 +95,14 @@ static int memory_store_put(struct object_store *store, const char *key,
                             const void *data, size_t len, bool if_absent)
 {
     struct memory_store *memory = of(store);
-    struct object *object = object_new(key, data, len), *old = NULL;
+    struct object *object, *old = NULL;
     struct object **link;
     int error = 0;
 
     assert(object_key_is_valid(key));
+    if (atomic_load(&memory->is_interrupted))
+        return -ECANCELED;
+    object = object_new(key, data, len);
     mutex_lock(&memory->mutex);
     object->info.modified_ns =
         memory->time_ns == 0 ? clock_realtime_ns() : memory->time_ns;
@@ -120,6 +129,8 @@ static int memory_store_head(struct object_store *store, const char *key,
     const struct object *object;
     bool is_there;
 
+    if (atomic_load(&memory->is_interrupted))
+        return -ECANCELED;
     mutex_lock(&memory->mutex);
     object = *find_locked(memory, key);
     is_there = is_key(object, key);
@@ -129,9 +140,8 @@ static int memory_store_head(struct object_store *store, const char *key,
     return is_there ? 0 : -ENOENT;
 }
 
-static int memory_store_delete(struct object_store *store, const char *key)
+static void delete_one(struct memory_store *memory, const char *key)
 {
-    struct memory_store *memory = of(store);
     struct object **link, *object = NULL;
 
     mutex_lock(&memory->mutex);
@@ -143,6 +153,18 @@ static int memory_store_delete(struct object_store *store, const char *key)
     mutex_unlock(&memory->mutex);
     if (object)
         object_free(object);
+}
+
+static int memory_store_delete(struct object_store *store,
+                               const char *const keys[], size_t count)
+{
+    struct memory_store *memory = of(store);
+
+    assert(count > 0);
+    if (atomic_load(&memory->is_interrupted))
+        return -ECANCELED;
+    for (size_t i = 0; i < count; i++)
+        delete_one(memory, keys[i]);
     return 0;
 }
 
@@ -175,6 +197,8 @@ static int memory_store_list(struct object_store *store, const char *prefix,
     AUTO_FREE char *key = next_key(memory, after, &info);
     int result = 0;
 
+    if (atomic_load(&memory->is_interrupted))
+        return -ECANCELED;
     while (key && result == 0) {
         char *next;
 
@@ -185,6 +209,17 @@ static int memory_store_list(struct object_store *store, const char *prefix,
         key = next;
     }
     return result;
+}
+
+static void memory_store_interrupt(struct object_store *store)
+{
+    atomic_store(&of(store)->is_interrupted, true);
+}
+
+static char *memory_store_describe(struct object_store *store)
+{
+    (void)store;
+    return NULL;
 }
 
 static void memory_store_close(struct object_store *store)
@@ -212,6 +247,8 @@ struct object_store *memory_store_new(void)
         .head = memory_store_head,
         .delete = memory_store_delete,
         .list = memory_store_list,
+        .interrupt = memory_store_interrupt,
+        .describe = memory_store_describe,
         .close = memory_store_close,
     };
     mutex_init(&memory->mutex);

@@ -60,7 +60,8 @@ static int copy_one(void *context, const char *key,
         return 0;
     data = malloc(info->size + 1);
     need(data != NULL);
-    need(copying->from->get(copying->from, key, 0, data, info->size) == 0);
+    need(copying->from->get(copying->from, key, 0, data, info->size,
+                            OBJECT_BACKGROUND) == 0);
     need(copying->to->put(copying->to, key, data, info->size, false) == 0);
     free(data);
     return 0;
@@ -97,9 +98,11 @@ static void look_locked(struct moment_store *moments, uint64_t changes)
  */
 
 static int moment_store_get(struct object_store *store, const char *key,
-                            uint64_t offset, void *data, size_t len)
+                            uint64_t offset, void *data, size_t len,
+                            enum object_urgency urgency)
 {
-    return of(store)->inner->get(of(store)->inner, key, offset, data, len);
+    return of(store)->inner->get(of(store)->inner, key, offset, data, len,
+                                 urgency);
 }
 
 static int moment_store_put(struct object_store *store, const char *key,
@@ -121,15 +124,18 @@ static int moment_store_head(struct object_store *store, const char *key,
     return of(store)->inner->head(of(store)->inner, key, ret_info);
 }
 
-static int moment_store_delete(struct object_store *store, const char *key)
+static int moment_store_delete(struct object_store *store,
+                               const char *const keys[], size_t count)
 {
     struct moment_store *moments = of(store);
-    int error;
+    int error = 0;
 
-    mutex_lock(&moments->mutex);
-    error = moments->inner->delete (moments->inner, key);
-    look_locked(moments, ++moments->changes);
-    mutex_unlock(&moments->mutex);
+    for (size_t i = 0; i < count && error == 0; i++) {
+        mutex_lock(&moments->mutex);
+        error = object_delete_one(moments->inner, keys[i]);
+        look_locked(moments, ++moments->changes);
+        mutex_unlock(&moments->mutex);
+    }
     return error;
 }
 
@@ -139,6 +145,20 @@ static int moment_store_list(struct object_store *store, const char *prefix,
 {
     return of(store)->inner->list(of(store)->inner, prefix, after, each,
                                   context);
+}
+
+static void moment_store_interrupt(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    inner->interrupt(inner);
+}
+
+static char *moment_store_describe(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    return inner->describe(inner);
 }
 
 static void moment_store_close(struct object_store *store)
@@ -166,6 +186,8 @@ struct moment_store *moment_store_new(struct object_store *inner,
         .head = moment_store_head,
         .delete = moment_store_delete,
         .list = moment_store_list,
+        .interrupt = moment_store_interrupt,
+        .describe = moment_store_describe,
         .close = moment_store_close,
     };
     moments->inner = inner;

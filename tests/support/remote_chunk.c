@@ -87,7 +87,7 @@ void remote_delete(struct device *device, uint64_t chunk,
     char key[FETCH_KEY_MAX];
 
     fetch_object_key(device->options.name, chunk, &object->id, key);
-    need(store->delete (store, key) == 0);
+    need(object_delete_one(store, key) == 0);
 }
 
 static struct state_change clean(uint64_t chunk, unsigned flags,

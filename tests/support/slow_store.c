@@ -78,11 +78,12 @@ static void take_time(struct slow_store *slow, uint64_t begin_ns, size_t size)
 }
 
 static int slow_store_get(struct object_store *store, const char *key,
-                          uint64_t offset, void *data, size_t len)
+                          uint64_t offset, void *data, size_t len,
+                          enum object_urgency urgency)
 {
     struct slow_store *slow = of(store);
     uint64_t begin_ns = now_ns();
-    int error = slow->inner->get(slow->inner, key, offset, data, len);
+    int error = slow->inner->get(slow->inner, key, offset, data, len, urgency);
 
     take_time(slow, begin_ns, len);
     return error;
@@ -110,11 +111,12 @@ static int slow_store_head(struct object_store *store, const char *key,
     return error;
 }
 
-static int slow_store_delete(struct object_store *store, const char *key)
+static int slow_store_delete(struct object_store *store,
+                             const char *const keys[], size_t count)
 {
     struct slow_store *slow = of(store);
     uint64_t begin_ns = now_ns();
-    int error = slow->inner->delete (slow->inner, key);
+    int error = slow->inner->delete (slow->inner, keys, count);
 
     take_time(slow, begin_ns, 0);
     return error;
@@ -130,6 +132,20 @@ static int slow_store_list(struct object_store *store, const char *prefix,
 
     take_time(slow, begin_ns, 0);
     return error;
+}
+
+static void slow_store_interrupt(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    inner->interrupt(inner);
+}
+
+static char *slow_store_describe(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    return inner->describe(inner);
 }
 
 static void slow_store_close(struct object_store *store)
@@ -154,6 +170,8 @@ struct object_store *slow_store_new(struct object_store *inner,
         .head = slow_store_head,
         .delete = slow_store_delete,
         .list = slow_store_list,
+        .interrupt = slow_store_interrupt,
+        .describe = slow_store_describe,
         .close = slow_store_close,
     };
     slow->inner = inner;

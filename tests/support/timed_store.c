@@ -72,7 +72,7 @@ static int make(struct timed_store *timed, struct change *change)
     int error;
 
     change->begun = fault_record_position();
-    error = change->data == NULL ? inner->delete (inner, change->key)
+    error = change->data == NULL ? object_delete_one(inner, change->key)
                                  : inner->put(inner, change->key, change->data,
                                               change->len, change->if_absent);
     if (error == 0)
@@ -99,10 +99,12 @@ static void count_call(struct timed_store *timed)
 }
 
 static int timed_store_get(struct object_store *store, const char *key,
-                           uint64_t offset, void *data, size_t len)
+                           uint64_t offset, void *data, size_t len,
+                           enum object_urgency urgency)
 {
     count_call(of(store));
-    return of(store)->inner->get(of(store)->inner, key, offset, data, len);
+    return of(store)->inner->get(of(store)->inner, key, offset, data, len,
+                                 urgency);
 }
 
 static int timed_store_put(struct object_store *store, const char *key,
@@ -126,12 +128,18 @@ static int timed_store_head(struct object_store *store, const char *key,
     return of(store)->inner->head(of(store)->inner, key, ret_info);
 }
 
-static int timed_store_delete(struct object_store *store, const char *key)
+static int timed_store_delete(struct object_store *store,
+                              const char *const keys[], size_t count)
 {
-    struct change change = {.key = (char *)(uintptr_t)key}; /* only read */
+    int error = 0;
 
     count_call(of(store));
-    return make(of(store), &change);
+    for (size_t i = 0; i < count && error == 0; i++) {
+        struct change change = {.key = (char *)(uintptr_t)keys[i]};
+
+        error = make(of(store), &change); /* only reads the key */
+    }
+    return error;
 }
 
 static int timed_store_list(struct object_store *store, const char *prefix,
@@ -141,6 +149,20 @@ static int timed_store_list(struct object_store *store, const char *prefix,
     count_call(of(store));
     return of(store)->inner->list(of(store)->inner, prefix, after, each,
                                   context);
+}
+
+static void timed_store_interrupt(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    inner->interrupt(inner);
+}
+
+static char *timed_store_describe(struct object_store *store)
+{
+    struct object_store *inner = of(store)->inner;
+
+    return inner->describe(inner);
 }
 
 static void timed_store_close(struct object_store *store)
@@ -169,6 +191,8 @@ struct object_store *timed_store_new(void)
         .head = timed_store_head,
         .delete = timed_store_delete,
         .list = timed_store_list,
+        .interrupt = timed_store_interrupt,
+        .describe = timed_store_describe,
         .close = timed_store_close,
     };
     timed->inner = memory_store_new();
@@ -212,7 +236,7 @@ struct object_store *timed_store_at(struct object_store *store, size_t moment,
             break;
         }
         if (change->data == NULL)
-            (void)then->inner->delete (then->inner, change->key);
+            (void)object_delete_one(then->inner, change->key);
         else
             (void)then->inner->put(then->inner, change->key, change->data,
                                    change->len, false);

@@ -59,9 +59,11 @@ static struct kept_store *kept(struct object_store *store)
 }
 
 static int kept_get(struct object_store *store, const char *key,
-                    uint64_t offset, void *data, size_t len)
+                    uint64_t offset, void *data, size_t len,
+                    enum object_urgency urgency)
 {
-    return kept(store)->inner->get(kept(store)->inner, key, offset, data, len);
+    return kept(store)->inner->get(kept(store)->inner, key, offset, data, len,
+                                   urgency);
 }
 
 static int kept_put(struct object_store *store, const char *key,
@@ -92,9 +94,10 @@ static int kept_head(struct object_store *store, const char *key,
     return kept(store)->inner->head(kept(store)->inner, key, ret_info);
 }
 
-static int kept_delete(struct object_store *store, const char *key)
+static int kept_delete(struct object_store *store, const char *const keys[],
+                       size_t count)
 {
-    return kept(store)->inner->delete (kept(store)->inner, key);
+    return kept(store)->inner->delete (kept(store)->inner, keys, count);
 }
 
 static int kept_list(struct object_store *store, const char *prefix,
@@ -102,6 +105,20 @@ static int kept_list(struct object_store *store, const char *prefix,
 {
     return kept(store)->inner->list(kept(store)->inner, prefix, after, each,
                                     context);
+}
+
+static void kept_interrupt(struct object_store *store)
+{
+    struct object_store *inner = kept(store)->inner;
+
+    inner->interrupt(inner);
+}
+
+static char *kept_describe(struct object_store *store)
+{
+    struct object_store *inner = kept(store)->inner;
+
+    return inner->describe(inner);
 }
 
 static void kept_close(struct object_store *store)
@@ -131,6 +148,8 @@ static struct object_store *store_at(struct object_store *other, size_t cut,
         .head = kept_head,
         .delete = kept_delete,
         .list = kept_list,
+        .interrupt = kept_interrupt,
+        .describe = kept_describe,
         .close = kept_close,
     };
     new->inner = memory_store_new();

@@ -475,7 +475,8 @@ static int spoil_some(void *context, const char *key,
 
     if (!CHECK(data != NULL))
         return -ENOMEM;
-    CHECK(spoiling->from->get(spoiling->from, key, 0, data, info->size) == 0);
+    CHECK(spoiling->from->get(spoiling->from, key, 0, data, info->size,
+                              OBJECT_BACKGROUND) == 0);
     if (dice % 8 == 0)
         data[(dice >> 8) % info->size] ^= (unsigned char)(1U << dice / 8 % 8);
     /* Now and then something is gone altogether. */

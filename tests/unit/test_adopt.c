@@ -445,7 +445,7 @@ TEST("an image that cannot be read, or does not fit, changes nothing")
         image_close(image); /* with the leaf that it remembers */
         CHECK(image_open(store, "disk", &root, &image) == 0);
         image_page_key("disk", root.epoch, root.nonce, page, key);
-        CHECK(store->delete (store, key) == 0);
+        CHECK(object_delete_one(store, key) == 0);
         CHECK(adopt(&world, image, NULL) == -EIO);
     }
     state_log_facts(world.log, &facts);

@@ -449,14 +449,14 @@ TEST("a bucket without our epochs is served beside, and gets nothing")
     CHECK(attach(a, CLAIM_NORMAL) == CLAIM_CREATE);
     CHECK(claim_take(a->claim) == 0 && publish(a, 1) == 0);
     restart(a);
-    CHECK(store->delete (store, "disk/epoch/0000000000000002") == 0);
+    CHECK(object_delete_one(store, "disk/epoch/0000000000000002") == 0);
     for (unsigned i = 0; i < 2; i++) {
         CHECK(attach(a, CLAIM_NORMAL) == CLAIM_SERVE_LOST);
         CHECK(claim_state(a->claim) == CLAIM_UNKNOWN && a->may_write);
         CHECK(claim_take(a->claim) == -EAGAIN);
         CHECK(claim_watch(a->claim, true) == -EAGAIN);
         CHECK(claim_release(a->claim) == -EAGAIN);
-        CHECK(store->delete (store, "disk/epoch/0000000000000001") == 0);
+        CHECK(object_delete_one(store, "disk/epoch/0000000000000001") == 0);
     }
     CHECK(newest().count == 0);
     end();
@@ -622,9 +622,9 @@ TEST("a publisher that was suspended, and wakes after its epoch was pruned, "
         CHECK(attach(b, CLAIM_TAKEOVER) == CLAIM_TAKE);
         CHECK(claim_takeover(b->claim) == 0);
         CHECK(publish(b, 8) == 0 && publish(b, 9) == 0);
-        CHECK(store->delete (store, "disk/epoch/0000000000000001") == 0);
-        CHECK(store->delete (store, "disk/epoch/0000000000000002") == 0);
-        CHECK(store->delete (store, "disk/epoch/0000000000000003") == 0);
+        CHECK(object_delete_one(store, "disk/epoch/0000000000000001") == 0);
+        CHECK(object_delete_one(store, "disk/epoch/0000000000000002") == 0);
+        CHECK(object_delete_one(store, "disk/epoch/0000000000000003") == 0);
         if (crash) {
             restart(a);
             CHECK(attach(a, CLAIM_NORMAL) == CLAIM_REFUSE_HELD);
@@ -678,20 +678,22 @@ static struct object_store disobedient_store(void)
 }
 
 static int get_of_all(struct object_store *store, const char *key,
-                      uint64_t offset, void *data, size_t len)
+                      uint64_t offset, void *data, size_t len,
+                      enum object_urgency urgency)
 {
     struct object_store *all = fault_store_of(fault);
 
     (void)store;
-    return all->get(all, key, offset, data, len);
+    return all->get(all, key, offset, data, len, urgency);
 }
 
-static int delete_of_all(struct object_store *store, const char *key)
+static int delete_of_all(struct object_store *store, const char *const keys[],
+                         size_t count)
 {
     struct object_store *all = fault_store_of(fault);
 
     (void)store;
-    return all->delete (all, key);
+    return all->delete (all, keys, count);
 }
 
 static int list_of_all(struct object_store *store, const char *prefix,

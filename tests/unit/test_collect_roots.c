@@ -21,7 +21,7 @@ TEST("an image that is about to be published keeps its pages and objects")
     bucket_write(&f.bucket, (uint64_t[]){1, LEAF}, 1, &object);
     intent = f.bucket.own;
     epoch_key("disk", &intent, key);
-    CHECK(f.memory->delete (f.memory, key) == 0); /* it is not decided yet */
+    CHECK(object_delete_one(f.memory, key) == 0); /* it is not decided yet */
     f.bucket.own = newest;
     options = bucket_options(&f.bucket, 1, 0);
     options.intent = intent;
@@ -146,7 +146,7 @@ TEST("an image that cannot be read ends the run before anything is condemned")
     named = snapshot.record;
     image_page_key("disk", named.root.epoch, named.root.nonce, named.root.page,
                    key);
-    CHECK(f.memory->delete (f.memory, key) == 0);
+    CHECK(object_delete_one(f.memory, key) == 0);
     CHECK(grace_collect(&f, 1) == -EIO);
     CHECK(bucket_count(f.bucket.store, "disk", "condemned/") == 0);
     CHECK(grace_objects(&f) == 7);

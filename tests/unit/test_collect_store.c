@@ -48,7 +48,7 @@ TEST("a claim is ours as long as its epoch is there, and the newest")
     fault_store_plan(f.fault, STORE_LIST, 1, 1, STORE_FAILS, -ETIMEDOUT);
     CHECK(collect_check_claim(&c) == -ETIMEDOUT);
     epoch_key("disk", &f.bucket.own, key);
-    CHECK(f.memory->delete (f.memory, key) == 0);
+    CHECK(object_delete_one(f.memory, key) == 0);
     CHECK(collect_check_claim(&c) == -ESTALE);
     grace_end(&f);
 }

@@ -679,12 +679,13 @@ static int put_anyway(struct object_store *store, const char *key,
 }
 
 static int get_inner(struct object_store *store, const char *key,
-                     uint64_t offset, void *bytes, size_t len)
+                     uint64_t offset, void *bytes, size_t len,
+                     enum object_urgency urgency)
 {
     struct object_store *inner = fault_store_of(fault);
 
     (void)store;
-    return inner->get(inner, key, offset, bytes, len);
+    return inner->get(inner, key, offset, bytes, len, urgency);
 }
 
 static int head_inner(struct object_store *store, const char *key,
@@ -696,12 +697,13 @@ static int head_inner(struct object_store *store, const char *key,
     return inner->head(inner, key, ret_info);
 }
 
-static int delete_inner(struct object_store *store, const char *key)
+static int delete_inner(struct object_store *store, const char *const keys[],
+                        size_t count)
 {
     struct object_store *inner = fault_store_of(fault);
 
     (void)store;
-    return inner->delete (inner, key);
+    return inner->delete (inner, keys, count);
 }
 
 static int list_inner(struct object_store *store, const char *prefix,

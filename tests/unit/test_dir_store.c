@@ -33,7 +33,8 @@ static bool object_is(struct object_store *store, const char *key,
 
     return store->head(store, key, &info) == 0 && info.size == strlen(text) &&
            info.size < sizeof(data) &&
-           store->get(store, key, 0, data, strlen(text)) == 0 &&
+           store->get(store, key, 0, data, strlen(text), OBJECT_BACKGROUND) ==
+               0 &&
            strcmp(data, text) == 0;
 }
 
@@ -65,7 +66,8 @@ TEST("what was put is read back, whole and in part")
     NEED(store);
     CHECK(put_text(store, "disk/chunk/01/x", "hello world", true) == 0);
     CHECK(object_is(store, "disk/chunk/01/x", "hello world"));
-    CHECK(store->get(store, "disk/chunk/01/x", 6, part, 3) == 0);
+    CHECK(store->get(store, "disk/chunk/01/x", 6, part, 3, OBJECT_BACKGROUND) ==
+          0);
     CHECK(memcmp(part, "wor", 3) == 0);
     store->close(store);
 }
@@ -80,8 +82,8 @@ TEST("an empty object exists")
     CHECK(store->put(store, "empty", "", 0, true) == 0);
     CHECK(store->head(store, "empty", &info) == 0 && info.size == 0);
     CHECK(info.modified_ns > 0);
-    CHECK(store->get(store, "empty", 0, &none, 0) == 0);
-    CHECK(store->get(store, "empty", 0, &none, 1) == -EIO);
+    CHECK(store->get(store, "empty", 0, &none, 0, OBJECT_BACKGROUND) == 0);
+    CHECK(store->get(store, "empty", 0, &none, 1, OBJECT_BACKGROUND) == -EIO);
     store->close(store);
 }
 
@@ -92,12 +94,13 @@ TEST("a range that is not wholly inside the object is an error")
 
     NEED(store);
     CHECK(put_text(store, "k", "1234", true) == 0);
-    CHECK(store->get(store, "k", 0, data, 5) == -EIO);
-    CHECK(store->get(store, "k", 4, data, 1) == -EIO);
-    CHECK(store->get(store, "k", 5, data, 0) == -EIO);
-    CHECK(store->get(store, "k", UINT64_MAX, data, 2) == -EIO);
-    CHECK(store->get(store, "k", 4, data, 0) == 0);
-    CHECK(store->get(store, "k", 0, data, 4) == 0);
+    CHECK(store->get(store, "k", 0, data, 5, OBJECT_BACKGROUND) == -EIO);
+    CHECK(store->get(store, "k", 4, data, 1, OBJECT_BACKGROUND) == -EIO);
+    CHECK(store->get(store, "k", 5, data, 0, OBJECT_BACKGROUND) == -EIO);
+    CHECK(store->get(store, "k", UINT64_MAX, data, 2, OBJECT_BACKGROUND) ==
+          -EIO);
+    CHECK(store->get(store, "k", 4, data, 0, OBJECT_BACKGROUND) == 0);
+    CHECK(store->get(store, "k", 0, data, 4, OBJECT_BACKGROUND) == 0);
     store->close(store);
 }
 
@@ -113,8 +116,8 @@ TEST("an absent object is ENOENT, also where a part of its key is an object")
     CHECK(store->head(store, "a/c", &info) == -ENOENT);
     CHECK(store->head(store, "a/b/c", &info) == -ENOENT);
     CHECK(store->head(store, "a", &info) == -ENOENT);
-    CHECK(store->get(store, "c", 0, data, 0) == -ENOENT);
-    CHECK(store->get(store, "a", 0, data, 0) == -ENOENT);
+    CHECK(store->get(store, "c", 0, data, 0, OBJECT_BACKGROUND) == -ENOENT);
+    CHECK(store->get(store, "a", 0, data, 0, OBJECT_BACKGROUND) == -ENOENT);
     store->close(store);
 }
 
@@ -128,9 +131,9 @@ TEST("a key that is not valid reaches no file")
     CHECK(put_text(store, "../escaped", "x", false) == -EINVAL);
     CHECK(put_text(store, "/etc/s3blkdev", "x", false) == -EINVAL);
     CHECK(put_text(store, "~tmp/x", "x", false) == -EINVAL);
-    CHECK(store->get(store, "a//b", 0, data, 0) == -EINVAL);
+    CHECK(store->get(store, "a//b", 0, data, 0, OBJECT_BACKGROUND) == -EINVAL);
     CHECK(store->head(store, "..", &info) == -EINVAL);
-    CHECK(store->delete (store, "../escaped") == -EINVAL);
+    CHECK(object_delete_one(store, "../escaped") == -EINVAL);
     store->close(store);
 }
 
@@ -148,7 +151,7 @@ TEST("nothing is found in a store whose directory was removed, as an error")
     CHECK(rmdir(temporary) == 0 && rmdir(path) == 0);
     CHECK(store->head(store, "a", &info) == -EIO);
     CHECK(store->list(store, "", "", NULL, NULL) == -EIO);
-    CHECK(store->delete (store, "a") == -EIO);
+    CHECK(object_delete_one(store, "a") == -EIO);
     CHECK(put_text(store, "a", "x", true) == -EIO);
     store->close(store);
 }
@@ -238,11 +241,11 @@ TEST("delete removes the object and the directories that it leaves empty")
     NEED(store);
     CHECK(put_text(store, "d/chunk/1/x", "x", true) == 0);
     CHECK(put_text(store, "d/chunk/2/y", "y", true) == 0);
-    CHECK(store->delete (store, "d/chunk/1/x") == 0);
+    CHECK(object_delete_one(store, "d/chunk/1/x") == 0);
     CHECK(store->head(store, "d/chunk/1/x", &info) == -ENOENT);
     CHECK(count_names("d/chunk") == 1);
     CHECK(object_is(store, "d/chunk/2/y", "y"));
-    CHECK(store->delete (store, "d/chunk/2/y") == 0);
+    CHECK(object_delete_one(store, "d/chunk/2/y") == 0);
     CHECK(count_names("d") == -1);
     store->close(store);
 }
@@ -253,10 +256,10 @@ TEST("deleting what is absent succeeds and harms nothing beside it")
 
     NEED(store);
     CHECK(put_text(store, "a/b", "x", true) == 0);
-    CHECK(store->delete (store, "a/c") == 0);
-    CHECK(store->delete (store, "c/d/e") == 0);
-    CHECK(store->delete (store, "a") == 0);
-    CHECK(store->delete (store, "a/b/c") == 0);
+    CHECK(object_delete_one(store, "a/c") == 0);
+    CHECK(object_delete_one(store, "c/d/e") == 0);
+    CHECK(object_delete_one(store, "a") == 0);
+    CHECK(object_delete_one(store, "a/b/c") == 0);
     CHECK(object_is(store, "a/b", "x"));
     store->close(store);
 }
@@ -275,9 +278,8 @@ static void *put_and_delete(void *context)
         atomic_fetch_add(&remover->failures,
                          put_text(remover->store, "d/e/f/other", "y", false) !=
                              0);
-        atomic_fetch_add(
-            &remover->failures,
-            remover->store->delete (remover->store, "d/e/f/other") != 0);
+        atomic_fetch_add(&remover->failures,
+                         object_delete_one(remover->store, "d/e/f/other") != 0);
     }
     return NULL;
 }
@@ -293,7 +295,7 @@ TEST("a put survives that deletes beside it remove its directories")
     for (int i = 0; i < 300; i++) {
         CHECK(put_text(store, "d/e/f/mine", "x", true) == 0);
         CHECK(object_is(store, "d/e/f/mine", "x"));
-        CHECK(store->delete (store, "d/e/f/mine") == 0);
+        CHECK(object_delete_one(store, "d/e/f/mine") == 0);
     }
     atomic_store(&remover.stop, true);
     (void)pthread_join(thread, NULL);
@@ -462,7 +464,8 @@ TEST("a put killed at any moment leaves the object whole or not at all")
             }
             complete++;
             CHECK(info.size == SIZE);
-            CHECK(store->get(store, key, 0, back, SIZE) == 0);
+            CHECK(store->get(store, key, 0, back, SIZE, OBJECT_BACKGROUND) ==
+                  0);
             CHECK(memcmp(data, back, SIZE) == 0);
         }
     }
@@ -560,7 +563,8 @@ TEST("what the file system refuses is told as the store refusing")
                                    .nth = 1};
 
         fault_fail(&next, errors[i].error, true, 0);
-        CHECK(store->get(store, "k", 0, data, 1) == errors[i].expected);
+        CHECK(store->get(store, "k", 0, data, 1, OBJECT_BACKGROUND) ==
+              errors[i].expected);
         CHECK(put_text(store, "l", "x", true) == errors[i].expected);
         fault_reset();
     }
@@ -577,9 +581,9 @@ TEST("a read that fails, or a delete, is an error and not an absent object")
     NEED(store);
     CHECK(put_text(store, "k", "x", true) == 0);
     fault_fail(&read, -EIO, false, 0);
-    CHECK(store->get(store, "k", 0, data, 1) == -EIO);
+    CHECK(store->get(store, "k", 0, data, 1, OBJECT_BACKGROUND) == -EIO);
     fault_fail(&unlink, -EIO, false, 0);
-    CHECK(store->delete (store, "k") == -EIO);
+    CHECK(object_delete_one(store, "k") == -EIO);
     fault_reset();
     CHECK(object_is(store, "k", "x"));
     store->close(store);

@@ -220,7 +220,7 @@ TEST("a mapped object that is missing is an error, never zeros")
     NEED(begin(CHUNK, true));
     NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
     fetch_object_key("disk", CHUNK, &reference.id, key);
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     CHECK(table_result() == -EIO);
     CHECK(block_result(table, 0) == -EIO);
     CHECK(alarms() == 2);
@@ -321,7 +321,7 @@ TEST("objects of another device are read below its name")
     fetch_object_key("source", CHUNK, &reference.id, key);
     CHECK(store->put(store, key, object, object_size, true) == 0);
     fetch_object_key("disk", CHUNK, &reference.id, key);
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     reference.origin = 7;
     CHECK(table_result() == -EIO);
     CHECK(fetch_set_origin(fetch, 7, "nobody") == 0);
@@ -645,7 +645,7 @@ TEST("an error of the one request is for all who waited, and for no other")
     fault_store_wait_held(fault, 1);
     wait_waiting(3);
     fetch_object_key("disk", CHUNK, &reference.id, key);
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     fault_store_release(fault);
     for (size_t i = 0; i < 4; i++)
         join(&askers[i], -EIO);

@@ -151,7 +151,7 @@ static int delete_key(void *context, const char *key,
 
     (void)context;
     (void)info;
-    return store->delete (store, key);
+    return object_delete_one(store, key);
 }
 
 TEST("a fork has all that was here, and needs nothing of the old device")

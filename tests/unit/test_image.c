@@ -20,12 +20,14 @@ struct counting_store {
 };
 
 static int counting_get(struct object_store *store, const char *key,
-                        uint64_t offset, void *data, size_t len)
+                        uint64_t offset, void *data, size_t len,
+                        enum object_urgency urgency)
 {
     struct counting_store *counting = (struct counting_store *)(void *)store;
 
     counting->gets++;
-    return counting->inner->get(counting->inner, key, offset, data, len);
+    return counting->inner->get(counting->inner, key, offset, data, len,
+                                urgency);
 }
 
 static int counting_put(struct object_store *store, const char *key,
@@ -550,7 +552,7 @@ TEST("a page that is missing, short or changed is an error, never a hole")
 
     image = open_image(store, &root);
     image_page_key("disk", root.epoch, root.nonce, 0, key);
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     CHECK(image_get(image, 1, &entry) == -EIO);
     CHECK(update(store, image, &other, 1, &bad) == -EIO);
     image_close(image);
@@ -575,7 +577,7 @@ TEST("a page of another image, or leaf, does not pass for this one's")
     lie.nonce = 0x999;
     image_page_key("disk", root.epoch, root.nonce, root.page, from);
     image_page_key("disk", lie.epoch, lie.nonce, lie.page, to);
-    CHECK(store->get(store, from, 0, bytes, root.size) == 0);
+    CHECK(store->get(store, from, 0, bytes, root.size, OBJECT_BACKGROUND) == 0);
     CHECK(store->put(store, to, bytes, root.size, true) == 0);
     CHECK(image_open(store, "disk", &lie, &opened) == -EIO);
 

@@ -162,7 +162,7 @@ TEST("what is bad is told in lines, and can be an image's again")
     publish_chunk(3);
     catalog_get(device_catalog(fixture.device), 3, &entry);
     fetch_object_key("disk", 3, &entry.objects[0].id, key);
-    CHECK(memory->delete (memory, key) == 0);
+    CHECK(object_delete_one(memory, key) == 0);
     CHECK(ask_for("scrub", NULL, 0) == 0);
     CHECK(number_of("bad") == 2 && number_of("repaired") == 2);
     CHECK(reply.payload_size > 0 &&

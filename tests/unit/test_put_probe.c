@@ -62,18 +62,20 @@ static int strange_put(struct object_store *store, const char *key,
 }
 
 static int strange_get(struct object_store *store, const char *key,
-                       uint64_t offset, void *data, size_t len)
+                       uint64_t offset, void *data, size_t len,
+                       enum object_urgency urgency)
 {
     struct object_store *inner = ((struct strange_store *)(void *)store)->inner;
 
-    return inner->get(inner, key, offset, data, len);
+    return inner->get(inner, key, offset, data, len, urgency);
 }
 
-static int strange_delete(struct object_store *store, const char *key)
+static int strange_delete(struct object_store *store, const char *const keys[],
+                          size_t count)
 {
     struct object_store *inner = ((struct strange_store *)(void *)store)->inner;
 
-    return inner->delete (inner, key);
+    return inner->delete (inner, keys, count);
 }
 
 static bool is_obeyed_by_strange(enum obedience obedience)

@@ -320,9 +320,9 @@ static int keep(uint32_t first, uint32_t count)
         stored = malloc(block->object_size);
         fetch_object_key(device_name(disk.device), HERE, &object->id, key);
         CHECK(stored != NULL &&
-              disk.options.store->get(disk.options.store, key,
-                                      block->object_place, stored,
-                                      block->object_size) == 0);
+              disk.options.store->get(
+                  disk.options.store, key, block->object_place, stored,
+                  block->object_size, OBJECT_BACKGROUND) == 0);
         blocks[restate.blocks_count++] = (struct restate_block){
             .block = i,
             .as_read = *block,

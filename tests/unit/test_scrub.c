@@ -208,7 +208,7 @@ static void delete_object(uint64_t chunk)
     char key[FETCH_KEY_MAX];
 
     key_of(chunk, key);
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
 }
 
 /* Change a byte of what has that key; or cut it there. */
@@ -222,9 +222,9 @@ static void spoil_key(const char *key, uint64_t at, bool cut)
     data = malloc(info.size);
     if (!CHECK(data != NULL))
         return;
-    CHECK(store->get(store, key, 0, data, info.size) == 0);
+    CHECK(store->get(store, key, 0, data, info.size, OBJECT_BACKGROUND) == 0);
     data[at] ^= 0x10;
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     CHECK(store->put(store, key, data, cut ? at : info.size, false) == 0);
     free(data);
 }

@@ -350,7 +350,7 @@ TEST("the first object of a chunk is whole, and made of the stored bytes")
     CHECK(made->blocks[5].object_size == table->blocks[5].stored_size);
     fetch_object_key("disk", CHUNK, &work.id, key);
     CHECK(store->get(store, key, made->blocks[5].object_place, remote,
-                     made->blocks[5].object_size) == 0);
+                     made->blocks[5].object_size, OBJECT_BACKGROUND) == 0);
     CHECK(chunk_file_read_stored(file, table, 5, local) == 0);
     CHECK(memcmp(local, remote, made->blocks[5].object_size) == 0);
     CHECK(object_is_model(made));
@@ -705,7 +705,7 @@ TEST("a base is lost only when the bucket says so, and somebody gave it up")
     CHECK(upload_chunk(&context, &work, &result) == -EIO);
     fault_store_clear(fault);
 
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     work.loss = UPLOAD_NO_LOSS;
     CHECK(upload_chunk(&context, &work, &result) == -EIO);
     work.loss = UPLOAD_BLOCKS_LOST;
@@ -740,7 +740,7 @@ TEST("what another device, of which this one is a clone, has lost is lost")
     chunk_table_release(made);
 
     newest_key(key);
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     work = next_work();
     work.loss = UPLOAD_BLOCKS_LOST;
     NEED(upload(&work, &result, &made) == 0);
@@ -760,7 +760,7 @@ TEST("with the table of the newest object, what only it knows is lost")
     newest_key(key);
     NEED(evict_file());
     NEED(change(2, 2, 1) && change(3, ALL_PAGES, 2) && write_state());
-    CHECK(store->delete (store, key) == 0);
+    CHECK(object_delete_one(store, key) == 0);
     work = next_work();
     CHECK(upload_chunk(&context, &work, &result) == -EIO);
     work.loss = UPLOAD_BLOCKS_LOST;
