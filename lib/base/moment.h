@@ -32,7 +32,8 @@ int moment_parse_http(const char *text, uint64_t now_s, uint64_t *ret_s);
 
 /*
  * Write the moment in the basic form, "20261122T031011Z", as x-amz-date has
- * it; its first eight bytes are the day.  Returns text.
+ * it; its first eight bytes are the day.  What is later than the year 9999
+ * becomes its last second.  Returns text.
  */
 const char *moment_format_basic(uint64_t moment_s,
                                 char text[MOMENT_BASIC_TEXT]);
