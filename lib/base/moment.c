@@ -2,10 +2,8 @@
 #include "base/moment.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 
 static const char month_names[12][4] = {"Jan", "Feb", "Mar", "Apr",
@@ -240,6 +238,12 @@ int moment_parse_http(const char *text, uint64_t now_s, uint64_t *ret_s)
     return to_seconds(&parts, ret_s);
 }
 
+static void put_digits(char *text, size_t count, unsigned value)
+{
+    for (; count > 0; count--, value /= 10)
+        text[count - 1] = (char)('0' + value % 10);
+}
+
 const char *moment_format_basic(uint64_t moment_s, char text[MOMENT_BASIC_TEXT])
 {
     uint64_t known_s = moment_s < LAST_S ? moment_s : LAST_S;
@@ -255,8 +259,14 @@ const char *moment_format_basic(uint64_t moment_s, char text[MOMENT_BASIC_TEXT])
     while (days >= days_in_month(parts.year, parts.month))
         days -= days_in_month(parts.year, parts.month++);
     parts.day = (unsigned)days + 1;
-    (void)snprintf(text, MOMENT_BASIC_TEXT, "%04u%02u%02uT%02u%02u%02uZ",
-                   parts.year, parts.month, parts.day, second / 3600,
-                   second / 60 % 60, second % 60);
+    put_digits(text, 4, parts.year);
+    put_digits(text + 4, 2, parts.month);
+    put_digits(text + 6, 2, parts.day);
+    text[8] = 'T';
+    put_digits(text + 9, 2, second / 3600);
+    put_digits(text + 11, 2, second / 60 % 60);
+    put_digits(text + 13, 2, second % 60);
+    text[15] = 'Z';
+    text[16] = '\0';
     return text;
 }
