@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * histogram - how long things take: counts of nanoseconds, four buckets to
+ * each doubling (pure).
+ *
+ * From below 16 microseconds to above 137 seconds; what is shorter or longer
+ * is counted in the first or last bucket.  All zero is an empty one.
+ *
+ * Threads: none of its own; the caller's lock, if any, guards it.
+ */
+#ifndef BASE_HISTOGRAM_H
+#define BASE_HISTOGRAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { HISTOGRAM_BUCKETS = 94 };
+
+struct histogram {
+    uint64_t counts[HISTOGRAM_BUCKETS];
+    uint64_t total; /* of all buckets */
+};
+
+/* Count one. */
+void histogram_add(struct histogram *histogram, uint64_t ns);
+
+/*
+ * Returns the time that this share of them (out of 1000: 500 is the median)
+ * did not exceed, exact to an eighth or so; 0 if there are none.
+ */
+uint64_t histogram_percentile(const struct histogram *histogram,
+                              unsigned per_mille);
+
+/* Add all counts of another one. */
+void histogram_merge(struct histogram *histogram,
+                     const struct histogram *other);
+
+/* Halve all counts, so that what comes now counts for more. */
+void histogram_halve(struct histogram *histogram);
+
+/*
+ * Returns the longest time that bucket number index counts; UINT64_MAX for
+ * the last.  Bucket 0 begins at 0, each other where the one before ends.
+ */
+uint64_t histogram_bucket_end_ns(size_t index);
+
+#endif
