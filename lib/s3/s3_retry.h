@@ -26,7 +26,7 @@ struct s3_seen {
                           or TLS handshake */
     bool is_reused;    /* the connection had carried another request before */
     bool any_byte;     /* of the answer was received */
-    bool any_sent;     /* of the request may have left this host */
+    bool is_sent;      /* all of the request left this host, body and all */
 
     bool is_conditional; /* a put with If-None-Match */
     bool may_be_absent; /* get, head or delete of an object: 404 is an answer */
@@ -114,6 +114,6 @@ uint64_t s3_retry_delay_ns(unsigned attempt, bool is_throttled,
  * own Date, or the time here, in seconds since 1970.
  */
 uint64_t s3_retry_after_ns(const char *retry_after, const char *milliseconds,
-                           int64_t now_s);
+                           uint64_t now_s);
 
 #endif
