@@ -148,6 +148,11 @@ static struct open_chunk *show(struct chunk_reader *reader, uint64_t chunk,
     return open;
 }
 
+static enum object_urgency urgency_of(enum patience patience)
+{
+    return patience == PATIENCE_AHEAD ? OBJECT_AHEAD : OBJECT_WAITED_FOR;
+}
+
 /*
  * A chunk that is only in the bucket: its table is that of its object.  All
  * is taken from one reading of the entry: objects of one state under the
@@ -167,7 +172,8 @@ static int hold_remote(struct chunk_reader *reader, uint64_t chunk,
         return -EIO;
     }
     error = fetch_table(reader->fetch, chunk, reader->chunk_size,
-                        &entry->objects[entry->objects_count - 1], &table);
+                        &entry->objects[entry->objects_count - 1],
+                        urgency_of(patience), &table);
     if (error != 0)
         return error;
     table->generation = entry->generation;
@@ -360,8 +366,9 @@ static const unsigned char zeros[CACHE_BLOCK];
 struct reading {
     struct chunk_reader *reader;
     struct open_chunk *open;
-    unsigned char *data; /* NULL: only into memory */
-    uint32_t offset;     /* in the chunk, of data */
+    enum object_urgency urgency; /* of what the bucket has */
+    unsigned char *data;         /* NULL: only into memory */
+    uint32_t offset;             /* in the chunk, of data */
     size_t size;
     uint32_t *wanted; /* in ascending order */
     uint32_t *chosen; /* as much room: those of them that one table knows */
@@ -478,9 +485,10 @@ static int fetch_chosen(struct reading *reading,
 {
     struct arrival arrival = {reading, table};
 
-    return count == 0 ? 0
-                      : fetch_blocks(reading->reader->fetch, table,
-                                     reading->chosen, count, arrive, &arrival);
+    return count == 0
+               ? 0
+               : fetch_blocks(reading->reader->fetch, table, reading->chosen,
+                              count, reading->urgency, arrive, &arrival);
 }
 
 /* Those of the wanted blocks of which the chunk's own table knows. */
@@ -503,9 +511,9 @@ static int fetch_unknown(struct reading *reading)
     const struct chunk_table *table = reading->open->table;
     struct chunk_table *newest;
     size_t count = 0;
-    int error =
-        fetch_table(reading->reader->fetch, table->chunk, table->chunk_size,
-                    &table->objects[table->objects_count - 1], &newest);
+    int error = fetch_table(
+        reading->reader->fetch, table->chunk, table->chunk_size,
+        &table->objects[table->objects_count - 1], reading->urgency, &newest);
 
     if (error != 0)
         return error;
@@ -585,6 +593,7 @@ int chunk_reader_read(struct chunk_reader *reader, uint64_t chunk,
     uint32_t chosen[WANTED_AT_ONCE];
     struct reading reading = {.reader = reader,
                               .data = data,
+                              .urgency = urgency_of(patience),
                               .offset = offset,
                               .size = size,
                               .wanted = wanted,
@@ -634,6 +643,7 @@ int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
 {
     uint32_t *room = calloc(count, 2 * sizeof(*room));
     struct reading reading = {.reader = reader,
+                              .urgency = OBJECT_AHEAD,
                               .offset = first * CACHE_BLOCK,
                               .size = (size_t)count * CACHE_BLOCK,
                               .wanted = room,
@@ -646,7 +656,7 @@ int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
         return -ENOMEM;
     reading.chosen = room + count;
     error =
-        chunk_reader_hold(reader, chunk, PATIENCE_STORE, &reading.open, &flags);
+        chunk_reader_hold(reader, chunk, PATIENCE_AHEAD, &reading.open, &flags);
     for (uint32_t block = first;
          error == 0 && reading.open != NULL && block < first + count; block++) {
         if (is_worth_fetching(&reading, block))

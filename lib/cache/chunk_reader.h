@@ -24,7 +24,8 @@
 enum patience {
     PATIENCE_NONE = 0,  /* nothing: memory and page cache only */
     PATIENCE_DISK = 1,  /* the local disk */
-    PATIENCE_STORE = 2, /* the bucket too */
+    PATIENCE_STORE = 2, /* the bucket too, however long it takes */
+    PATIENCE_AHEAD = 3, /* the bucket too, while it answers soon */
 };
 
 /*
@@ -62,8 +63,9 @@ int chunk_reader_read(struct chunk_reader *reader, uint64_t chunk,
 /*
  * Have these blocks, all inside the chunk, in memory as far as they are in
  * the bucket only, and have room there.  Waits for the bucket; errors as
- * above.  arrived(), unless NULL, is called when the first of them has come,
- * and at most little more has to be waited for.
+ * above.  Nobody waits for them: what does not come soon does not come.
+ * arrived(), unless NULL, is called when the first of them has come, and at
+ * most little more has to be waited for.
  */
 int chunk_reader_prefetch(struct chunk_reader *reader, uint64_t chunk,
                           uint32_t first, uint32_t count,

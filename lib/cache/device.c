@@ -70,8 +70,9 @@ static void prefetch(struct device *device,
         uint64_t progress = 0;
 
         /* Only a hint: who reads it will be told what is wrong. */
-        (void)device_read_range(device, at, size, data, PATIENCE_STORE,
-                                &progress);
+        if (device_read_range(device, at, size, data, PATIENCE_AHEAD,
+                              &progress) != 0)
+            break;
         at += size;
     }
     free(data);

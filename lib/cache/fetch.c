@@ -10,6 +10,11 @@
  * for a block that is on its way into memory.  One that failed cannot: who
  * asks after that begins another, so an error is never remembered.
  *
+ * A get is joined by who is as urgent or less.  Besides, whoever a request
+ * waits for joins what is read ahead, which is on its way already; but when
+ * that fails, or takes much longer than is usual, it begins its own: the
+ * store gives up read-ahead soon, and does not look for a faster way for it.
+ *
  * Who waits for the get of another has none of its own unfinished: so nobody
  * waits for himself.
  */
@@ -22,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -38,7 +44,12 @@ enum {
     RANGE_MAX = 8 << 20,
     /* The gets of others that one caller waits for at a time. */
     JOINED_MAX = 8,
+    /* So many times what is usual is much longer. */
+    MUCH_LONGER = 3,
 };
+
+static const uint64_t WAIT_MIN_NS = 100000000; /* for what is read ahead */
+static const uint64_t USUAL_NS = 1000000000;   /* until it is known */
 
 /* Bytes of an object. */
 struct range {
@@ -51,6 +62,8 @@ struct range {
 
 struct get {
     struct range range;
+    enum object_urgency urgency;
+    uint64_t began_ns;
     struct get *next;    /* of those that can be joined */
     unsigned references; /* GUARDED_BY fetch's mutex, as the next three */
     bool can_be_joined;
@@ -75,6 +88,7 @@ struct fetch {
     struct origin *origins GUARDED_BY(mutex);
     struct fetch_counts counts GUARDED_BY(mutex);
     size_t waiting GUARDED_BY(mutex);
+    uint64_t usual_ns GUARDED_BY(mutex); /* that read-ahead takes */
 };
 
 int fetch_new(struct object_store *store, const char *device_name,
@@ -86,6 +100,7 @@ int fetch_new(struct object_store *store, const char *device_name,
         return -ENOMEM;
     fetch->store = store;
     fetch->device_name = device_name;
+    fetch->usual_ns = USUAL_NS;
     mutex_init(&fetch->mutex);
     *ret_fetch = fetch;
     return 0;
@@ -221,14 +236,18 @@ static int bad_object(struct fetch *fetch, const struct range *range,
     return error;
 }
 
-/* Log that the store gave no answer; there may be many of these at once. */
+/*
+ * Log that the store gave no answer, if anybody hears of it; there may be many
+ * of these at once.
+ */
 static int no_answer(const struct fetch *fetch, const struct range *range,
-                     int error)
+                     enum object_urgency urgency, int error)
 {
     static struct log_limit limit;
     uint64_t left_out;
 
-    if (log_limit_allows(&limit, &left_out))
+    if (error != -ECANCELED && urgency != OBJECT_AHEAD &&
+        log_limit_allows(&limit, &left_out))
         log_error("%s: chunk %016" PRIx64 ": cannot fetch from the store: %s "
                   "(%" PRIu64 " like it not logged)",
                   fetch->device_name, range->chunk, log_errno(error), left_out);
@@ -238,7 +257,7 @@ static int no_answer(const struct fetch *fetch, const struct range *range,
 /* ---- one get for all who ask --------------------------------------------- */
 
 static int ask_store(struct fetch *fetch, const struct range *range,
-                     void *bytes)
+                     void *bytes, enum object_urgency urgency)
 {
     char key[FETCH_KEY_MAX];
     int error;
@@ -250,12 +269,12 @@ static int ask_store(struct fetch *fetch, const struct range *range,
     fetch->counts.bytes += range->size;
     mutex_unlock(&fetch->mutex);
     error = fetch->store->get(fetch->store, key, range->place, bytes,
-                              range->size, OBJECT_BACKGROUND);
+                              range->size, urgency);
     if (error == -ENOENT)
         return bad_object(fetch, range, "is mapped, but missing", -EIO);
     if (error == -EAGAIN || error == -ESTALE)
         error = -EIO; /* our callers try again for these, without end */
-    return error ? no_answer(fetch, range, error) : 0;
+    return error ? no_answer(fetch, range, urgency, error) : 0;
 }
 
 static bool is_same_object(const struct range *a, const struct range *b)
@@ -273,13 +292,31 @@ static bool is_within(const struct range *inner, const struct range *outer)
            inner->size <= outer->size - (inner->place - outer->place);
 }
 
-/* Returns the get that brings the range; NULL: there is none. */
-static struct get *find_locked(struct fetch *fetch, const struct range *range)
+/* With how urgent gets one is content. */
+struct demand {
+    enum object_urgency urgency;
+    bool takes_ahead; /* also with what is read ahead */
+};
+
+static struct demand demand_of(enum object_urgency urgency)
+{
+    return (struct demand){urgency, true};
+}
+
+static bool is_content(const struct demand *demand, const struct get *get)
+{
+    return get->urgency <= demand->urgency ||
+           (demand->takes_ahead && get->urgency == OBJECT_AHEAD);
+}
+
+/* Returns a get that brings the range, and can be joined, or NULL. */
+static struct get *find_locked(struct fetch *fetch, const struct range *range,
+                               const struct demand *demand)
     REQUIRES(fetch->mutex)
 {
     struct get *get = fetch->gets;
 
-    while (get && !is_within(range, &get->range))
+    while (get && (!is_content(demand, get) || !is_within(range, &get->range)))
         get = get->next;
     return get;
 }
@@ -320,9 +357,12 @@ static void release_get(struct fetch *fetch, struct get *get)
 }
 
 static void begin_locked(struct fetch *fetch, struct get *get,
-                         const struct range *range) REQUIRES(fetch->mutex)
+                         const struct range *range, enum object_urgency urgency)
+    REQUIRES(fetch->mutex)
 {
     get->range = *range;
+    get->urgency = urgency;
+    get->began_ns = clock_monotonic_ns();
     get->can_be_joined = true;
     get->next = fetch->gets;
     fetch->gets = get;
@@ -342,14 +382,24 @@ static void close_locked(struct fetch *fetch, struct get *get)
     get->can_be_joined = false;
 }
 
+/* Read-ahead took so long: that counts for an eighth. */
+static void note_usual_locked(struct fetch *fetch, uint64_t took_ns)
+    REQUIRES(fetch->mutex)
+{
+    fetch->usual_ns += took_ns / 8;
+    fetch->usual_ns -= fetch->usual_ns / 8;
+}
+
 /* Get what was begun; afterwards it is done. */
 static void run_get(struct fetch *fetch, struct get *get)
 {
-    int error = ask_store(fetch, &get->range, get->bytes);
+    int error = ask_store(fetch, &get->range, get->bytes, get->urgency);
 
     mutex_lock(&fetch->mutex);
     if (error)
         close_locked(fetch, get);
+    else if (get->urgency == OBJECT_AHEAD)
+        note_usual_locked(fetch, clock_monotonic_ns() - get->began_ns);
     get->error = error;
     get->is_done = true;
     condition_broadcast(&get->done);
@@ -365,14 +415,43 @@ static void end_get(struct fetch *fetch, struct get *get)
     release_get(fetch, get);
 }
 
-static void wait_for(struct fetch *fetch, struct get *get)
+/* Returns until when to wait for a get that was joined. */
+static uint64_t patience_locked(const struct fetch *fetch,
+                                const struct get *get,
+                                enum object_urgency urgency)
+    REQUIRES(fetch->mutex)
 {
+    uint64_t wait_ns = fetch->usual_ns * MUCH_LONGER;
+
+    if (get->urgency <= urgency)
+        return UINT64_MAX;
+    return get->began_ns + (wait_ns > WAIT_MIN_NS ? wait_ns : WAIT_MIN_NS);
+}
+
+/*
+ * Wait for a get that was joined.  Returns whether what came of it is good
+ * enough for who is so urgent; else it begins its own.
+ */
+static bool wait_for(struct fetch *fetch, struct get *get,
+                     enum object_urgency urgency)
+{
+    bool is_good, is_in_time = true;
+    uint64_t deadline_ns;
+
     mutex_lock(&fetch->mutex);
     fetch->waiting++;
-    while (!get->is_done)
-        condition_wait(&get->done, &fetch->mutex);
+    deadline_ns = patience_locked(fetch, get, urgency);
+    while (!get->is_done && is_in_time) {
+        if (deadline_ns == UINT64_MAX)
+            condition_wait(&get->done, &fetch->mutex);
+        else
+            is_in_time =
+                condition_wait_until(&get->done, &fetch->mutex, deadline_ns);
+    }
     fetch->waiting--;
+    is_good = get->is_done && (get->error == 0 || get->urgency <= urgency);
     mutex_unlock(&fetch->mutex);
+    return is_good;
 }
 
 /* ---- tables -------------------------------------------------------------- */
@@ -425,8 +504,41 @@ static int decode_table(struct fetch *fetch, const struct get *get,
     return 0;
 }
 
+/*
+ * Join a get of just this range, or run one.  Returns a get that is done and
+ * good enough, and whether it is our own to end; NULL without memory.
+ */
+static struct get *get_whole(struct fetch *fetch, const struct range *range,
+                             struct demand demand, bool *ret_is_own)
+{
+    struct get *own = get_new(range->size), *get;
+
+    if (!own)
+        return NULL;
+    mutex_lock(&fetch->mutex);
+    get = find_locked(fetch, range, &demand);
+    if (get && get->range.size == range->size)
+        get->references++;
+    else
+        get = NULL;
+    if (!get)
+        begin_locked(fetch, own, range, demand.urgency);
+    mutex_unlock(&fetch->mutex);
+    *ret_is_own = !get;
+    if (!get) {
+        run_get(fetch, own);
+        return own;
+    }
+    get_free(own);
+    if (wait_for(fetch, get, demand.urgency))
+        return get;
+    release_get(fetch, get);
+    demand.takes_ahead = false; /* so that this is the second time at most */
+    return get_whole(fetch, range, demand, ret_is_own);
+}
+
 int fetch_table(struct fetch *fetch, uint64_t chunk, uint32_t chunk_size,
-                const struct chunk_object *object,
+                const struct chunk_object *object, enum object_urgency urgency,
                 struct chunk_table **ret_table)
 {
     struct range range = {.chunk = chunk,
@@ -434,31 +546,17 @@ int fetch_table(struct fetch *fetch, uint64_t chunk, uint32_t chunk_size,
                           .id = object->id,
                           .place = 0,
                           .size = object->table_size};
-    struct get *own, *get;
+    struct get *get;
+    bool is_own;
     int error;
 
     if (object->table_size > chunk_table_encoded_max(chunk_size))
         return bad_object(fetch, &range, "cannot have such a table", -EIO);
-    own = get_new(range.size);
-    if (!own)
+    get = get_whole(fetch, &range, demand_of(urgency), &is_own);
+    if (!get)
         return -ENOMEM;
-    mutex_lock(&fetch->mutex);
-    get = find_locked(fetch, &range);
-    if (get && get->range.size == range.size) {
-        get->references++;
-    } else {
-        get = own;
-        begin_locked(fetch, own, &range);
-    }
-    mutex_unlock(&fetch->mutex);
-    if (get == own) {
-        run_get(fetch, own);
-    } else {
-        get_free(own);
-        wait_for(fetch, get);
-    }
     error = decode_table(fetch, get, chunk_size, object, ret_table);
-    if (get == own)
+    if (is_own)
         end_get(fetch, get);
     else
         release_get(fetch, get);
@@ -472,7 +570,7 @@ struct errand {
     struct fetch *fetch;
     const struct chunk_table *table;
     const uint32_t *blocks;
-    size_t count;
+    enum object_urgency urgency;
     fetch_each *each;
     void *context;
     int error; /* the first */
@@ -549,22 +647,32 @@ static void deliver(struct errand *errand, struct get *get, size_t first,
         deliver_block(errand, get, i);
 }
 
+static void get_blocks(struct errand *errand, struct demand demand,
+                       size_t first, size_t last);
+
 static void deliver_joined(struct errand *errand, const struct joined joined[],
                            size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        wait_for(errand->fetch, joined[i].get);
-        deliver(errand, joined[i].get, joined[i].first, joined[i].end);
+        bool is_good = wait_for(errand->fetch, joined[i].get, errand->urgency);
+
+        if (is_good)
+            deliver(errand, joined[i].get, joined[i].first, joined[i].end);
         release_get(errand->fetch, joined[i].get);
+        if (!is_good)
+            get_blocks(errand, (struct demand){errand->urgency, false},
+                       joined[i].first, joined[i].end);
     }
 }
 
 /*
- * Begin a get, or join one, for the first-th block and so many after it as it
- * can bring.  *ret_get is that get; returns where the blocks go on.
+ * Begin a get, or join one, for the first-th block and so many after it,
+ * before the last-th, as it can bring.  *ret_get is that get; returns where
+ * the blocks go on.
  */
-static size_t begin_or_join(struct errand *errand, size_t first,
-                            struct get *own, struct get **ret_get)
+static size_t begin_or_join(struct errand *errand, const struct demand *demand,
+                            size_t first, size_t last, struct get *own,
+                            struct get **ret_get)
 {
     struct fetch *fetch = errand->fetch;
     struct range whole = range_of(errand, first), next;
@@ -572,29 +680,29 @@ static size_t begin_or_join(struct errand *errand, size_t first,
     struct get *get;
 
     mutex_lock(&fetch->mutex);
-    get = find_locked(fetch, &whole);
-    for (; end < errand->count; end++) {
+    get = find_locked(fetch, &whole, demand);
+    for (; end < last; end++) {
         next = range_of(errand, end);
         /* What another one is getting is not asked for twice. */
-        if (find_locked(fetch, &next) != get ||
+        if (find_locked(fetch, &next, demand) != get ||
             (!get && !extend(&whole, &next)))
             break;
     }
     if (get)
         get->references++;
     else
-        begin_locked(fetch, own, &whole);
+        begin_locked(fetch, own, &whole, demand->urgency);
     mutex_unlock(&fetch->mutex);
     *ret_get = get ? get : own;
     return end;
 }
 
 /* Returns how many bytes from the first-th block on go into one request. */
-static size_t most_bytes(const struct errand *errand, size_t first)
+static size_t most_bytes(const struct errand *errand, size_t first, size_t last)
 {
     struct range whole = range_of(errand, first), next;
 
-    for (size_t i = first + 1; i < errand->count; i++) {
+    for (size_t i = first + 1; i < last; i++) {
         next = range_of(errand, i);
         if (!extend(&whole, &next))
             break;
@@ -602,39 +710,52 @@ static size_t most_bytes(const struct errand *errand, size_t first)
     return whole.size;
 }
 
-int fetch_blocks(struct fetch *fetch, const struct chunk_table *table,
-                 const uint32_t blocks[], size_t count, fetch_each *each,
-                 void *context)
+/* Hand over the blocks from the first-th on, before the last-th. */
+static void get_blocks(struct errand *errand, struct demand demand,
+                       size_t first, size_t last)
 {
-    struct errand errand = {fetch, table, blocks, count, each, context, 0};
+    struct fetch *fetch = errand->fetch;
     struct joined joined[JOINED_MAX];
     size_t joined_count = 0;
-    size_t first = 0;
 
-    while (first < count) {
-        struct get *own = get_new(most_bytes(&errand, first)), *get;
+    while (first < last) {
+        struct get *own = get_new(most_bytes(errand, first, last)), *get;
         size_t end;
 
         if (!own) {
-            note_error(&errand, -ENOMEM);
+            note_error(errand, -ENOMEM);
             break;
         }
-        end = begin_or_join(&errand, first, own, &get);
+        end = begin_or_join(errand, &demand, first, last, own, &get);
         if (get == own) {
             run_get(fetch, own);
-            deliver(&errand, own, first, end);
+            deliver(errand, own, first, end);
             end_get(fetch, own);
         } else {
             get_free(own);
             joined[joined_count++] = (struct joined){get, first, end};
         }
         if (joined_count == JOINED_MAX) {
-            deliver_joined(&errand, joined, joined_count);
+            deliver_joined(errand, joined, joined_count);
             joined_count = 0;
         }
         first = end;
     }
-    deliver_joined(&errand, joined, joined_count);
+    deliver_joined(errand, joined, joined_count);
+}
+
+int fetch_blocks(struct fetch *fetch, const struct chunk_table *table,
+                 const uint32_t blocks[], size_t count,
+                 enum object_urgency urgency, fetch_each *each, void *context)
+{
+    struct errand errand = {.fetch = fetch,
+                            .table = table,
+                            .blocks = blocks,
+                            .urgency = urgency,
+                            .each = each,
+                            .context = context};
+
+    get_blocks(&errand, demand_of(urgency), 0, count);
     return errand.error;
 }
 
@@ -650,5 +771,6 @@ int fetch_block(struct fetch *fetch, const struct chunk_table *table,
                 uint32_t block, void *plain)
 {
     assert(block < table->blocks_count);
-    return fetch_blocks(fetch, table, &block, 1, copy_plain, plain);
+    return fetch_blocks(fetch, table, &block, 1, OBJECT_WAITED_FOR, copy_plain,
+                        plain);
 }

@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 #include "cache/chunk_table.h"
+#include "object_store.h"
 
 struct fetch;
-struct object_store;
 
 /* What was asked of the store since the start. */
 struct fetch_counts {
@@ -60,10 +60,10 @@ void fetch_get_counts(struct fetch *fetch, struct fetch_counts *ret_counts);
  * reference says: that is never zeros.  Other errors of the store are logged
  * and passed on.  The table is ready to become the first one of a chunk file:
  * its data_end is where such a file's data begins, and its last object is the
- * reference.
+ * reference.  urgency: who waits for it.
  */
 int fetch_table(struct fetch *fetch, uint64_t chunk, uint32_t chunk_size,
-                const struct chunk_object *object,
+                const struct chunk_object *object, enum object_urgency urgency,
                 struct chunk_table **ret_table);
 
 /*
@@ -80,10 +80,10 @@ typedef void fetch_each(void *context, uint32_t block, const void *stored,
  * not; returns the first error.  Errors as fetch_table.
  */
 int fetch_blocks(struct fetch *fetch, const struct chunk_table *table,
-                 const uint32_t blocks[], size_t count, fetch_each *each,
-                 void *context);
+                 const uint32_t blocks[], size_t count,
+                 enum object_urgency urgency, fetch_each *each, void *context);
 
-/* The same for one block, into CACHE_BLOCK bytes. */
+/* The same for one block that is waited for, into CACHE_BLOCK bytes. */
 int fetch_block(struct fetch *fetch, const struct chunk_table *table,
                 uint32_t block, void *plain);
 

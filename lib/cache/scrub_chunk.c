@@ -327,7 +327,7 @@ static int look_at_table(const struct scrub_how *how, struct scrub_chunk *c)
         return error;
     c->bytes += newest->table_size;
     error = fetch_table(device_fetch(how->device), c->chunk, chunk_size, newest,
-                        &c->remote);
+                        OBJECT_BACKGROUND, &c->remote);
     if (error == 0)
         return 0;
     if (error == -ENOMEM || error == -ECANCELED)
@@ -343,7 +343,7 @@ static int look_at_table(const struct scrub_how *how, struct scrub_chunk *c)
     if (c->table_state == OBJECT_GOOD) {
         /* It comes now, so it was the store; or it makes no sense at all. */
         error = fetch_table(device_fetch(how->device), c->chunk, chunk_size,
-                            newest, &c->remote);
+                            newest, OBJECT_BACKGROUND, &c->remote);
         if (error != 0 && error != -EIO)
             return error;
         if (error != 0)

@@ -383,7 +383,7 @@ static int fetch_from(struct build *build, const struct chunk_table *table,
     if (count == 0)
         return 0;
     return fetch_blocks(build->context->fetch, table, blocks, count,
-                        take_arrived, build);
+                        OBJECT_BACKGROUND, take_arrived, build);
 }
 
 /* Fetch all that the window needs; what does not come may be lost. */
@@ -455,7 +455,7 @@ static int copy_from_file(struct build *build, uint32_t block)
         /* It is unchanged since that object. */
         build->ways[block] = WAY_BUCKET;
         error = fetch_blocks(build->context->fetch, base_table(build, block),
-                             &block, 1, take_arrived, build);
+                             &block, 1, OBJECT_BACKGROUND, take_arrived, build);
         if (error != 0)
             return lose_base(build, block, error);
         copy_from_bucket(build, block);
@@ -724,7 +724,8 @@ static int lose_table(struct build *build)
 static int open_object(struct build *build, const struct chunk_object *object)
 {
     int error = fetch_table(build->context->fetch, build->work->chunk,
-                            build->context->chunk_size, object, &build->state);
+                            build->context->chunk_size, object,
+                            OBJECT_BACKGROUND, &build->state);
 
     if (error == -EIO && bucket_has_lost(build, object, 0, object->table_size,
                                          object->table_checksum))
@@ -788,7 +789,7 @@ static int learn_bases(struct build *build)
         return 0;
     newest = &state->objects[state->objects_count - 1];
     error = fetch_table(build->context->fetch, state->chunk, state->chunk_size,
-                        newest, &build->newest);
+                        newest, OBJECT_BACKGROUND, &build->newest);
     if (error == -EIO && bucket_has_lost(build, newest, 0, newest->table_size,
                                          newest->table_checksum)) {
         lose_unknown_bases(build);

@@ -232,7 +232,7 @@ static int read_chunk(struct fetch *fetch, struct chunk_file *file,
             if (newest == NULL)
                 error = fetch_table(fetch, table->chunk, chunk_size,
                                     &table->objects[table->objects_count - 1],
-                                    &newest);
+                                    OBJECT_BACKGROUND, &newest);
             base = newest;
         }
         if (error == 0 && base->blocks[block].base == BASE_OBJECT)
@@ -259,7 +259,8 @@ static int read_remote(const struct checkpoint_image *image, uint64_t chunk,
     if (entry->objects_count == 0)
         return -ENXIO;
     error = fetch_table(fetch_of(image), chunk, chunk_size,
-                        &entry->objects[entry->objects_count - 1], &table);
+                        &entry->objects[entry->objects_count - 1],
+                        OBJECT_BACKGROUND, &table);
     if (error != 0)
         return error;
     error = read_chunk(fetch_of(image), NULL, table, content);

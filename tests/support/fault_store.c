@@ -34,6 +34,8 @@ struct fault_store {
     struct late_put *late GUARDED_BY(mutex);
     uint64_t held GUARDED_BY(mutex);
     uint64_t round GUARDED_BY(mutex); /* grows by one at each release */
+    int held_error GUARDED_BY(mutex);
+    enum object_urgency urgency GUARDED_BY(mutex); /* of the last get */
     bool is_interrupted GUARDED_BY(mutex);
 };
 
@@ -49,7 +51,8 @@ static struct fault_store *of(struct object_store *store)
     return (struct fault_store *)(void *)store;
 }
 
-static void hold_locked(struct fault_store *fault) REQUIRES(fault->mutex)
+/* Returns the error that it ends with; 0: it goes on. */
+static int hold_locked(struct fault_store *fault) REQUIRES(fault->mutex)
 {
     uint64_t round = fault->round;
 
@@ -58,6 +61,7 @@ static void hold_locked(struct fault_store *fault) REQUIRES(fault->mutex)
     while (fault->round == round && !fault->is_interrupted)
         condition_wait(&fault->changed, &fault->mutex);
     fault->held--;
+    return fault->held_error;
 }
 
 /* Count the call, hold it if that is the plan, and tell what else to do. */
@@ -73,8 +77,11 @@ static struct fault begin(struct fault_store *fault, enum store_call call)
         found.is_planned = plan->kind != STORE_HOLDS;
         found.kind = plan->kind;
         found.error = plan->error;
-        if (plan->kind == STORE_HOLDS)
-            hold_locked(fault);
+        if (plan->kind == STORE_HOLDS) {
+            found.error = hold_locked(fault);
+            found.is_planned = found.error != 0;
+            found.kind = STORE_FAILS;
+        }
     }
     if (fault->is_interrupted)
         found = (struct fault){true, STORE_FAILS, -ECANCELED};
@@ -98,10 +105,14 @@ static int fault_store_get(struct object_store *store, const char *key,
                            enum object_urgency urgency)
 {
     struct fault_store *fault = of(store);
-    struct fault found = begin(fault, STORE_GET);
     unsigned char *bytes = data;
+    struct fault found;
     int error;
 
+    mutex_lock(&fault->mutex);
+    fault->urgency = urgency;
+    mutex_unlock(&fault->mutex);
+    found = begin(fault, STORE_GET);
     if (fails_before(&found))
         return found.error;
     error = fault->inner->get(fault->inner, key, offset, data, len, urgency);
@@ -326,10 +337,26 @@ void fault_store_wait_held(struct fault_store *fault, uint64_t count)
     mutex_unlock(&fault->mutex);
 }
 
-void fault_store_release(struct fault_store *fault)
+void fault_store_fail_held(struct fault_store *fault, int error)
 {
     mutex_lock(&fault->mutex);
+    fault->held_error = error;
     fault->round++;
     condition_broadcast(&fault->changed);
     mutex_unlock(&fault->mutex);
+}
+
+void fault_store_release(struct fault_store *fault)
+{
+    fault_store_fail_held(fault, 0);
+}
+
+enum object_urgency fault_store_urgency(struct fault_store *fault)
+{
+    enum object_urgency urgency;
+
+    mutex_lock(&fault->mutex);
+    urgency = fault->urgency;
+    mutex_unlock(&fault->mutex);
+    return urgency;
 }

@@ -61,8 +61,12 @@ uint64_t fault_store_count(struct fault_store *fault, enum store_call call);
 /* Return when so many calls are held at once. */
 void fault_store_wait_held(struct fault_store *fault, uint64_t count);
 
-/* Let all calls that are held now go on. */
+/* Let all calls that are held now go on; or fail, without doing anything. */
 void fault_store_release(struct fault_store *fault);
+void fault_store_fail_held(struct fault_store *fault, int error);
+
+/* Returns how urgent the get was that was asked for last. */
+enum object_urgency fault_store_urgency(struct fault_store *fault);
 
 /*
  * Let the puts that are late arrive now, in their order, each with its

@@ -159,8 +159,8 @@ void remote_commit_resident(struct device *device, uint64_t chunk,
     uint32_t place = chunk_file_data_start(chunk_size);
     size_t used = 0;
 
-    need(data != NULL &&
-         fetch_table(device->fetch, chunk, chunk_size, object, &table) == 0);
+    need(data != NULL && fetch_table(device->fetch, chunk, chunk_size, object,
+                                     OBJECT_BACKGROUND, &table) == 0);
     for (uint32_t i = 0; i < table->blocks_count; i++) {
         struct chunk_block *block = &table->blocks[i];
         unsigned char stored[BLOCK_STORED_MAX];

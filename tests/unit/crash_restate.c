@@ -194,7 +194,8 @@ static bool object_has(const struct story *story,
         if (table->blocks[i].base == BASE_OBJECT)
             blocks[count++] = i;
     }
-    if (fetch_blocks(fetch, table, blocks, count, compare, &compared) != 0)
+    if (fetch_blocks(fetch, table, blocks, count, OBJECT_BACKGROUND, compare,
+                     &compared) != 0)
         compared.is_right = false;
     fetch_free(fetch);
     for (unsigned page = 0; page < PAGES; page++) {

@@ -191,10 +191,10 @@ static void keep_blocks(uint64_t chunk, uint32_t count)
     catalog_get(disk.device->catalog, chunk, &entry);
     NEED(entry.objects_count > 0);
     NEED(fetch_table(device_fetch(disk.device), chunk, CHUNK,
-                     &entry.objects[entry.objects_count - 1],
+                     &entry.objects[entry.objects_count - 1], OBJECT_BACKGROUND,
                      &arrived.table) == 0);
     CHECK(fetch_blocks(device_fetch(disk.device), arrived.table, blocks, count,
-                       keep_arrived, &arrived) == 0);
+                       OBJECT_BACKGROUND, keep_arrived, &arrived) == 0);
     chunk_table_release(arrived.table);
 }
 

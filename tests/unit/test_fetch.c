@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "cache/block_codec.h"
 #include "cache/chunk_file.h"
@@ -100,7 +101,8 @@ static void end(void)
 static int table_result(void)
 {
     struct chunk_table *table = NULL;
-    int error = fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table);
+    int error = fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference,
+                            OBJECT_WAITED_FOR, &table);
 
     CHECK((error == 0) == (table != NULL));
     chunk_table_release(table);
@@ -134,7 +136,8 @@ static int blocks_result(const struct chunk_table *table,
                          size_t *ret_arrived)
 {
     struct arrived arrived = {.is_right = true};
-    int error = fetch_blocks(fetch, table, blocks, count, arrive, &arrived);
+    int error = fetch_blocks(fetch, table, blocks, count, OBJECT_WAITED_FOR,
+                             arrive, &arrived);
 
     CHECK(arrived.is_right && arrived.count <= count);
     *ret_arrived = arrived.count;
@@ -182,7 +185,8 @@ TEST("table and blocks of an object arrive, by one request each")
     struct chunk_table *table;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     CHECK(fault_store_count(fault, STORE_GET) == 1);
     CHECK(table->chunk == CHUNK && table->objects_count == 1);
     CHECK(memcmp(&table->objects[0], &reference, sizeof(reference)) == 0);
@@ -203,7 +207,8 @@ TEST("a table that was fetched can become the first one of a chunk file")
     struct chunk_table *table, *back;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     NEED(chunk_table_decode(bytes, chunk_table_encode(table, bytes), &back) ==
          0);
     CHECK(block_result(back, 1) == 0);
@@ -218,7 +223,8 @@ TEST("a mapped object that is missing is an error, never zeros")
     char key[FETCH_KEY_MAX];
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     fetch_object_key("disk", CHUNK, &reference.id, key);
     CHECK(object_delete_one(store, key) == 0);
     CHECK(table_result() == -EIO);
@@ -240,7 +246,8 @@ TEST("blocks side by side arrive by one request, and are counted")
     size_t arrived;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     CHECK(blocks_result(table, all, BLOCKS, &arrived) == 0);
     CHECK(arrived == BLOCKS && fault_store_count(fault, STORE_GET) == 2);
     fetch_get_counts(fetch, &counts);
@@ -261,7 +268,8 @@ TEST("a small gap is read through, a large one and another object are not")
     size_t arrived;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     last = &table->blocks[3];
     fetch_get_counts(fetch, &before);
     CHECK(blocks_result(table, ends, 2, &arrived) == 0);
@@ -299,7 +307,8 @@ TEST("one bad block of many is an error, and the others arrive")
     size_t arrived;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     object[table->blocks[1].object_place] ^= 1;
     put_object();
     CHECK(blocks_result(table, all, BLOCKS, &arrived) == -EIO);
@@ -328,7 +337,8 @@ TEST("objects of another device are read below its name")
     CHECK(fetch_set_origin(fetch, 8, "source") == 0);
     CHECK(table_result() == -EIO);
     CHECK(fetch_set_origin(fetch, 7, "source") == 0);
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     CHECK(blocks_result(table, blocks, 2, &arrived) == 0 && arrived == 2);
     chunk_table_release(table);
     end();
@@ -356,7 +366,8 @@ TEST("what another device's table calls its own is of that device")
     reference.origin = 7;
     put_object_of("source");
     CHECK(fetch_set_origin(fetch, 7, "source") == 0);
-    CHECK(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    CHECK(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                      &table) == 0);
     CHECK(table->objects[0].origin == 7 && table->objects[1].origin == 5 &&
           table->objects[2].origin == 7);
     chunk_table_release(table);
@@ -369,7 +380,8 @@ TEST("the store's own errors are passed on, and not remembered")
     struct chunk_table *table;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         fault_store_plan(fault, STORE_GET, 1, 2, STORE_FAILS, errors[i]);
         CHECK(table_result() == errors[i]);
@@ -387,7 +399,8 @@ TEST("cut or damaged bytes are found, and right ones are taken the next time")
     struct chunk_table *table;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     for (size_t i = 0; i < 2; i++) {
         fault_store_plan(fault, STORE_GET, 1, 1, STORE_CORRUPTS, 0);
         CHECK(table_result() == -EIO);
@@ -405,7 +418,8 @@ TEST("an object shorter than its table says is an error")
     struct chunk_table *table;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     object_size -= 1;
     put_object();
     CHECK(block_result(table, BLOCKS - 1) == -EIO);
@@ -483,7 +497,8 @@ TEST("a block whose checksum is right, but not its form, is an error")
     struct chunk_block *b;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     b = &table->blocks[1];
     object[b->object_place] ^= 0xff; /* how long snappy says it is */
     b->object_checksum = crc32c(0, object + b->object_place, b->object_size);
@@ -541,7 +556,8 @@ TEST("however many ask for a block at once, there is one request")
     struct asker askers[8];
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     fault_store_plan(fault, STORE_GET, 1, 0, STORE_HOLDS, 0);
     for (size_t i = 0; i < 8; i++)
         start(&askers[i], table, 2);
@@ -565,7 +581,8 @@ TEST("different blocks and tables are fetched side by side")
     struct asker askers[BLOCKS + 2];
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     fault_store_plan(fault, STORE_GET, 1, 0, STORE_HOLDS, 0);
     for (uint32_t i = 0; i < BLOCKS; i++)
         start(&askers[i], table, i);
@@ -610,7 +627,8 @@ TEST(
     struct asker one;
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     some.table = all.table = table;
     fault_store_plan(fault, STORE_GET, 1, 1, STORE_HOLDS, 0);
     CHECK(pthread_create(&some.thread, NULL, read_blocks, &some) == 0);
@@ -638,7 +656,8 @@ TEST("an error of the one request is for all who waited, and for no other")
     char key[FETCH_KEY_MAX];
 
     NEED(begin(CHUNK, true));
-    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, &table) == 0);
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
     fault_store_plan(fault, STORE_GET, 1, 1, STORE_HOLDS, 0);
     for (size_t i = 0; i < 4; i++)
         start(&askers[i], table, 3);
@@ -652,6 +671,157 @@ TEST("an error of the one request is for all who waited, and for no other")
     CHECK(fault_store_count(fault, STORE_GET) == 2);
     put_object();
     CHECK(block_result(table, 3) == 0);
+    chunk_table_release(table);
+    end();
+}
+
+/* ---- who waits for what is not waited for ---------------------------------
+ */
+
+struct ahead {
+    pthread_t thread;
+    const struct chunk_table *table; /* NULL: asks for the table */
+    enum object_urgency urgency;
+    int error;
+};
+
+static void *read_ahead(void *argument)
+{
+    static const uint32_t all[] = {0, 1, 2, 3};
+    struct ahead *ahead = argument;
+    struct arrived arrived = {.is_right = true};
+    struct chunk_table *table = NULL;
+
+    if (ahead->table) {
+        ahead->error = fetch_blocks(fetch, ahead->table, all, BLOCKS,
+                                    ahead->urgency, arrive, &arrived);
+        return NULL;
+    }
+    ahead->error = fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference,
+                               ahead->urgency, &table);
+    chunk_table_release(table);
+    return NULL;
+}
+
+/* Begin to read ahead; on return the store has been asked, and holds it. */
+static void start_ahead(struct ahead *ahead, const struct chunk_table *table,
+                        enum object_urgency urgency)
+{
+    *ahead = (struct ahead){.table = table, .urgency = urgency, .error = 1};
+    fault_store_plan(fault, STORE_GET, 1, 1, STORE_HOLDS, 0);
+    CHECK(pthread_create(&ahead->thread, NULL, read_ahead, ahead) == 0);
+    fault_store_wait_held(fault, 1);
+}
+
+static void join_ahead(struct ahead *ahead, int error)
+{
+    CHECK(pthread_join(ahead->thread, NULL) == 0);
+    CHECK(ahead->error == error);
+}
+
+TEST("the store is told who waits for what")
+{
+    struct chunk_table *table;
+    struct ahead ahead = {.urgency = OBJECT_AHEAD};
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
+    CHECK(fault_store_urgency(fault) == OBJECT_BACKGROUND);
+    CHECK(table_result() == 0);
+    CHECK(fault_store_urgency(fault) == OBJECT_WAITED_FOR);
+    ahead.table = table;
+    (void)read_ahead(&ahead);
+    CHECK(fault_store_urgency(fault) == OBJECT_AHEAD);
+    CHECK(block_result(table, 1) == 0);
+    CHECK(fault_store_urgency(fault) == OBJECT_WAITED_FOR);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("who joined read-ahead that fails asks again, and for what he wants only")
+{
+    struct chunk_table *table;
+    struct ahead ahead;
+    struct asker one, another;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
+    start_ahead(&ahead, table, OBJECT_AHEAD);
+    start(&one, table, 1);
+    start(&another, table, 3);
+    wait_waiting(2);
+    CHECK(fault_store_count(fault, STORE_GET) == 2);
+    fault_store_fail_held(fault, -ETIMEDOUT);
+    join_ahead(&ahead, -ETIMEDOUT);
+    join(&one, 0);
+    join(&another, 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 4);
+    CHECK(fault_store_urgency(fault) == OBJECT_WAITED_FOR);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("who joined a table's read-ahead that fails asks again")
+{
+    struct ahead ahead;
+    struct asker asker;
+
+    NEED(begin(CHUNK, true));
+    start_ahead(&ahead, NULL, OBJECT_AHEAD);
+    start(&asker, NULL, 0);
+    wait_waiting(1);
+    fault_store_fail_held(fault, -EIO);
+    join_ahead(&ahead, -EIO);
+    join(&asker, 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 2);
+    CHECK(fault_store_urgency(fault) == OBJECT_WAITED_FOR);
+    end();
+}
+
+TEST("who joined read-ahead that takes much longer than usual does not wait")
+{
+    struct chunk_table *table;
+    struct ahead ahead;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
+    clock_set_for_tests(1); /* so that everything is long past already */
+    start_ahead(&ahead, table, OBJECT_AHEAD);
+    CHECK(block_result(table, 2) == 0); /* while the other one is held */
+    CHECK(fault_store_count(fault, STORE_GET) == 3);
+    fault_store_release(fault);
+    join_ahead(&ahead, 0);
+    start_ahead(&ahead, NULL, OBJECT_AHEAD);
+    CHECK(table_result() == 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 5);
+    fault_store_release(fault);
+    join_ahead(&ahead, 0);
+    clock_set_for_tests(0);
+    chunk_table_release(table);
+    end();
+}
+
+TEST("what can wait is joined only by what can wait as well")
+{
+    struct chunk_table *table;
+    struct ahead scrub, other;
+
+    NEED(begin(CHUNK, true));
+    NEED(fetch_table(fetch, CHUNK, CHUNK_SIZE, &reference, OBJECT_BACKGROUND,
+                     &table) == 0);
+    start_ahead(&scrub, table, OBJECT_BACKGROUND);
+    CHECK(block_result(table, 0) == 0);
+    CHECK(fault_store_count(fault, STORE_GET) == 3);
+    other = (struct ahead){.table = table, .urgency = OBJECT_BACKGROUND};
+    CHECK(pthread_create(&other.thread, NULL, read_ahead, &other) == 0);
+    wait_waiting(1);
+    fault_store_fail_held(fault, -EBUSY);
+    join_ahead(&scrub, -EBUSY);
+    join_ahead(&other, -EBUSY);
+    CHECK(fault_store_count(fault, STORE_GET) == 3);
     chunk_table_release(table);
     end();
 }

@@ -274,13 +274,15 @@ static bool objects_have(const struct catalog_entry *entry,
         return false;
     memset(got, 0, sizeof(got));
     error = fetch_table(fetch, HERE, CHUNK,
-                        &entry->objects[entry->objects_count - 1], &table);
+                        &entry->objects[entry->objects_count - 1],
+                        OBJECT_BACKGROUND, &table);
     if (error == 0) {
         for (uint32_t i = 0; i < BLOCKS; i++) {
             if (table->blocks[i].base == BASE_OBJECT)
                 blocks[count++] = i;
         }
-        error = fetch_blocks(fetch, table, blocks, count, copy_block, got);
+        error = fetch_blocks(fetch, table, blocks, count, OBJECT_BACKGROUND,
+                             copy_block, got);
         chunk_table_release(table);
     }
     fetch_free(fetch);

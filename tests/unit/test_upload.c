@@ -215,7 +215,7 @@ static bool object_is_model(const struct chunk_table *made)
         return false;
     if (!CHECK(fetch_table(fresh, CHUNK, chunk_size,
                            &made->objects[made->objects_count - 1],
-                           &read) == 0))
+                           OBJECT_BACKGROUND, &read) == 0))
         return false;
     for (uint32_t i = 0; i < blocks; i++) {
         const struct chunk_block *entry = &read->blocks[i];
@@ -229,8 +229,8 @@ static bool object_is_model(const struct chunk_table *made)
                                        CACHE_BLOCK)))
             seen.is_right = false;
     }
-    CHECK(count == 0 ||
-          fetch_blocks(fresh, read, wanted, count, compare, &seen) == 0);
+    CHECK(count == 0 || fetch_blocks(fresh, read, wanted, count,
+                                     OBJECT_BACKGROUND, compare, &seen) == 0);
     CHECK(seen.count == count);
     chunk_table_release(read);
     fetch_free(fresh);
@@ -790,10 +790,12 @@ TEST("a put that was cut or changed on its way is never read as something else")
         work = next_work();
         fault_store_plan(fault, STORE_PUT, 1, 1, kinds[i], 0);
         NEED(upload(&work, &result, &made) == 0);
-        error = fetch_table(fetch, CHUNK, chunk_size, &made->objects[0], &read);
+        error = fetch_table(fetch, CHUNK, chunk_size, &made->objects[0],
+                            OBJECT_BACKGROUND, &read);
         CHECK(error == 0 || error == -EIO);
         if (error == 0) {
-            CHECK(fetch_blocks(fetch, read, &block, 1, compare, &seen) == -EIO);
+            CHECK(fetch_blocks(fetch, read, &block, 1, OBJECT_BACKGROUND,
+                               compare, &seen) == -EIO);
             CHECK(seen.count == 0);
             chunk_table_release(read);
         }
