@@ -30,8 +30,8 @@ enum {
 struct sigv4_credentials {
     const char *access_key;
     const char *secret_key;
-    const char *session_token; /* NULL: none; it is sent, and signed, as a
-                                  field of the request */
+    const char *session_token; /* NULL or "": none; it is sent, and signed, as
+                                  a field of the request */
 };
 
 /* A field of a head, or a parameter of a query. */
@@ -40,7 +40,11 @@ struct sigv4_pair {
     const char *value;
 };
 
-enum { SIGV4_FIELDS_MAX = 32 };
+enum {
+    SIGV4_FIELDS_MAX = 32,
+    SIGV4_PARAMETERS_MAX = 16,
+    SIGV4_SECRET_MAX = 255, /* bytes of a secret key */
+};
 
 struct sigv4_request {
     const char *method;
@@ -71,7 +75,7 @@ struct sigv4_key {
 /*
  * Write the value of the field Authorization.  key may have been used for
  * other credentials, days and regions.  -EINVAL: date is none; -EMSGSIZE:
- * more fields than SIGV4_FIELDS_MAX, or the text does not fit.
+ * more fields or a longer secret than above, or the text does not fit.
  */
 int sigv4_sign(const struct sigv4_request *request,
                const struct sigv4_credentials *credentials,
@@ -94,7 +98,8 @@ size_t sigv4_encode(const char *raw, size_t len, bool is_path, char *text,
 
 /*
  * Write the query of these parameters, not encoded yet, in the order in which
- * it is signed; an empty value keeps its "=".  Result as of sigv4_encode.
+ * it is signed; an empty value keeps its "=".  At most SIGV4_PARAMETERS_MAX.
+ * Result as of sigv4_encode.
  */
 size_t sigv4_query(const struct sigv4_pair *parameters, size_t count,
                    char *text, size_t room);
