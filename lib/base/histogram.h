@@ -26,7 +26,7 @@ void histogram_add(struct histogram *histogram, uint64_t ns);
 
 /*
  * Returns the time that this share of them (out of 1000: 500 is the median)
- * did not exceed, exact to a fifth; 0 if there are none.
+ * did not exceed, exact to a quarter; 0 if there are none.
  */
 uint64_t histogram_percentile(const struct histogram *histogram,
                               unsigned per_mille);
