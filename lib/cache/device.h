@@ -148,7 +148,9 @@ struct device_request {
     const atomic_bool *client_is_gone;
     /*
      * Called exactly once, by any thread, without a lock of the device; the
-     * request belongs to the caller again.  error is 0 or a negative errno.
+     * request belongs to the caller again.  error is 0 or a negative errno;
+     * -ECANCELED: it was not carried out, nor did it fail, and whoever asks
+     * again may succeed: the client is gone, or the store was interrupted.
      */
     void (*done)(struct device_request *request, int error);
     void *caller; /* the caller's own; device_run uses it */

@@ -652,6 +652,8 @@ int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
     if (!is_in_time) {
         for (size_t i = 0; i < server->options.exports_count; i++)
             device_expel(server->options.exports[i].device);
+        if (server->options.late)
+            server->options.late(server->options.late_context);
         mutex_lock(&server->lock);
         while (!wait_for_none_locked(server, UINT64_MAX))
             ;

@@ -45,6 +45,13 @@ struct nbd_server_options {
      * same part of it, but at least 64 MiB.  0: the default.
      */
     size_t memory_max;
+    /*
+     * Called by nbd_server_stop if its deadline is over, after the connections
+     * were broken off: requests that wait must come back soon from then on.
+     * NULL: they do by themselves.
+     */
+    void (*late)(void *context);
+    void *late_context;
 };
 
 /*

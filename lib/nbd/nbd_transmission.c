@@ -293,6 +293,9 @@ static void request_done(struct device_request *device, int device_error)
     uint32_t error = nbd_error_of(device_error);
     struct counts counts = {0};
 
+    /* It was not carried out, and must not seem to have failed. */
+    if (device_error == -ECANCELED)
+        nbd_transmission_drop(t);
     if (error == NBD_OK && device->operation == DEVICE_EXTENTS &&
         device->extents_count == 0)
         error = NBD_EIO;

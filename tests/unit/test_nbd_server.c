@@ -268,6 +268,55 @@ TEST("a stop whose deadline is over drops what has no place in the journal, "
     nbd_fixture_done(&fixture);
 }
 
+static void release_device(void *device)
+{
+    memory_device_release(device);
+}
+
+TEST("a stop whose deadline is over says so, for what waits to come back, and "
+     "does not answer it")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client client;
+
+    nbd_fixture_init(&fixture, test_dir());
+    fixture.options.late = release_device;
+    fixture.options.late_context = fixture.device;
+    nbd_fixture_start(&fixture);
+    CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    memory_device_hold(fixture.device, 1U << DEVICE_READ);
+    for (uint64_t i = 0; i < 3; i++)
+        CHECK(nbd_client_request(&client, 0, NBD_CMD_READ, i, 0, 512));
+    memory_device_wait_held(fixture.device, 3);
+    CHECK(nbd_server_stop(fixture.server, 0) == -ETIMEDOUT);
+    CHECK(nbd_client_is_hung_up(&client));
+    free_server(&fixture);
+    nbd_fixture_done(&fixture);
+}
+
+TEST("what was cut off is not answered: the connection ends")
+{
+    for (int held = 0; held < 2; held++) {
+        struct nbd_fixture fixture;
+        struct nbd_client client;
+
+        start(&fixture);
+        CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
+        CHECK(is_alive(&client));
+        memory_device_fail(fixture.device, DEVICE_READ, -ECANCELED);
+        if (held)
+            memory_device_hold(fixture.device, 1U << DEVICE_READ);
+        CHECK(nbd_client_request(&client, 0, NBD_CMD_READ, 7, 0, 512));
+        if (held) {
+            memory_device_wait_held(fixture.device, 1);
+            memory_device_release(fixture.device);
+        }
+        CHECK(nbd_client_is_hung_up(&client));
+        nbd_fixture_wait_connections(&fixture, 0);
+        nbd_fixture_done(&fixture);
+    }
+}
+
 TEST("a stop whose deadline is over ends a client that does not read")
 {
     struct nbd_fixture fixture;
