@@ -4,9 +4,9 @@
  *
  * Sends head and body while it watches for an early answer, and has the body
  * of the answer land where the caller wants it.  Never waits without an end:
- * each HTTP_EXCHANGE_FLOOR bytes, either way, must have moved progress_ns
- * after those before them, so that neither silence nor one byte a second holds
- * the caller.  What the peer sends is believed in nothing.
+ * each HTTP_WIRE_FLOOR bytes, either way, must have moved progress_ns after
+ * those before them, so that neither silence nor one byte a second holds the
+ * caller.  What the peer sends is believed in nothing.
  *
  * Threads: one calls; any other may end it by stream_shutdown.
  */
@@ -19,13 +19,12 @@
 
 #include "base/stream.h"
 #include "s3/http.h"
+#include "s3/http_wire.h"
 
 struct rate;
 
-enum {
-    HTTP_EXCHANGE_FLOOR = 16 << 10,    /* bytes that must move in progress_ns */
-    HTTP_EXCHANGE_ERROR_MAX = 64 << 10 /* of an error's body, that is kept */
-};
+/* Kept of a body that nobody asked for. */
+enum { HTTP_EXCHANGE_TEXT_MAX = 64 << 10 };
 
 struct http_exchange {
     /*
@@ -41,8 +40,8 @@ struct http_exchange {
 
     /*
      * Where the body of a success (2xx) goes: into data, at most room bytes;
-     * else, with text_max > 0, into text; else it is dropped, up to
-     * HTTP_EXCHANGE_ERROR_MAX bytes.
+     * else, with text_max > 0, into text, at most that many.  All other bodies
+     * go into text, as much as HTTP_EXCHANGE_TEXT_MAX of them.
      */
     void *data;
     size_t room;
@@ -57,8 +56,8 @@ struct http_exchange {
      * text does) until http_exchange_done.
      */
     struct http_head answer;
-    size_t len; /* of the body: in data, in text, or dropped */
-    char *text; /* with an end mark behind its text_len bytes, or NULL */
+    size_t len; /* of the body, in data */
+    char *text; /* text_len bytes and an end mark, or NULL: none */
     size_t text_len;
     uint64_t sent, received; /* bytes of all kinds, by the stream's count */
     uint64_t first_byte_ns;  /* from the call to the first byte; 0: none came */
@@ -70,8 +69,7 @@ struct http_exchange {
 
 /*
  * Send the request and receive the answer.  0: there is an answer, of any
- * status, and its body came whole (of an error's, all or the first
- * HTTP_EXCHANGE_ERROR_MAX bytes are in text).  Else
+ * status, and its body came whole, or more of it than text may hold.  Else
  *   -ETIMEDOUT   silence, too slow, or past the deadline
  *   -ECONNRESET  the peer ended the connection before the answer was whole;
  *                -EPIPE, -ECONNABORTED and others: as the stream tells
