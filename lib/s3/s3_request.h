@@ -33,6 +33,7 @@ enum {
     S3_TOKEN_MAX = 2048,       /* of a continuation token */
     S3_LIST_KEYS_MAX = 1000,   /* in the answer to one S3_LIST */
     S3_DELETE_KEYS_MAX = 1000, /* in one S3_DELETE_MANY */
+    S3_TARGET_MAX = 12288,     /* of a request line's target, encoded */
     S3_REQUEST_HEAD_MAX = 32768,
 };
 
@@ -68,7 +69,8 @@ struct s3_storage {
 /* Big: part of something allocated, not of the stack. */
 struct s3_request {
     size_t head_len;
-    bool is_head; /* the answer has no body, whatever it says */
+    bool is_head;               /* the answer has no body, whatever it says */
+    char target[S3_TARGET_MAX]; /* what was asked for, for a log */
     char head[S3_REQUEST_HEAD_MAX]; /* with secrets: not for a log */
 };
 
