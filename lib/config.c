@@ -416,17 +416,63 @@ static void check_store(struct parser *parser)
     }
     need_for_bucket(parser, "s3host");
     need_for_bucket(parser, "s3bucket");
+    if (config->s3credentials)
+        return;
     need_for_bucket(parser, "s3accesskey");
     need_for_bucket(parser, "s3secretkey");
 }
 
+/* The first has no sense without the second. */
+static void check_needs(struct parser *parser, const char *name, bool is_met,
+                        const char *needed)
+{
+    unsigned line = set_at(parser, name);
+
+    if (line && !is_met)
+        problem(parser, line, "%s: needs %s", name, needed);
+}
+
+/* Two that exclude each other. */
+static void check_excludes(struct parser *parser, const char *one,
+                           const char *other, const char *why)
+{
+    unsigned line = set_at(parser, one), other_line = set_at(parser, other);
+
+    if (line && other_line)
+        problem(parser, line > other_line ? line : other_line,
+                "%s and %s: %s; the other is in line %u", one, other, why,
+                line > other_line ? other_line : line);
+}
+
+static void check_s3(struct parser *parser)
+{
+    const struct config *config = parser->config;
+
+    check_excludes(parser, "s3credentials", "s3accesskey",
+                   "keys come from one place");
+    check_needs(parser, "s3secretkey",
+                config->s3accesskey || !config->s3credentials, "s3accesskey");
+    check_needs(parser, "s3sessiontoken", config->s3accesskey,
+                "s3accesskey and s3secretkey");
+    check_needs(parser, "s3unsignedpayload",
+                !config->s3unsigned_payload || config->s3ssl, "s3ssl 1");
+    check_needs(parser, "s3ssekey", config->s3sse == CONFIG_SSE_KMS,
+                "s3sse aws:kms");
+    check_needs(parser, "s3ca", config->s3ssl, "s3ssl 1");
+    check_needs(parser, "s3ca", !config->s3insecure,
+                "s3insecure 0: else no certificate is looked at");
+}
+
 static void check_secret(struct parser *parser)
 {
-    if (parser->config->s3secretkey && parser->others_may)
-        problem(parser, set_at(parser, "s3secretkey"),
-                "s3secretkey: others can read or change this file; run: chmod "
-                "o= %s",
-                parser->file);
+    static const char *const names[] = {"s3secretkey", "s3sessiontoken"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (set_at(parser, names[i]) && parser->others_may)
+            problem(parser, set_at(parser, names[i]),
+                    "%s: others can read or change this file; run: chmod o= %s",
+                    names[i], parser->file);
+    }
 }
 
 static void check_device(struct parser *parser, size_t number)
@@ -510,6 +556,7 @@ static void check_all(struct parser *parser)
     check_threads(parser);
     check_tls(parser);
     check_store(parser);
+    check_s3(parser);
     check_secret(parser);
     for (size_t i = 0; i < parser->config->devices_count; i++)
         check_device(parser, i);

@@ -32,6 +32,14 @@ enum config_tls {
     CONFIG_TLS_REQUIRED, /* clients that do not ask are told nothing */
 };
 
+enum config_addressing {
+    CONFIG_ADDRESSING_AUTO, /* as the host's name suggests */
+    CONFIG_ADDRESSING_PATH,
+    CONFIG_ADDRESSING_VIRTUAL,
+};
+
+enum config_sse { CONFIG_SSE_NONE, CONFIG_SSE_AES256, CONFIG_SSE_KMS };
+
 struct config_list {
     char *items[CONFIG_LIST_MAX];
     size_t count;
@@ -71,7 +79,7 @@ struct config {
     char *tls_certificates;
     char *tls_psk;
     bool tls_verify;
-    char *s3dir; /* if set, all that follows is not used */
+    char *s3dir; /* if set, nothing that follows is used but s3uploads */
     struct config_list s3hosts;
     struct config_list s3ports;
     bool s3ssl;
@@ -81,6 +89,19 @@ struct config {
     char *s3name;
     unsigned s3timeout_ms;
     unsigned s3maxreqsperconn; /* 0: no limit */
+    char *s3region;
+    unsigned s3addressing; /* of enum config_addressing */
+    char *s3prefix;
+    char *s3ca;
+    bool s3insecure;
+    char *s3sessiontoken;
+    char *s3credentials; /* as credentials_options.source of lib/s3 */
+    bool s3unsigned_payload;
+    struct config_list s3uploads;   /* as bandwidth_parse reads them, also */
+    struct config_list s3downloads; /* with s3dir */
+    char *s3storage_class;
+    unsigned s3sse; /* of enum config_sse */
+    char *s3sse_key;
     struct config_device *devices;
     size_t devices_count;
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "base/bandwidth.h"
 #include "base/number.h"
 #include "config.h"
 
@@ -29,6 +30,9 @@ enum type {
     WORD,    /* char *, without blanks */
     TEXT,    /* char *, any UTF-8 */
     IMAGE,   /* char *, "device@snapshot" */
+    LIMIT,   /* char *, as bandwidth.h says */
+    SOURCE,  /* char *, where credentials come from */
+    PREFIX,  /* char *, the beginning of names of objects */
 };
 
 enum rule { ANY, MULTIPLE_OF_512, MULTIPLE_OF_4096, POWER_OF_TWO };
@@ -121,6 +125,38 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
     {.setting.name = "s3maxreqsperconn", IN_CONFIG(s3maxreqsperconn), .type = NUMBER,
      .setting.initial = "100", .max = 65535,
      .setting.help = "requests on one connection to the S3 service; 0: no limit"},
+    {.setting.name = "s3region", IN_CONFIG(s3region), .type = WORD, .max = 63,
+     .setting.help = "region to sign for; if not set, the service tells it"},
+    {.setting.name = "s3addressing", IN_CONFIG(s3addressing), .type = CHOICE,
+     .setting.initial = "auto", .choices = "auto|path|virtual",
+     .setting.help = "whether the bucket's name is part of the path or of the host's name"},
+    {.setting.name = "s3prefix", IN_CONFIG(s3prefix), .type = PREFIX, .max = 512,
+     .setting.help = "beginning of the names of all objects"},
+    {.setting.name = "s3ca", IN_CONFIG(s3ca), .type = PATH,
+     .setting.help = "file with the certificates to trust, in place of the system's"},
+    {.setting.name = "s3insecure", IN_CONFIG(s3insecure), .type = SWITCH, .setting.initial = "0",
+     .setting.help = "whether any certificate is taken: for tests only"},
+    {.setting.name = "s3sessiontoken", IN_CONFIG(s3sessiontoken), .type = WORD, .max = 4000,
+     .setting.is_secret = true,
+     .setting.help = "token that came with a key for a limited time"},
+    {.setting.name = "s3credentials", IN_CONFIG(s3credentials), .type = SOURCE, .max = 1023,
+     .setting.help = "where keys come from, if they are not in this file"},
+    {.setting.name = "s3unsignedpayload", IN_CONFIG(s3unsigned_payload), .type = SWITCH,
+     .setting.initial = "0",
+     .setting.help = "whether to save the time of signing contents, too; needs s3ssl"},
+    {.setting.name = "s3upload", IN_CONFIG(s3uploads), .type = LIMIT,
+     .setting.repeats = CONFIG_LIST_MAX,
+     .setting.help = "bytes a second to the store, and at what hours, up to 16 times"},
+    {.setting.name = "s3download", IN_CONFIG(s3downloads), .type = LIMIT,
+     .setting.repeats = CONFIG_LIST_MAX,
+     .setting.help = "bytes a second from the store, and at what hours, up to 16 times"},
+    {.setting.name = "s3storageclass", IN_CONFIG(s3storage_class), .type = WORD, .max = 63,
+     .setting.help = "storage class of new objects; if not set, the bucket's"},
+    {.setting.name = "s3sse", IN_CONFIG(s3sse), .type = CHOICE, .setting.initial = "none",
+     .choices = "none|AES256|aws:kms",
+     .setting.help = "how the service is told to encrypt new objects"},
+    {.setting.name = "s3ssekey", IN_CONFIG(s3sse_key), .type = WORD, .max = 2047,
+     .setting.help = "id of the key that s3sse aws:kms is to use"},
     {.setting.name = "cachedir", IN_DEVICE(cachedir), .type = PATH,
      .setting.help = "directory of the device, of its own, on a local disk"},
     {.setting.name = "size", IN_DEVICE(size), .type = SIZE, .min = 512, .max = PIB(1024),
@@ -314,6 +350,22 @@ void config_table_describe_allowed(size_t number, char *text)
                        "the names of a device and of its snapshot, with @ "
                        "between");
         break;
+    case LIMIT:
+        (void)snprintf(text, size,
+                       "a size or 0, and hours if it is not for all day, such "
+                       "as 2M 08:00-23:00");
+        break;
+    case SOURCE:
+        (void)snprintf(text, size,
+                       "auto, environment, webidentity, container, imds, "
+                       "systemd:NAME, profile:NAME or file:/PATH");
+        break;
+    case PREFIX:
+        (void)snprintf(text, size,
+                       "up to %" PRIu64 " of 0-9 a-z A-Z . _ - and, between "
+                       "names, /",
+                       row->max);
+        break;
     }
 }
 
@@ -417,6 +469,56 @@ static bool image_is_valid(const char *value)
            config_table_name_is_valid(value + len + 1, strlen(value + len + 1));
 }
 
+static bool limit_is_valid(const char *value)
+{
+    struct bandwidth_entry entry;
+
+    return bandwidth_parse(value, &entry) == 0;
+}
+
+/* Returns what follows the start of the text, or NULL if it starts otherwise */
+static const char *after(const char *text, const char *start)
+{
+    size_t len = strlen(start);
+
+    return strncmp(text, start, len) == 0 ? text + len : NULL;
+}
+
+static bool source_is_valid(const char *value)
+{
+    static const char *const words[] = {"auto", "environment", "webidentity",
+                                        "container", "imds"};
+    const char *path = after(value, "file:");
+    const char *name = after(value, "systemd:");
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strcmp(value, words[i]) == 0)
+            return true;
+    }
+    if (path)
+        return path_is_valid(path);
+    if (!name)
+        name = after(value, "profile:");
+    return name && name[0] != '\0' && name[0] != '.' && is_word(name) &&
+           !strchr(name, '/');
+}
+
+/* Names with slashes between; also in front, and one at the end. */
+static bool prefix_is_valid(const char *value)
+{
+    while (*value == '/')
+        value++;
+    do {
+        size_t len = strcspn(value, "/");
+
+        if (!config_table_name_is_valid(value, len))
+            return false;
+        value += len;
+        value += *value == '/';
+    } while (*value != '\0');
+    return true;
+}
+
 /* Whether the text is valid for its setting. */
 static bool string_is_valid(const struct row *row, const char *value)
 {
@@ -434,6 +536,12 @@ static bool string_is_valid(const struct row *row, const char *value)
         return strlen(value) <= row->max && is_text(value);
     case IMAGE:
         return image_is_valid(value);
+    case LIMIT:
+        return limit_is_valid(value);
+    case SOURCE:
+        return strlen(value) <= row->max && source_is_valid(value);
+    case PREFIX:
+        return strlen(value) <= row->max && prefix_is_valid(value);
     case NUMBER: /* in a list */
         return number_parse(value, row->min, row->max, &number) == 0;
     case SIZE:
@@ -520,6 +628,9 @@ static bool store_scalar(const struct row *row, const char *value, void *field)
     case WORD:
     case TEXT:
     case IMAGE:
+    case LIMIT:
+    case SOURCE:
+    case PREFIX:
         break;
     }
     assert(false); /* these are strings */
@@ -529,7 +640,8 @@ static bool store_scalar(const struct row *row, const char *value, void *field)
 static bool is_string(const struct row *row)
 {
     return row->type == PATH || row->type == ADDRESS || row->type == WORD ||
-           row->type == TEXT || row->type == IMAGE;
+           row->type == TEXT || row->type == IMAGE || row->type == LIMIT ||
+           row->type == SOURCE || row->type == PREFIX;
 }
 
 static int append_to_list(const struct row *row, const char *value,

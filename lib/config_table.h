@@ -15,7 +15,7 @@
 #include <stddef.h>
 
 enum {
-    CONFIG_TABLE_COUNT = 38,    /* settings; no setting has this number */
+    CONFIG_TABLE_COUNT = 51,    /* settings; no setting has this number */
     CONFIG_TABLE_ALLOWED = 128, /* room for what is allowed, as text */
     CONFIG_TABLE_NAME_MAX = 64, /* a longer name is near to none */
 };

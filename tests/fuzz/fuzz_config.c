@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bandwidth.h"
 #include "config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -18,14 +19,28 @@ static void require(bool ok)
         abort();
 }
 
+static void check_limits(const struct config_list *list)
+{
+    struct bandwidth_entry entry;
+
+    for (size_t i = 0; i < list->count; i++)
+        require(bandwidth_parse(list->items[i], &entry) == 0);
+}
+
 static void check_accepted(const struct config *config)
 {
     require(config->fetchers >= 1 && config->fetchers <= config->workers);
     require(config->workers <= 127 && config->port >= 1);
     require(config->devices_count <= CONFIG_DEVICES_MAX);
-    require(config->devices_count == 0 || config->s3dir ||
-            (config->s3hosts.count > 0 && config->s3bucket &&
-             config->s3accesskey && config->s3secretkey));
+    require(
+        config->devices_count == 0 || config->s3dir ||
+        (config->s3hosts.count > 0 && config->s3bucket && config->s3credentials
+             ? !config->s3accesskey
+             : config->s3accesskey && config->s3secretkey));
+    require(!config->s3sessiontoken || config->s3accesskey);
+    require(!config->s3unsigned_payload || config->s3ssl);
+    check_limits(&config->s3uploads);
+    check_limits(&config->s3downloads);
     for (size_t i = 0; i < config->devices_count; i++) {
         const struct config_device *device = &config->devices[i];
 

@@ -319,13 +319,14 @@ TEST("a secret never shows in a message")
         "s3secretkey=TOPSECRET\n",
         "s3secretkey: TOPSECRET\n",
         "s3secretkey TOPSECRET TOPSECRET\n",
+        "s3accesskey A\ns3sessiontoken TOPSECRET TOPSECRET\n",
         "s3secretkey TOPSECRET1\ns3secretkey TOPSECRET2\n",
     };
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         CHECK(parse_as(texts[i], strlen(texts[i]), false) == -EINVAL);
         NEED(problems.count == 1);
-        CHECK(strstr(problems.lines[0], "s3secretkey") != NULL);
+        CHECK(strstr(problems.lines[0], "s3se") != NULL);
         CHECK(strstr(problems.lines[0], "TOP") == NULL);
     }
 }
@@ -523,6 +524,98 @@ TEST("a device needs s3dir or a whole bucket, not both")
                            "place; the other is in line 1"));
 }
 
+#define BUCKET "s3host h\ns3bucket b\n"
+
+TEST("keys are in the file, or come from a source, not both")
+{
+    static const char device[] = "[a]\ncachedir /a\nsize 1G\n";
+    char text[256];
+
+    (void)snprintf(text, sizeof(text), BUCKET "s3credentials auto\n%s", device);
+    NEED(is_accepted(text));
+    CHECK(strcmp(config->s3credentials, "auto") == 0);
+    (void)snprintf(text, sizeof(text), BUCKET "%s", device);
+    CHECK(parse_as(text, strlen(text), false) == -EINVAL);
+    CHECK(problems.count == 2);
+    CHECK(has_problem("f:3: [a]: needs s3accesskey"));
+    CHECK(has_problem("f:3: [a]: needs s3secretkey"));
+    CHECK(is_refused("s3accesskey A\ns3secretkey S\ns3credentials imds\n",
+                     "f:3: s3credentials and s3accesskey: keys come from one "
+                     "place; the other is in line 1"));
+    CHECK(is_refused("s3credentials imds\ns3sessiontoken T\n",
+                     "f:2: s3sessiontoken: needs s3accesskey and "
+                     "s3secretkey"));
+    NEED(is_accepted("s3accesskey A\ns3secretkey S\ns3sessiontoken T\n"));
+    CHECK(strcmp(config->s3sessiontoken, "T") == 0);
+}
+
+TEST("settings of the bucket without which others make no sense are asked for")
+{
+    CHECK(is_refused("s3unsignedpayload 1\ns3ssl 0\n",
+                     "f:1: s3unsignedpayload: needs s3ssl 1"));
+    CHECK(is_accepted("s3unsignedpayload 0\ns3ssl 0\n"));
+    CHECK(is_accepted("s3unsignedpayload 1\n"));
+    CHECK(is_refused("s3ssekey k\n", "f:1: s3ssekey: needs s3sse aws:kms"));
+    CHECK(is_refused("s3sse AES256\ns3ssekey k\n",
+                     "f:2: s3ssekey: needs s3sse aws:kms"));
+    CHECK(is_accepted("s3sse aws:kms\ns3ssekey k\n"));
+    CHECK(is_refused("s3ca /c\ns3ssl 0\n", "f:1: s3ca: needs s3ssl 1"));
+    CHECK(is_refused("s3insecure 1\ns3ca /c\n",
+                     "f:2: s3ca: needs s3insecure 0: else no certificate is "
+                     "looked at"));
+}
+
+TEST("all settings of the bucket are taken")
+{
+    NEED(is_accepted("s3region eu-1\ns3addressing virtual\ns3prefix /a/b/\n"
+                     "s3ca /etc/ca.pem\ns3storageclass GLACIER_IR\n"
+                     "s3sse AES256\ns3upload 2M 08:00-23:00\ns3upload 0\n"
+                     "s3download 1G\ns3credentials file:/etc/keys\n"));
+    CHECK(strcmp(config->s3region, "eu-1") == 0);
+    CHECK(config->s3addressing == CONFIG_ADDRESSING_VIRTUAL);
+    CHECK(strcmp(config->s3prefix, "/a/b/") == 0);
+    CHECK(strcmp(config->s3ca, "/etc/ca.pem") == 0 && !config->s3insecure);
+    CHECK(strcmp(config->s3storage_class, "GLACIER_IR") == 0);
+    CHECK(config->s3sse == CONFIG_SSE_AES256 && !config->s3sse_key);
+    CHECK(config->s3uploads.count == 2 && config->s3downloads.count == 1);
+    CHECK(strcmp(config->s3uploads.items[0], "2M 08:00-23:00") == 0);
+    CHECK(strcmp(config->s3credentials, "file:/etc/keys") == 0);
+    CHECK(!config->s3unsigned_payload && !config->s3sessiontoken);
+}
+
+TEST("values of the bucket's settings that could not work are refused")
+{
+    static const char *const lines[] = {
+        "s3addressing dns",
+        "s3prefix /",
+        "s3prefix a//b",
+        "s3prefix a/../b",
+        "s3prefix a b",
+        "s3prefix a%b",
+        "s3ca ca.pem",
+        "s3insecure maybe",
+        "s3credentials keys",
+        "s3credentials AUTO",
+        "s3credentials file:keys",
+        "s3credentials file:",
+        "s3credentials systemd:",
+        "s3credentials systemd:a/b",
+        "s3credentials systemd:../b",
+        "s3credentials profile:a b",
+        "s3upload fast",
+        "s3upload 2M 8-23",
+        "s3upload 2M 08:00-23:00 weekdays",
+        "s3download -1",
+        "s3sse aes256",
+        "s3region eu central",
+    };
+
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        CHECK(parse_as(lines[i], strlen(lines[i]), false) == -EINVAL);
+        CHECK(problems.count == 1);
+    }
+}
+
 TEST("tls needs something to encrypt with, and is not forgotten")
 {
     CHECK(is_refused("tls on\n", "f:1: tls: has nothing to encrypt with; "
@@ -619,7 +712,7 @@ TEST("a file is loaded")
     CHECK(config && config->workers == 8);
 }
 
-TEST("a file with the secret key that others can read is refused")
+TEST("a file with a secret that others can read is refused")
 {
     static const char text[] = "s3secretkey sesame\n";
     char line[PATH_MAX + 200];
@@ -634,6 +727,8 @@ TEST("a file with the secret key that others can read is refused")
     CHECK(has_problem(line));
     CHECK(load(text, 0602) == -EINVAL);
     CHECK(load("s3secretkey\n", 0644) == 0);
+    CHECK(load("s3accesskey A\ns3sessiontoken T\n", 0600) == 0);
+    CHECK(load("s3accesskey A\ns3sessiontoken T\n", 0644) == -EINVAL);
 }
 
 TEST("what is no readable file is reported as such")
