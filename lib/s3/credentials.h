@@ -86,7 +86,7 @@ struct credentials_summary {
     char source[CREDENTIALS_SOURCE_SIZE]; /* "": there are no keys */
     char access_key_start[5];             /* its first four characters */
     uint64_t expires_ns; /* of clock_realtime_ns(), or CREDENTIALS_NEVER */
-    char problem[400];   /* why the last reading failed; "": it did not */
+    char problem[256];   /* why the last reading failed; "": it did not */
 };
 
 /* Tell the present state, without secrets. */

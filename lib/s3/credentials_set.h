@@ -28,6 +28,7 @@ struct credentials_set {
     char session_token[CREDENTIALS_TOKEN_SIZE]; /* "": there is none */
     char region[CREDENTIALS_REGION_SIZE];       /* "": not told */
     char source[CREDENTIALS_SOURCE_SIZE]; /* where from; to be shown to users */
+    size_t holders;                       /* for credentials.c alone */
 };
 
 /* Which text of a set; credentials_set_put knows its rules. */
