@@ -43,6 +43,15 @@ written_device() {
 }
 WRITTEN=20M
 
+# wait_for_object: return when an upload has begun
+wait_for_object() {
+    local deadline=$((SECONDS + DEADLINE_S))
+
+    until [ -n "$(store keys disk/chunk/)" ]; do
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+    done
+}
+
 # get KEY [DEVICE]: what status --json says of the first device
 get() {
     sync_with status --json | python3 -c "
@@ -129,7 +138,7 @@ has_image() {
     [ "$status" = 1 ]
     [[ $output == *"disk: $DIR/disk has nothing of it: "* ]]
     [ ! -e "$DIR/disk/superblock" ]
-    [ -z "$(find "$STORE" -type f)" ]
+    [ -z "$(store keys "")" ]
 }
 
 @test "what was written is an image, made without a server, in silence" {
@@ -229,10 +238,7 @@ has_image() {
     WRITTEN=120M written_device "uploads 1"
     start_sync -p "$DIR/sync.pid" 3600
     # It uploads when the first object is there.
-    timeout "$DEADLINE_S" sh -c "
-        until [ -n \"\$(find '$STORE/disk/chunk' -type f 2> /dev/null)\" ]; do
-            :
-        done"
+    wait_for_object
     kill -TERM "$SYNC_PID"
     code=0
     wait "$SYNC_PID" || code=$?
@@ -277,10 +283,7 @@ has_image() {
     WRITTEN=120M written_device "uploads 1"
     start_daemon
     start_sync -p "$DIR/sync.pid" 3600
-    timeout "$DEADLINE_S" sh -c "
-        until [ -n \"\$(find '$STORE/disk/chunk' -type f 2> /dev/null)\" ]; do
-            :
-        done"
+    wait_for_object
     kill_daemon
     start_daemon
     code=0
@@ -360,6 +363,7 @@ for a, b in zip(command, by_socket):
 }
 
 @test "as root it works as the owner of the cache directory" {
+    needs_dir_store
     [ "$(id -u)" = 0 ] || skip "only root can be somebody else"
     written_device
     OTHERS_DIR=$(mktemp -d)
@@ -508,10 +512,11 @@ for a, b in zip(command, by_socket):
     run sync_with -d drill status
     [ "$status" = 0 ] && [[ $output == "drill: read-only, 1.0 GiB"* ]]
     stop_daemon
-    [ ! -e "$STORE/drill" ]
+    [ -z "$(store keys drill)" ]
 }
 
 @test "a store that takes nothing is told, with 1, and nothing is lost" {
+    needs_dir_store
     written_device
     # Where chunks go there is a file.
     mkdir -p "$STORE/disk"
@@ -531,10 +536,9 @@ for a, b in zip(command, by_socket):
     sync_with snapshot disk before --now
     run sync_with scrub disk
     [ "$status" = 0 ] && [ "$output" = "" ]
-    object=$(find "$STORE/disk/chunk" -type f | head -n 1)
-    printf 'not what it was' |
-        dd of="$object" bs=1 seek=100000 conv=notrunc status=none
-    rm "$(find "$STORE/disk/chunk" -type f | tail -n 1)"
+    store change "$(store keys disk/chunk | head -n 1)" 100000 \
+        "$(printf 'not what it was' | od -A n -t x1 | tr -d ' ')"
+    store remove "$(store keys disk/chunk | tail -n 1)"
     run sync_with scrub disk --restart
     [ "$status" = 0 ]
     [[ $output == *"is damaged"* ]] && [[ $output == *"is missing"* ]]
@@ -550,7 +554,7 @@ for a, b in zip(command, by_socket):
     sync_with -p "$DIR/sync.pid" 3600
     sed -i 's/^chunksize .*/&\ncachesize 64M/' "$CONFIG"
     sync_with -p "$DIR/sync.pid" 1 0
-    rm "$(find "$STORE/disk/chunk" -type f | head -n 1)"
+    store remove "$(store keys disk/chunk | head -n 1)"
     run sync_with scrub disk
     [ "$status" = 1 ]
     [[ $output == *"is missing"* ]]
@@ -593,11 +597,10 @@ for a, b in zip(command, by_socket):
 @test "what is kept in one store is not uploaded to another" {
     written_device
     start_daemon
-    mkdir "$DIR/other"
-    sed "s|^s3dir .*|s3dir $DIR/other|" "$CONFIG" > "$DIR/other.conf"
+    other_store other < "$CONFIG" > "$DIR/other.conf"
     run timeout "$DEADLINE_S" "$SYNC" -c "$DIR/other.conf" -p "$DIR/pid" 3600
     [ "$status" = 1 ] && [[ $output == *"not the one"* ]]
-    [ -z "$(find "$DIR/other" -path '*/chunk/*')" ]
+    [ -z "$(CONFIG=$DIR/other.conf store keys disk/chunk/)" ]
     sync_with -p "$DIR/pid" 3600
     stop_daemon
     has_image

@@ -37,6 +37,7 @@ h.flush()'
 }
 
 setup_disk() {
+    needs_dir_store
     needs nbdcopy
     write_config
     add_device disk 99999744 "chunksize 1M"

@@ -57,9 +57,9 @@ middle() {
     echo $(($(stat -c %s "$1") / 2))
 }
 
-# object CHUNK: the file of its newest object
+# object CHUNK: the key of its newest object
 object() {
-    find "$STORE/disk/chunk/$(printf %016x "$1")" -type f | sort | tail -n 1
+    store keys "disk/chunk/$(printf %016x "$1")/" | tail -n 1
 }
 
 # chunk_file CHUNK: the file of it in the cache
@@ -96,12 +96,12 @@ reads_well() {
 @test "what is bad in the bucket is made anew from the cache, without a server" {
     published_device
     bad=$(object 3)
-    flip "$bad" "$(middle "$bad")"
-    rm "$(object 5)"
+    store change "$bad" $(($(store size "$bad") / 2))
+    store remove "$(object 5)"
     run sync_with scrub disk
     echo "$output"
     [ "$status" = 0 ]
-    [[ $output == *"chunk 0000000000000003: object ${bad#"$STORE/"} is damaged: blocks "* ]]
+    [[ $output == *"chunk 0000000000000003: object $bad is damaged: blocks "* ]]
     [[ $output == *"chunk 0000000000000005: object disk/chunk/"*" is missing: its table, blocks "* ]]
     [[ $output == *"image 3 of disk needs it"* ]]
     # The next image has it under a new name.
@@ -132,8 +132,7 @@ reads_well() {
 @test "what is bad both here and there is told, with 1, and an error to readers" {
     published_device
     bad=$(object 4)
-    at=$(($(stat -c %s "$bad") - 100))
-    flip "$bad" "$at"
+    store change "$bad" $(($(store size "$bad") - 100))
     file=$(chunk_file 4)
     flip "$file" $(($(stat -c %s "$file") - 100))
     run sync_with scrub disk
@@ -164,7 +163,7 @@ assert h.pread(16384, (5 << 20) - 16384) == data"
     published_device
     sync_with snapshot disk before
     sync_with clone disk@before twin
-    rm "$(object 1)"
+    store remove "$(object 1)"
     run sync_with scrub disk
     echo "$output"
     [ "$status" = 0 ]
@@ -185,7 +184,7 @@ assert h.pread(16384, (5 << 20) - 16384) == data"
     [ "$code" = 5 ]
     [ -e "$DIR/disk/scrub" ]
     # What lies behind it is not looked at any more, unless that is asked for.
-    rm "$(object 0)"
+    store remove "$(object 0)"
     run sync_with scrub disk
     [ "$status" = 0 ] && [ "$output" = "" ]
     [ ! -e "$DIR/disk/scrub" ]
@@ -222,10 +221,11 @@ h.flush()"
 
 # objects: how many there are of chunks
 objects() {
-    find "$STORE/disk/chunk" -type f | wc -l
+    store keys disk/chunk/ | wc -l
 }
 
 @test "what a lost host uploaded and did not publish goes only with --others" {
+    needs_dir_store
     needs nbdcopy
     go_to a
     start_daemon

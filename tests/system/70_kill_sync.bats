@@ -25,7 +25,7 @@ teardown() {
     add_device disk 32M "chunksize 256K" "journalsize 16M" "cachemem 4M" \
         "cachesize 128M" "grace 1s" "keep 1"
     touch "$DIR/go_on"
-    "$BATS_TEST_DIRNAME/kill_sync.py" "${KILL_SEED:-1}" "$STORE" \
+    "$BATS_TEST_DIRNAME/kill_sync.py" "${KILL_SEED:-1}" "$CONFIG" \
         "$DIR/go_on" "$SYNC" -c "$CONFIG" > "$DIR/killed" 2>&1 3>&- &
     KILLER=$!
     "$BATS_TEST_DIRNAME/kill_client.py" "${KILLS:-5}" "${KILL_SEED:-1}" \

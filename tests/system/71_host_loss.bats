@@ -59,7 +59,7 @@ upload_and_evict() {
 }
 
 images() {
-    find "$STORE/disk/manifest" -mindepth 1 -maxdepth 1 2> /dev/null | wc -l
+    store keys disk/manifest/ | cut -d / -f 3 | uniq | wc -l
 }
 
 # wait_for_images COUNT: return when there are so many
@@ -74,12 +74,12 @@ wait_for_images() {
 
 # lose_host NUMBER: copy the bucket, what names others before what is named
 lose_host() {
-    local copy=$DIR/copy$1/disk part
+    local part
 
-    mkdir -p "$copy"
+    other_store "copy$1" < "$CONFIG" > "$DIR/copy$1.conf"
     # What was safe before the copy began, and may be asked for.
     for part in epoch snapshot manifest chunk; do
-        [ ! -d "$STORE/disk/$part" ] || cp -r "$STORE/disk/$part" "$copy/"
+        store copy "disk/$part/" "$DIR/copy$1.conf"
     done
 }
 
@@ -88,9 +88,10 @@ attach_elsewhere() {
     local there=$DIR/there$1
 
     mkdir -p "$there/cache"
-    sed -e "s|$STORE\$|$DIR/copy$1|" -e "s|$DIR/disk\$|$there/cache|" \
-        -e "s|^listen .*|listen $there/nbd.sock|" "$CONFIG" \
+    sed -e "s|$DIR/disk\$|$there/cache|" \
+        -e "s|^listen .*|listen $there/nbd.sock|" "$DIR/copy$1.conf" \
         > "$there/s3blkdev.conf"
+    chmod 600 "$there/s3blkdev.conf"
     timeout 60 "$SYNC" -c "$there/s3blkdev.conf" takeover disk
     CONFIG=$there/s3blkdev.conf start_daemon
     timeout 200 nbdcopy "nbd+unix:///disk?socket=$there/nbd.sock" "$there/raw"

@@ -153,16 +153,16 @@ setup_hosts() {
     upload
     io "write -P 2 1M 1M" "flush"
     kill_daemon
-    mv "$STORE/disk" "$STORE/away"
+    store move disk/ away/
     start
     grep -q "wrong bucket" "$DAEMON_LOG"
     io "read -P 1 0 1M" "read -P 2 1M 1M" "write -P 3 4M 1M"
     run upload
     [ "$status" != 0 ]
     stop_daemon
-    [ ! -e "$STORE/disk/epoch" ]
-    rm -rf "${STORE:?}/disk"
-    mv "$STORE/away" "$STORE/disk"
+    [ -z "$(store keys disk/epoch/)" ]
+    store remove disk/
+    store move away/ disk/
     start
     upload
     stop_daemon

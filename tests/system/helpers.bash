@@ -12,7 +12,9 @@
 #     }
 #
 # Each test has the directory $DIR to itself, and there: $CONFIG, the socket
-# $SOCKET, the objects in $STORE, and for a device d its cache directory d/.
+# $SOCKET, and for a device d its cache directory d/.  Its objects are where
+# STORE_KIND says: "dir" (in $STORE), or as store_kind.bash tells, on a server
+# that is started once for the file.
 # Nothing here waits for a time: what is waited for is an event; a deadline
 # only ends what hangs.  teardown kills what a failed test left running.
 
@@ -22,10 +24,21 @@ DAEMON=$PROGRAMS/s3blkdevd
 DEADLINE_S=60
 RUNNING=() # numbers of daemons that were started, also of ended ones
 
+load store_kind
+
+setup_file() {
+    start_store
+}
+
+teardown_file() {
+    stop_store
+}
+
 setup() {
     DIR=$BATS_TEST_TMPDIR
     CONFIG=$DIR/s3blkdev.conf
     SOCKET=$DIR/nbd.sock
+    # shellcheck disable=SC2034 # for store_kind
     STORE=$DIR/store
     # shellcheck disable=SC2034 # for the tests
     PID_FILE=$DIR/s3blkdevd.pid
@@ -70,8 +83,12 @@ nbd_python() {
 
 # write_config [LINE...]: a configuration with a socket, a store and LINEs
 write_config() {
-    mkdir -p "$STORE"
-    printf '%s\n' "listen $SOCKET" "s3dir $STORE" "$@" > "$CONFIG"
+    {
+        echo "listen $SOCKET"
+        store_settings
+        printf '%s\n' "$@"
+    } > "$CONFIG"
+    make_bucket
 }
 
 # add_device NAME SIZE [LINE...]: add a device, with LINEs in its section;

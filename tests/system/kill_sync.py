@@ -3,11 +3,11 @@
 """
 kill_sync - kill s3blkdev-sync again and again, while something else goes on.
 
-usage: kill_sync.py SEED STORE GO-ON SYNC ARGUMENT...
+usage: kill_sync.py SEED CONFIG GO-ON SYNC ARGUMENT...
 
 As long as the file GO-ON is there: starts SYNC to upload, or to evict all it
 can, and kills it by SIGKILL when so many objects have come or gone in the
-directory STORE as the seed says, unless it has ended before.  Says at the end
+store of CONFIG as the seed says, unless it has ended before.  Says at the end
 how often it was killed, and fails if that was never.
 """
 
@@ -19,18 +19,14 @@ import subprocess
 import sys
 import time
 
+from store import open_store
+
 DEADLINE_S = 60
-
-
-def objects(store):
-    """Returns the names of all files below a directory, which may change."""
-    return {os.path.join(path, name)
-            for path, _, names in os.walk(store) for name in names}
 
 
 def run(command, store, changes, pid_file):
     """Run it until so many objects changed.  Returns whether it was killed."""
-    before = objects(store)
+    before = set(store.keys(""))
     deadline = time.monotonic() + DEADLINE_S
     with open(pid_file + ".log", "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
@@ -38,7 +34,7 @@ def run(command, store, changes, pid_file):
     pidfd = os.pidfd_open(process.pid)
     try:
         while not select.select([pidfd], [], [], 0.002)[0]:
-            if len(before ^ objects(store)) >= changes:
+            if len(before.symmetric_difference(store.keys(""))) >= changes:
                 break
             if time.monotonic() > deadline:
                 sys.exit("s3blkdev-sync does not end: " + " ".join(command))
@@ -54,7 +50,8 @@ def run(command, store, changes, pid_file):
 def main():
     """Kill until we are told to end."""
     choose = random.Random(int(sys.argv[1]))
-    store, go_on, sync = sys.argv[2], sys.argv[3], sys.argv[4:]
+    store, go_on = open_store(sys.argv[2]), sys.argv[3]
+    sync = sys.argv[4:]
     pid_file = go_on + ".pid"
     killed = runs = 0
     while os.path.exists(go_on):
