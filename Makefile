@@ -51,6 +51,16 @@ FUZZERS := $(basename $(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(filter-out tests/bench/snappy_rate, \
     $(basename $(wildcard tests/bench/*.c)))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/*.bats))
+# Stories that are told also of S3 servers, see tests/system/store_kind.bash:
+# a few of them always, all of them in check-long.
+story = $(wildcard tests/system/$1_*.bats)
+S3_STORIES := $(call story,61)@radosgw-https-path-2 \
+    $(call story,71)@radosgw-https-virtual-2 \
+    $(call story,72)@radosgw-http-path-1
+S3_ALL_STORIES := $(filter-out %_export.bats, \
+    $(foreach number,60 61 62 63 70 71 72,$(call story,$(number))))
+S3_KINDS := $(foreach scheme,http https,$(foreach style,path virtual, \
+    $(foreach count,1 2,radosgw-$(scheme)-$(style)-$(count))))
 
 # ---- flags ------------------------------------------------------------------
 
@@ -201,7 +211,7 @@ $(TEST_PROGRAMS:%=$(B)/%):
 # ---- tests ------------------------------------------------------------------
 
 .PHONY: check check-unit check-asan check-tsan check-crash check-system \
-    build-asan build-tsan build-release build-bench crash lint print-flags bench fuzz coverage ci
+    check-long check-swift build-asan build-tsan build-release build-bench crash lint print-flags bench fuzz coverage ci
 
 asan_programs = $(UNIT_TESTS:%=$(BUILD)/asan/%)
 tsan_programs = $(RACE_TESTS:%=$(BUILD)/tsan/%)
@@ -220,7 +230,7 @@ build-bench:
 
 check: build-asan build-tsan build-release ## all tests: unit, races, crashes (short), system
 	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(tsan_programs) \
-	    $(crash_programs) $(SYSTEM_TESTS)
+	    $(crash_programs) $(SYSTEM_TESTS) $(S3_STORIES)
 
 check-unit: unit-tests ## unit tests in this VARIANT, nothing else
 	$(Q)$(RUN) $(UNIT_TESTS:%=$(B)/%)
@@ -233,7 +243,16 @@ check-tsan: ## race and unit tests with thread sanitizer
 	$(Q)TEST_TIMEOUT=1200 $(RUN) $(tsan_programs) $(UNIT_TESTS:%=$(BUILD)/tsan/%)
 
 check-system: build-release ## the real programs with real NBD clients
-	$(Q)$(RUN) $(SYSTEM_TESTS)
+	$(Q)$(RUN) $(SYSTEM_TESTS) $(S3_STORIES)
+
+check-long: build-release ## stories on S3 in all ways to reach it, and long outages
+	$(Q)OUTAGE_SECONDS=180 TEST_TIMEOUT=1800 $(RUN) \
+	    $(wildcard tests/system/8?_*.bats) $(foreach kind,$(S3_KINDS), \
+	    $(S3_ALL_STORIES:%=%@$(kind)))
+
+check-swift: build-release ## the same on OpenStack Swift, which it installs
+	$(Q)bash -c '. scripts/packages.sh && packages_install $${packages_swift[@]}'
+	$(Q)TEST_TIMEOUT=1800 $(RUN) $(S3_ALL_STORIES:%=%@swift-http-path-1)
 
 crash: build-asan build-release ## crash tests in their long form: 10,000 states, 200 kills
 	$(Q)CRASH_STATES=10000 KILLS=200 HOST_LOSS_MOMENTS=200 TEST_TIMEOUT=7200 $(RUN) \

@@ -18,12 +18,23 @@ packages_try=(
 )
 
 # To check a change: lint, sanitizers, NBD clients, file systems on a device,
-# and the two servers that it is compared with.
+# the two servers that it is compared with, S3 servers.
 packages_check=(
     bats binutils btrfs-progs clang clang-format clang-tidy cppcheck
     diffutils e2fsprogs findutils fio fuse3 gnutls-bin libnbd-bin mount
     nbdkit procps python3 python3-libnbd qemu-utils shellcheck socat strace
     util-linux xfsprogs
+    ceph-mon ceph-osd curl faketime nodejs openssl radosgw
+)
+
+# For make check-swift: another S3 server, besides those above.
+packages_swift=(
+    memcached swift-account swift-container swift-object swift-proxy
+)
+
+# For make bench: what is measured beside the S3 client, and with what.
+packages_bench=(
+    haproxy nginx-light s3backer wrk
 )
 
 # As packages_check, where the distribution has them apart: nbdfuse, if not

@@ -14,6 +14,7 @@ on() {
     CONFIG=$DIR/s3blkdev.conf
     # shellcheck disable=SC2034 # for the helpers
     SOCKET=$DIR/nbd.sock
+    # shellcheck disable=SC2034 # likewise
     STORE=$BATS_TEST_TMPDIR/store
     DAEMON_PID=${PIDS[$1]:-}
     DAEMON_JOB=${JOBS[$1]:-}
