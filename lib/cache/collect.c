@@ -32,7 +32,8 @@ static int begin(struct collect *c)
 
     c->entries = calloc(CONDEMNED_COUNT_MAX, sizeof(*c->entries));
     c->list = calloc(CONDEMNED_COUNT_MAX, sizeof(*c->list));
-    if (!c->entries || !c->list)
+    c->batch = calloc(1, sizeof(*c->batch));
+    if (!c->entries || !c->list || !c->batch)
         return -ENOMEM;
     error = roots_new(options->store, options->device_name, &c->roots);
     if (!error)
@@ -51,6 +52,7 @@ static void done(struct collect *c)
     free(c->ends.items);
     free(c->entries);
     free(c->list);
+    free(c->batch);
 }
 
 /* A snapshot_each: remove the name, now that a list has what it named. */

@@ -14,7 +14,9 @@
 #include "cache/snapshot.h"
 #include "object_store.h"
 
-static int delete_page(struct collect *c, const struct condemned *item)
+/* later: as collect_delete_later says; else now. */
+static int delete_page(struct collect *c, const struct condemned *item,
+                       bool later)
 {
     char key[IMAGE_KEY_MAX];
     int error;
@@ -25,6 +27,8 @@ static int delete_page(struct collect *c, const struct condemned *item)
     }
     image_page_key(c->options->device_name, item->epoch, item->nonce,
                    (uint32_t)item->number, key);
+    if (later)
+        return collect_delete_later(c, key);
     error = collect_delete_key(c, key);
     c->counts->deleted += error == 0;
     return error;
@@ -50,8 +54,7 @@ static int delete_objects(struct collect *c, const struct condemned objects[],
             continue;
         }
         fetch_object_key(c->options->device_name, objects[i].chunk, &id, key);
-        error = collect_delete_key(c, key);
-        c->counts->deleted += error == 0;
+        error = collect_delete_later(c, key);
     }
     return error;
 }
@@ -69,6 +72,7 @@ static size_t run_length(const struct condemned entries[], size_t count)
     return n;
 }
 
+/* All of them are gone on return: the list still names them until then. */
 static int delete_entries(struct collect *c, const struct condemned entries[],
                           size_t count)
 {
@@ -81,7 +85,7 @@ static int delete_entries(struct collect *c, const struct condemned entries[],
             error = delete_objects(c, entries + i, objects);
             i += objects;
         } else if (entries[i].kind == CONDEMNED_PAGE) {
-            error = delete_page(c, &entries[i++]);
+            error = delete_page(c, &entries[i++], true);
         } else {
             log_error("%s: a list of what is condemned names what cannot be "
                       "in it",
@@ -89,7 +93,7 @@ static int delete_entries(struct collect *c, const struct condemned entries[],
             error = -EIO;
         }
     }
-    return error;
+    return error ? error : collect_end_batch(c);
 }
 
 static int delete_epoch(struct collect *c, const struct condemned *item)
@@ -157,7 +161,7 @@ static int work_off_end(struct collect *c, const struct condemned_list *list,
                                      0, false, &page, c->entries);
     for (uint32_t i = 0; !error && i < page.count; i++) {
         if (c->entries[i].kind == CONDEMNED_ROOT)
-            error = delete_page(c, &c->entries[i]);
+            error = delete_page(c, &c->entries[i], false);
     }
     if (error)
         return error;

@@ -17,7 +17,18 @@
 #include "cache/history.h"
 #include "cache/roots.h"
 
-enum { COLLECT_PREFIX_MAX = CONDEMNED_KEY_MAX };
+enum {
+    COLLECT_PREFIX_MAX = CONDEMNED_KEY_MAX,
+    COLLECT_KEY_MAX = 256,   /* of an object or a page, and its terminator */
+    COLLECT_BATCH_MAX = 1000 /* keys that are deleted at once */
+};
+
+/* Keys that are to be deleted, in no particular order. */
+struct collect_batch {
+    size_t count;
+    const char *keys[COLLECT_BATCH_MAX];
+    char room[COLLECT_BATCH_MAX][COLLECT_KEY_MAX];
+};
 
 /* Condemned things, one after the other. */
 struct heap {
@@ -39,11 +50,12 @@ struct collect {
     struct heap old_ends;      /* epochs and pins on complete lists */
     struct heap ends;          /* epochs and pins for the list of this run */
     struct condemned *entries; /* of a page; CONDEMNED_COUNT_MAX */
+    struct collect_batch *batch;
     /* The list of this run. */
     bool has_begun;
     struct condemned_page page;
     struct condemned *list; /* page.count of them */
-    unsigned deletes;       /* since the claim was looked at */
+    unsigned deletes;       /* requests, since the claim was looked at */
 };
 
 /* ---- collect_store.c ------------------------------------------------------
@@ -67,8 +79,20 @@ int collect_check_stop(const struct collect *c);
  */
 int collect_check_claim(struct collect *c);
 
-/* Delete it; now and then the claim is looked at before. */
+/*
+ * Delete it, or as many as COLLECT_BATCH_MAX at once; now and then, and after
+ * each time that there were many, the claim is looked at before.
+ */
 int collect_delete_key(struct collect *c, const char *key);
+int collect_delete_keys(struct collect *c, const char *const keys[],
+                        size_t count);
+
+/*
+ * Delete it together with others, whose order does not matter: when there are
+ * enough of them, or collect_end_batch is called.  What was deleted is counted.
+ */
+int collect_delete_later(struct collect *c, const char *key);
+int collect_end_batch(struct collect *c);
 
 /* Delete all that is below <device>/<rest>, but that key (NULL: all). */
 int collect_delete_below(struct collect *c, const char *rest, const char *but);

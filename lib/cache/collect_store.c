@@ -13,8 +13,7 @@
 #include "object_store.h"
 
 enum {
-    DELETES_PER_CHECK = 256, /* of the claim */
-    KEYS_AT_ONCE = 1000,     /* of a list that are deleted */
+    DELETES_PER_CHECK = 256, /* of the claim; one of many counts for all */
 };
 
 int collect_push(struct heap *heap, const struct condemned *item)
@@ -87,24 +86,61 @@ int collect_check_claim(struct collect *c)
     return error;
 }
 
-int collect_delete_key(struct collect *c, const char *key)
+int collect_delete_keys(struct collect *c, const char *const keys[],
+                        size_t count)
 {
+    struct object_store *store = c->options->store;
     int error = collect_check_stop(c);
 
-    if (!error && ++c->deletes > DELETES_PER_CHECK)
+    if (!error && c->deletes >= DELETES_PER_CHECK)
         error = collect_check_claim(c);
     if (error)
         return error;
-    error = object_delete_one(c->options->store, key);
+    c->deletes += count > 1 ? DELETES_PER_CHECK : 1;
+    error = store->delete (store, keys, count);
     if (error)
-        log_error("%s: cannot delete: %s", key, log_errno(error));
+        log_error("%s, of %zu at once: cannot delete: %s", keys[0], count,
+                  log_errno(error));
+    return error;
+}
+
+int collect_delete_key(struct collect *c, const char *key)
+{
+    return collect_delete_keys(c, &key, 1);
+}
+
+int collect_delete_later(struct collect *c, const char *key)
+{
+    struct collect_batch *batch = c->batch;
+    int error = 0;
+
+    if (batch->count == COLLECT_BATCH_MAX)
+        error = collect_end_batch(c);
+    if (error)
+        return error;
+    (void)snprintf(batch->room[batch->count], COLLECT_KEY_MAX, "%s", key);
+    batch->keys[batch->count] = batch->room[batch->count];
+    batch->count++;
+    return 0;
+}
+
+int collect_end_batch(struct collect *c)
+{
+    size_t count = c->batch->count;
+    int error;
+
+    c->batch->count = 0;
+    if (count == 0)
+        return 0;
+    error = collect_delete_keys(c, c->batch->keys, count);
+    c->counts->deleted += error ? 0 : count;
     return error;
 }
 
 /* Some keys of a list. */
 struct some_keys {
     const char *but; /* not this one; NULL: all */
-    char *items[KEYS_AT_ONCE];
+    char *items[COLLECT_BATCH_MAX];
     size_t count;
 };
 
@@ -117,7 +153,7 @@ static int take_key(void *context, const char *key,
     (void)info;
     if (keys->but && strcmp(key, keys->but) == 0)
         return 0;
-    if (keys->count == KEYS_AT_ONCE)
+    if (keys->count == COLLECT_BATCH_MAX)
         return 1;
     keys->items[keys->count] = strdup(key);
     if (!keys->items[keys->count])
@@ -145,12 +181,14 @@ int collect_delete_below(struct collect *c, const char *rest, const char *but)
         if (result < 0)
             log_error("%s: cannot list in the bucket: %s", prefix,
                       log_errno(result));
-        for (size_t i = 0; i < keys->count; i++) {
-            int error = result < 0 ? 0 : collect_delete_key(c, keys->items[i]);
+        if (result >= 0 && keys->count > 0) {
+            int error = collect_delete_keys(c, (const char *const *)keys->items,
+                                            keys->count);
 
             result = error ? error : result;
-            free(keys->items[i]);
         }
+        for (size_t i = 0; i < keys->count; i++)
+            free(keys->items[i]);
     }
     return result == -ENOENT ? -EIO : result;
 }

@@ -79,8 +79,10 @@ TEST("what is deleted below a prefix is all that is there, but one key")
         CHECK(f.memory->put(f.memory, key, "", 0, true) == 0);
     }
     CHECK(f.memory->put(f.memory, "disk/somewhere", "", 0, true) == 0);
-    fault_store_plan(f.fault, STORE_DELETE, 1500, 1, STORE_FAILS, -EIO);
+    fault_store_plan(f.fault, STORE_DELETE, 2, 1, STORE_CUTS, -EIO);
     CHECK(collect_delete_below(&c, "some/", "disk/some/00000007") == -EIO);
+    CHECK(bucket_count(f.bucket.store, "disk", "some/") == 1000);
+    CHECK(fault_store_count(f.fault, STORE_DELETE) == 2);
     CHECK(collect_delete_below(&c, "some/", "disk/some/00000007") == 0);
     CHECK(bucket_count(f.bucket.store, "disk", "some/") == 1);
     CHECK(bucket_count(f.bucket.store, "disk", "some") == 2);
@@ -89,6 +91,61 @@ TEST("what is deleted below a prefix is all that is there, but one key")
     must_stop = false;
     CHECK(collect_delete_below(&c, "some/", NULL) == 0);
     CHECK(bucket_count(f.bucket.store, "disk", "some") == 1);
+    grace_end(&f);
+}
+
+TEST("a batch is deleted when it is full, and at its end; what went is counted")
+{
+    struct collect_options options;
+    struct collect_counts counts = {.deleted = 0};
+    struct collect c = {.options = &options, .counts = &counts};
+    struct grace f;
+    uint64_t before;
+
+    grace_begin(&f);
+    options = bucket_options(&f.bucket, 1, 0);
+    c.batch = calloc(1, sizeof(*c.batch));
+    NEED(c.batch != NULL);
+    before = fault_store_count(f.fault, STORE_DELETE);
+    CHECK(collect_end_batch(&c) == 0);
+    for (unsigned i = 0; i < 1001; i++) {
+        char key[64];
+
+        (void)snprintf(key, sizeof(key), "disk/some/%08u", i);
+        CHECK(f.memory->put(f.memory, key, "", 0, true) == 0);
+        CHECK(collect_delete_later(&c, key) == 0);
+    }
+    CHECK(fault_store_count(f.fault, STORE_DELETE) == before + 1);
+    CHECK(counts.deleted == 1000);
+    CHECK(bucket_count(f.bucket.store, "disk", "some/") == 1);
+    fault_store_plan(f.fault, STORE_DELETE, 1, 1, STORE_FAILS_AFTER, -EIO);
+    CHECK(collect_end_batch(&c) == -EIO);
+    CHECK(counts.deleted == 1000 && c.batch->count == 0);
+    CHECK(collect_end_batch(&c) == 0);
+    free(c.batch);
+    grace_end(&f);
+}
+
+TEST("the claim is looked at before each batch but the first")
+{
+    struct collect_options options;
+    struct collect c = {.options = &options};
+    const char *const keys[] = {"disk/some/a", "disk/some/b"};
+    struct grace f;
+    uint64_t lists;
+
+    grace_begin(&f);
+    options = bucket_options(&f.bucket, 1, 0);
+    CHECK(collect_check_claim(&c) == 0);
+    lists = fault_store_count(f.fault, STORE_LIST);
+    CHECK(collect_delete_keys(&c, keys, 2) == 0);
+    CHECK(fault_store_count(f.fault, STORE_LIST) == lists);
+    CHECK(collect_delete_keys(&c, keys, 2) == 0);
+    CHECK(fault_store_count(f.fault, STORE_LIST) == lists + 1);
+    bucket_epoch(&f.bucket, EPOCH_CLAIM, GRACE_THERE);
+    CHECK(f.memory->put(f.memory, keys[1], "", 0, true) == 0);
+    CHECK(collect_delete_keys(&c, keys, 2) == -ESTALE);
+    CHECK(bucket_count(f.bucket.store, "disk", "some/") == 1);
     grace_end(&f);
 }
 
