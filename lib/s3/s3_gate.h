@@ -15,7 +15,8 @@
  *    it has an eighth of the places (at least one): it cannot starve.
  *  - The number of places is halved when the store throttles, once for all
  *    that were in flight by then, and grows by one whenever as many requests
- *    as there are places were answered while all were taken.
+ *    as there are places were answered while no more background work would
+ *    have found one.
  *
  * Threads: any.  Locks: its own, a leaf.
  */
