@@ -63,7 +63,8 @@ static const struct row conditional_rows[] = {
     /* Somebody else's put or delete of the key is under way. */
     {409, "ConditionalRequestConflict", {AGAIN}, 0},
     {409, "OperationAborted", {AGAIN}, 0},
-    {409, NULL, {EXISTS}, 0}, /* CoreWeave */
+    {409, "ConcurrentModification", {AGAIN}, 0}, /* Ceph */
+    {409, NULL, {EXISTS}, 0},                    /* CoreWeave */
     {501, NULL, {NO_CONDITIONAL}, 0},
     {0, "NotImplemented", {NO_CONDITIONAL}, 0},
 };

@@ -236,6 +236,7 @@ TEST("409 of a conditional put: a conflict is tried again, else it exists")
     CHECK(judge_conditional(409, "ConditionalRequestConflict") ==
           S3_VERDICT_AGAIN);
     CHECK(judge_conditional(409, "OperationAborted") == S3_VERDICT_AGAIN);
+    CHECK(judge_conditional(409, "ConcurrentModification") == S3_VERDICT_AGAIN);
     CHECK(judge_conditional(409, "PreconditionFailed") == S3_VERDICT_EXISTS);
     CHECK(judge_conditional(409, NULL) == S3_VERDICT_EXISTS);
 }
