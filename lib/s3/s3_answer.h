@@ -21,11 +21,13 @@
 enum {
     S3_ANSWER_MAX = 4 << 20, /* bytes of a document */
     S3_ANSWER_DEPTH = 16,    /* elements inside each other */
+    S3_ANSWER_NAME_MAX = 64, /* bytes of an element's name */
 };
 
 /*
  * An error document.  All texts are printable ASCII, what is not is replaced;
- * too long ones are cut off, absent ones are "".
+ * absent ones are "", and so are region and endpoint if too long, while others
+ * are cut off.
  */
 struct s3_error {
     char code[64];
@@ -72,9 +74,9 @@ int s3_deleted_parse(const char *body, size_t len, s3_deleted_each *each,
 
 /* Credentials for a while, as STS gives them for a web identity. */
 struct s3_sts_credentials {
-    char access_key[129];
-    char secret_key[257];
-    char session_token[8193];
+    char access_key[256];
+    char secret_key[256];
+    char session_token[8192];
     uint64_t expires_s; /* since 1970 */
 };
 
