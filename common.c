@@ -21,6 +21,7 @@
 #include "cache/cache_dir.h"
 #include "cache/control_client.h"
 #include "cache/control_server.h"
+#include "cache/interrupter.h"
 #include "cache/owner.h"
 #include "cache/put_probe.h"
 #include "cache/status_text.h"
@@ -558,6 +559,19 @@ int common_serve_status(const struct config *config,
 
 /* ---- end ---------------------------------------------------------------- */
 
+void common_limit_closing(struct common_resources *resources, int fd,
+                          unsigned ms)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + (uint64_t)ms * 1000000U;
+    int error = 0;
+
+    if (resources->store && !resources->interrupter)
+        error = interrupter_start(resources->store, fd, deadline_ns,
+                                  &resources->interrupter);
+    if (error)
+        log_warning("closing may take long: %s", log_errno(error));
+}
+
 int common_close_resources(struct common_resources *resources, bool releases)
 {
     int first_error = 0;
@@ -577,6 +591,7 @@ int common_close_resources(struct common_resources *resources, bool releases)
     if (resources->probe)
         put_probe_done(resources->probe);
     free(resources->probe);
+    interrupter_stop(resources->interrupter);
     if (resources->store)
         resources->store->close(resources->store);
     free(resources->devices);

@@ -113,6 +113,7 @@ int common_notify_interval_ms(int max_ms);
 struct control_message;
 struct control_server;
 struct device;
+struct interrupter;
 struct owner;
 
 struct common_device {
@@ -142,7 +143,8 @@ struct common_opening {
 /* What is open; all zeros: nothing. */
 struct common_resources {
     struct object_store *store;
-    struct put_probe *probe; /* of the store */
+    struct interrupter *interrupter; /* of the store; NULL: none so far */
+    struct put_probe *probe;         /* of the store */
     struct workers *workers;
     struct workers *fetchers;
     struct common_device *devices; /* those that could be opened */
@@ -171,6 +173,13 @@ int common_open_resources(const struct config *config,
  */
 int common_serve_status(const struct config *config,
                         struct common_resources *resources);
+
+/*
+ * Closing, which is to follow, must not take for ever: what still waits for
+ * the store is cut off after so long, or when fd (-1: none) is readable.
+ */
+void common_limit_closing(struct common_resources *resources, int fd,
+                          unsigned ms);
 
 /*
  * Sync and close all of it, in reverse.  No request may be in flight.

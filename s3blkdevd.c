@@ -34,9 +34,11 @@
 #include "cache/device.h"
 #include "common.h"
 #include "nbd/nbd_server.h"
+#include "object_store.h"
 
 enum {
-    STOP_DEADLINE_MS = 10000, /* for requests in flight at the end */
+    STOP_DEADLINE_MS = 10000,  /* for requests in flight at the end */
+    STORE_DEADLINE_MS = 30000, /* for the store, from then on */
     STATUS_INTERVAL_MS = 10000,
     ADDRESSES_MAX = 16, /* of one listen setting */
     SOCKET_MODE = 0660, /* of Unix sockets: who may connect */
@@ -214,6 +216,14 @@ static int open_resources(struct daemon *daemon)
                                  &daemon->resources);
 }
 
+/* Requests that wait for the store must come back. */
+static void interrupt_store(void *context)
+{
+    struct daemon *daemon = context;
+
+    daemon->resources.store->interrupt(daemon->resources.store);
+}
+
 static int start_server(struct daemon *daemon)
 {
     struct nbd_server *server;
@@ -226,6 +236,8 @@ static int start_server(struct daemon *daemon)
         .tls_required = daemon->config->tls == CONFIG_TLS_REQUIRED,
         .max_connections = daemon->config->max_connections,
         .handshake_timeout_ms = daemon->config->handshake_timeout_ms,
+        .late = interrupt_store,
+        .late_context = daemon,
     };
 
     daemon->exports =
@@ -441,13 +453,16 @@ static void remove_sockets(struct daemon *daemon)
 
 /*
  * Undo start(), however far it came: accept nobody, answer what is in flight,
- * sync and close the devices.
+ * sync and close the devices.  What waits for the store is cut off when it is
+ * too late, or at another signal; reads that are cut off are not answered.
  */
 static int stop(struct daemon *daemon)
 {
     int error = 0, close_error;
 
     remove_sockets(daemon);
+    common_limit_closing(&daemon->resources, daemon->signals,
+                         STORE_DEADLINE_MS);
     if (daemon->server) {
         error = nbd_server_stop(daemon->server, STOP_DEADLINE_MS);
         if (error)

@@ -22,6 +22,7 @@
 
 enum {
     PROGRESS_MS = 500,
+    HURRY_MS = 60000,        /* after a signal, for chunks in hand */
     FAILURE_DELAY_MS = 1000, /* after an upload that failed; doubled */
     FAILURE_DELAY_MAX_MS = 60000,
     FAILURES_MAX = 5, /* in a row, if there is no time to be up */
@@ -77,27 +78,40 @@ static void stop(struct sync *sync)
     mutex_unlock(&sync->mutex);
 }
 
+/* After a signal: the first one, and another one. */
+static void hear_signal(struct sync *sync)
+{
+    struct signalfd_siginfo info;
+
+    if (read(sync->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    log_info("signal %u: ending", info.ssi_signo);
+    if (sync_is_stopping(sync))
+        (void)eventfd_write(sync->hurry_fd, 1);
+    else
+        stop(sync);
+}
+
 /* Hear signals until the run has ended. */
 static void *hear_signals(void *context)
 {
     struct sync *sync = context;
-    struct signalfd_siginfo info;
 
     for (;;) {
+        int wait_ms = sync_is_stopping(sync) ? HURRY_MS : -1;
+        int ready;
         struct pollfd polled[] = {
             {.fd = sync->signal_fd, .events = POLLIN},
             {.fd = sync->end_fd, .events = POLLIN},
         };
 
-        if (poll(polled, 2, -1) < 0)
-            continue;
-        if (polled[1].revents)
+        ready = poll(polled, 2, wait_ms);
+        if (ready > 0 && polled[1].revents)
             return NULL;
-        if (read(sync->signal_fd, &info, sizeof(info)) ==
-            (ssize_t)sizeof(info)) {
-            log_info("signal %u: ending", info.ssi_signo);
-            stop(sync);
-        }
+        if (ready > 0)
+            hear_signal(sync);
+        else if (ready == 0)
+            (void)eventfd_write(sync->hurry_fd, 1);
     }
 }
 
@@ -114,7 +128,9 @@ int sync_start_hearing(struct sync *sync)
     sync->signal_fd = signalfd(-1, &wanted, SFD_CLOEXEC);
     sync->end_fd = eventfd(0, EFD_CLOEXEC);
     sync->stop_fd = eventfd(0, EFD_CLOEXEC);
-    if (sync->signal_fd < 0 || sync->end_fd < 0 || sync->stop_fd < 0)
+    sync->hurry_fd = eventfd(0, EFD_CLOEXEC);
+    if (sync->signal_fd < 0 || sync->end_fd < 0 || sync->stop_fd < 0 ||
+        sync->hurry_fd < 0)
         return -errno;
     return -pthread_create(&sync->signal_thread, NULL, hear_signals, sync);
 }
@@ -135,6 +151,7 @@ int sync_open(struct sync *sync, const struct config_device *device,
         .device = device,
         .wait_ns = sync->command.wait_s * 1000000000U,
         .stop_fd = sync->stop_fd,
+        .hurry_fd = sync->hurry_fd,
         .attach = attach,
     };
     struct sync_session *session;

@@ -34,6 +34,8 @@ struct sync {
     bool has_terminal;     /* somebody watches */
     int signal_fd, end_fd; /* of the thread that hears signals */
     int stop_fd;           /* eventfd: a signal came */
+    int hurry_fd; /* eventfd: another one, or it was long ago: nothing is
+                     waited for that the store does not give */
     pthread_t signal_thread;
     struct mutex mutex;           /* for the thread that hears signals */
     struct sync_session *session; /* GUARDED_BY(mutex), for that thread */

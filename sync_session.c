@@ -23,6 +23,7 @@
 #include "cache/chunk_file.h"
 #include "cache/epoch.h"
 #include "cache/fetch.h"
+#include "cache/interrupter.h"
 #include "common.h"
 #include "config.h"
 #include "config_table.h"
@@ -32,10 +33,12 @@ enum {
     POLL_MS = 100,       /* while there is no socket to connect to */
     BUSY_TIMEOUT_S = 60, /* for who has the lock, and no socket yet */
     YIELDS_MAX = 16,     /* who ask for the directory at the same time */
+    CLOSE_MS = 60000,    /* for the store, when we end owning a directory */
 };
 
 /* A directory that we own, until the session ends or a daemon wants it. */
 struct ownership {
+    int hurry_fd; /* of the session */
     struct common_opening opening;
     struct common_resources resources;
     pthread_t keeper;
@@ -56,9 +59,10 @@ struct sync_session {
     bool has_daemon;               /* that client's owner is one */
     bool is_other_user;            /* we took on the uid of the owner */
 
-    struct upload_context uploads; /* chunk_dir NULL: not ready */
-    uint64_t epoch;                /* that the store of uploads must have */
-    atomic_bool has_checked;       /* it has */
+    struct upload_context uploads;   /* chunk_dir NULL: not ready */
+    struct interrupter *interrupter; /* of their store */
+    uint64_t epoch;                  /* that the store of uploads must have */
+    atomic_bool has_checked;         /* it has */
     int dirfd;
 };
 
@@ -129,6 +133,7 @@ static void *keep(void *context)
     /* A daemon that is there already goes on under our claim. */
     releases = own->asking_count == 0;
     mutex_unlock(&own->mutex);
+    common_limit_closing(&own->resources, own->hurry_fd, CLOSE_MS);
     own->error = common_close_resources(&own->resources, releases);
     /* No server runs that could add to them. */
     for (size_t i = 0; i < own->asking_count; i++)
@@ -176,6 +181,7 @@ static int own_device(struct sync_session *session)
         return -ENOMEM;
     mutex_init(&own->mutex);
     condition_init(&own->changed);
+    own->hurry_fd = session->options.hurry_fd;
     own->opening = (struct common_opening){
         .only = session->options.device,
         .attach = session->options.attach,
@@ -323,6 +329,7 @@ static void end_uploads(struct sync_session *session)
 
     chunk_dir_close(uploads->chunk_dir);
     fetch_free(uploads->fetch);
+    interrupter_stop(take_pointer(&session->interrupter));
     if (uploads->store)
         uploads->store->close(uploads->store);
     if (session->dirfd >= 0)
@@ -516,6 +523,9 @@ int sync_session_prepare_uploads(struct sync_session *session)
     /* A store of our own: the owner's ends with the owner. */
     if (!error)
         error = common_open_store(session->options.config, &uploads->store);
+    if (!error)
+        error = interrupter_start(uploads->store, session->options.hurry_fd,
+                                  UINT64_MAX, &session->interrupter);
     if (!error)
         error = ask_epoch(session);
     /* One that does not answer now is asked again with each upload. */

@@ -32,6 +32,7 @@ struct sync_session_options {
     const struct config_device *device;
     uint64_t wait_ns; /* for a daemon that is restarting */
     int stop_fd;      /* readable: nothing is waited for any more */
+    int hurry_fd;     /* readable: what waits for the store is cut off */
     /*
      * How to open the device if nobody has it.  Not NORMAL: an owner that has
      * it is told so by the caller, see sync_session_is_own.

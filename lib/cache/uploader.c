@@ -187,6 +187,8 @@ static bool upload_leased(struct thread *thread,
     control_message_clear(&thread->reply);
     report.error =
         options->upload(options->context, &lease->work, &report.result);
+    if (report.error == -ECANCELED)
+        return false; /* the chunk goes back when the connection ends */
     if (report.error)
         report.result = (struct upload_result){.table = NULL};
     control_report_encode(&report, &thread->request); /* takes the table */

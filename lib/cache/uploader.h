@@ -33,7 +33,10 @@ struct uploader_options {
      */
     unsigned failure_delay_ms, failure_delay_max_ms;
     unsigned failures_max;
-    /* upload_chunk, or what a test puts in its place; many at once. */
+    /*
+     * upload_chunk, or what a test puts in its place; many at once.  A thread
+     * whose upload is -ECANCELED ends, and nothing is said of its chunk.
+     */
     int (*upload)(void *context, const struct upload_work *work,
                   struct upload_result *ret_result);
     void *context;

@@ -5,6 +5,7 @@
  */
 #include "unit/test.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include "base/log.h"
@@ -205,4 +206,43 @@ TEST("whole pages written to a cold chunk make no request, nor does their "
     CHECK(memcmp(plain, data, BLOCK) == 0);
     CHECK(asked() == 0);
     fixture_end(&disk);
+}
+
+/* A read whose end is another's. */
+struct cold_read {
+    pthread_t thread;
+    uint64_t offset;
+    int error;
+};
+
+static void *read_cold(void *argument)
+{
+    struct cold_read *read = argument;
+    unsigned char byte;
+
+    read->error = fixture_read(&disk, read->offset, &byte, 1);
+    return NULL;
+}
+
+TEST("a device whose store does not answer is closed when the store is "
+     "interrupted, and its reads are not said to have failed")
+{
+    struct cold_read cold[CHUNKS];
+
+    NEED(begin());
+    fault_store_plan(fault, STORE_GET, 1, 0, STORE_HOLDS, 0);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        cold[i] = (struct cold_read){.offset = (uint64_t)i * CHUNK};
+        CHECK(pthread_create(&cold[i].thread, NULL, read_cold, &cold[i]) == 0);
+    }
+    fault_store_wait_held(fault, 1);
+    disk.options.store->interrupt(disk.options.store);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        CHECK(pthread_join(cold[i].thread, NULL) == 0);
+        CHECK(cold[i].error == -ECANCELED);
+    }
+    CHECK(fixture_prefetch(&disk, 0, CHUNK) == 0);
+    CHECK(fixture_close(&disk) == 0);
+    fixture_end(&disk);
+    fault_skip_syncs(false);
 }

@@ -150,6 +150,7 @@ static void stop_owner(void)
 /* ---- uploads ------------------------------------------------------------ */
 
 static atomic_uint uploads, failing; /* so many of them fail, at first */
+static int failure;                  /* with this error */
 static sem_t has_begun, may_end;
 
 static int upload(void *context, const struct upload_work *work,
@@ -160,7 +161,7 @@ static int upload(void *context, const struct upload_work *work,
     uploads++;
     if (failing > 0) {
         failing--;
-        return -EIO;
+        return failure;
     }
     *ret_result = (struct upload_result){
         .table = strdup("table"),
@@ -187,6 +188,7 @@ static struct uploader_counts counts;
 static struct uploader_options options_for(unsigned threads)
 {
     uploads = 0;
+    failure = -EIO;
     (void)sem_init(&has_begun, 0, 0);
     (void)sem_init(&may_end, 0, 0);
     return (struct uploader_options){
@@ -266,6 +268,20 @@ TEST("a store that is down is given up, and nothing stays lent")
     CHECK(counts.left == CHUNKS && count_left() == CHUNKS);
     for (int i = 0; i < CHUNKS; i++)
         CHECK(book.states[i] == WAITING);
+}
+
+TEST("an upload that is cut off is no failure: nothing is said of its chunk")
+{
+    struct uploader_options options = options_for(2);
+
+    NEED(start_owner());
+    failing = UINT32_MAX;
+    failure = -ECANCELED;
+    NEED(run(&options));
+    stop_owner();
+    failing = 0;
+    CHECK(uploads == 2 && book.reports == 0);
+    CHECK(counts.failures == 0 && counts.chunks == 0 && counts.last_error == 0);
 }
 
 TEST("without a limit, a store that is down is tried until it works again")
