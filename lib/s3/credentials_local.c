@@ -197,7 +197,7 @@ int credentials_from_file(const char *path, struct credentials_set *set,
 
     (void)snprintf(set->source, sizeof(set->source), "file %s", path);
     if (join_path(file.path, path, "") != 0) {
-        net_failure_set(ret_failure, -EACCES, "the path %s is too long", path);
+        net_failure_set(ret_failure, -EACCES, "the path is too long: %s", path);
         return -EACCES;
     }
     error = from_own_file(&file, false, set, ret_failure);
