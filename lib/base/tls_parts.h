@@ -77,7 +77,10 @@ void tls_stream_drop(struct tls_stream *tls);
 int tls_stream_handshake(struct tls_stream *tls, uint64_t deadline_ns,
                          int *ret_code);
 
-/* Tell in words why a client's handshake failed: by error, behind it code. */
+/*
+ * Tell in words why a client's handshake failed: by error, behind it code;
+ * tls is NULL if there was no memory for it.
+ */
 void tls_reason(const struct tls_context *context, const struct tls_stream *tls,
                 int error, int code, struct net_failure *ret_failure);
 

@@ -3,12 +3,11 @@
 
 #include <assert.h>
 #include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
+
+#include "support/certificates.h"
 
 struct tls_client {
     gnutls_session_t session;
@@ -24,95 +23,32 @@ static void must(int code)
 
 /* ---- certificates ------------------------------------------------------- */
 
-static void write_file(const char *dir, const char *name, const void *data,
-                       size_t len)
-{
-    char path[PATH_MAX];
-    FILE *file;
-    size_t written;
-
-    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-    file = fopen(path, "we");
-    assert(file);
-    written = fwrite(data, 1, len, file);
-    assert(written == len);
-    (void)fclose(file);
-}
-
-static void write_pem(const char *dir, const char *who, const char *kind,
-                      gnutls_datum_t *pem)
-{
-    char name[64];
-
-    (void)snprintf(name, sizeof(name), "%s-%s.pem", who, kind);
-    write_file(dir, name, pem->data, pem->size);
-    gnutls_free(pem->data);
-}
-
-struct identity {
-    gnutls_x509_crt_t certificate;
-    gnutls_x509_privkey_t key;
-};
-
 /* Make a key and a certificate; signer NULL: by itself, and a CA. */
-static struct identity make_identity(const char *dir, const char *who,
-                                     const struct identity *signer)
+static struct certificate make_files_of(const char *dir, const char *who,
+                                        const struct certificate *signer)
 {
-    static unsigned char serial = 1;
-    struct identity identity;
-    gnutls_datum_t pem;
+    struct certificate made = certificate_make(
+        &(struct certificate_setup){.common_name = who, .names = {"localhost"}},
+        signer);
 
-    must(gnutls_x509_privkey_init(&identity.key));
-    must(gnutls_x509_privkey_generate(identity.key, GNUTLS_PK_ECDSA, 256, 0));
-    must(gnutls_x509_crt_init(&identity.certificate));
-    must(gnutls_x509_crt_set_version(identity.certificate, 3));
-    must(gnutls_x509_crt_set_serial(identity.certificate, &serial, 1));
-    serial++;
-    must(gnutls_x509_crt_set_activation_time(identity.certificate,
-                                             time(NULL) - 3600));
-    must(gnutls_x509_crt_set_expiration_time(identity.certificate,
-                                             time(NULL) + 36000));
-    must(gnutls_x509_crt_set_dn_by_oid(identity.certificate,
-                                       GNUTLS_OID_X520_COMMON_NAME, 0, who,
-                                       (unsigned)strlen(who)));
-    must(gnutls_x509_crt_set_subject_alt_name(identity.certificate,
-                                              GNUTLS_SAN_DNSNAME, "localhost",
-                                              9, GNUTLS_FSAN_SET));
-    must(gnutls_x509_crt_set_basic_constraints(identity.certificate, !signer,
-                                               -1));
-    must(gnutls_x509_crt_set_key(identity.certificate, identity.key));
-    must(gnutls_x509_crt_sign2(
-        identity.certificate,
-        signer ? signer->certificate : identity.certificate,
-        signer ? signer->key : identity.key, GNUTLS_DIG_SHA256, 0));
-    must(gnutls_x509_crt_export2(identity.certificate, GNUTLS_X509_FMT_PEM,
-                                 &pem));
-    write_pem(dir, who, "cert", &pem);
-    must(gnutls_x509_privkey_export2(identity.key, GNUTLS_X509_FMT_PEM, &pem));
-    write_pem(dir, who, "key", &pem);
-    return identity;
-}
-
-static void free_identity(struct identity *identity)
-{
-    gnutls_x509_crt_deinit(identity->certificate);
-    gnutls_x509_privkey_deinit(identity->key);
+    certificate_write(&made, dir, who);
+    return made;
 }
 
 void tls_client_make_files(const char *dir)
 {
     static const char keys[] = "alice:000102030405060708090a0b0c0d0e0f"
                                "101112131415161718191a1b1c1d1e1f\n";
-    struct identity ca = make_identity(dir, "ca", NULL);
-    struct identity server = make_identity(dir, "server", &ca);
-    struct identity client = make_identity(dir, "client", &ca);
-    struct identity other = make_identity(dir, "other", NULL);
+    struct certificate ca = make_files_of(dir, "ca", NULL);
+    struct certificate server = make_files_of(dir, "server", &ca);
+    struct certificate client = make_files_of(dir, "client", &ca);
+    struct certificate other = make_files_of(dir, "other", NULL);
 
-    write_file(dir, "keys.psk", keys, sizeof(keys) - 1);
-    free_identity(&ca);
-    free_identity(&server);
-    free_identity(&client);
-    free_identity(&other);
+    certificate_write_file(dir, "keys.psk", keys, sizeof(keys) - 1);
+    certificate_free(&ca);
+    certificate_free(&server);
+    certificate_free(&client);
+    certificate_free(&other);
 }
 
 /* ---- the client --------------------------------------------------------- */

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <sys/socket.h>
 
-#include "base/clock.h"
 #include "support/tls_pair.h"
 #include "unit/test.h"
 
