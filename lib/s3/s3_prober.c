@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "s3/s3_prober.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "s3/s3_attempt.h"
+#include "s3/s3_endpoint.h"
+#include "s3/s3_limits.h"
+#include "s3/s3_parts.h"
+#include "s3/s3_pool.h"
+
+enum { THREADS_MAX = 4 };
+
+static const uint64_t TIDY_NS = UINT64_C(10) * 1000000000;
+
+struct s3_prober {
+    struct s3_parts *parts;
+    pthread_t threads[THREADS_MAX];
+    size_t count;
+};
+
+/* Any answer will do; the endpoint's turn is told what came. */
+static void probe(struct s3_parts *parts, const struct s3_turn *turn)
+{
+    static const struct s3_operation operation = {.verb = S3_HEAD_BUCKET};
+    struct s3_attempt attempt;
+
+    if (s3_attempt_init(&attempt, &operation) == 0) {
+        attempt.only = turn->index;
+        attempt.is_fresh = true;
+        attempt.deadline_ns = clock_monotonic_ns() + S3_PROBE_NS;
+        /* Why it did not begin does not matter: then health says nothing. */
+        (void)s3_attempt_run(parts, &attempt);
+    }
+    s3_attempt_end_turn(parts, &attempt, turn);
+    s3_attempt_done(parts, &attempt);
+}
+
+static void *run_thread(void *argument)
+{
+    struct s3_parts *parts = argument;
+
+    for (;;) {
+        uint64_t changes = s3_endpoints_changes(parts->endpoints);
+        uint64_t now_ns = clock_monotonic_ns();
+        struct s3_turn turn;
+        uint64_t wait_ns;
+
+        wait_ns = s3_endpoints_probe(parts->endpoints, now_ns, &turn);
+        if (wait_ns == 0) {
+            probe(parts, &turn);
+            wait_ns = 1; /* whether it is time to end is asked below */
+        }
+        if (wait_ns > TIDY_NS)
+            wait_ns = TIDY_NS;
+        if (s3_endpoints_wait(parts->endpoints, changes, now_ns + wait_ns) ==
+            -ECANCELED)
+            return NULL;
+        s3_pool_tidy(parts->pool);
+        s3_limits_refresh(parts->limits, clock_realtime_ns(),
+                          clock_monotonic_ns());
+    }
+}
+
+static int start_threads(struct s3_prober *prober)
+{
+    size_t wanted = s3_endpoints_count(prober->parts->endpoints);
+    sigset_t all, before;
+    int error = 0;
+
+    if (wanted > THREADS_MAX)
+        wanted = THREADS_MAX;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (!error && prober->count < wanted) {
+        error = -pthread_create(&prober->threads[prober->count], NULL,
+                                run_thread, prober->parts);
+        if (!error)
+            (void)pthread_setname_np(prober->threads[prober->count++],
+                                     "s3 probe");
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+int s3_prober_new(struct s3_parts *parts, struct s3_prober **ret_prober)
+{
+    struct s3_prober *prober = calloc(1, sizeof(*prober));
+    int error;
+
+    if (!prober)
+        return -ENOMEM;
+    prober->parts = parts;
+    error = start_threads(prober);
+    /* With one thread all is done, only later. */
+    if (error && prober->count == 0) {
+        free(prober);
+        return error;
+    }
+    *ret_prober = prober;
+    return 0;
+}
+
+void s3_prober_free(struct s3_prober *prober)
+{
+    if (!prober)
+        return;
+    for (size_t i = 0; i < prober->count; i++)
+        (void)pthread_join(prober->threads[i], NULL);
+    free(prober);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * s3_prober - asks endpoints that rest whether they are well again, and looks
+ * after what nobody does while there are no requests.
+ *
+ * A few threads of its own, so that one endpoint that keeps silent does not
+ * hold up the others.
+ */
+#ifndef S3_S3_PROBER_H
+#define S3_S3_PROBER_H
+
+struct s3_parts;
+struct s3_prober;
+
+/* Start the threads; parts must be complete. */
+int s3_prober_new(struct s3_parts *parts, struct s3_prober **ret_prober);
+
+/*
+ * Wait for the threads, which end when endpoints and pool were interrupted,
+ * and free it.  NULL does nothing.
+ */
+void s3_prober_free(struct s3_prober *prober);
+
+#endif
