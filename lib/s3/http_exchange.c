@@ -334,32 +334,47 @@ static void body_add(struct run *run, size_t len)
 }
 
 /*
+ * Receive some of the body: to its place; but the end of a chunk together with
+ * what is behind it, into the inbox, from where it is taken then.
+ */
+static ssize_t receive_body_part(struct run *run, char *to, size_t len)
+{
+    int error = 0;
+
+    if (run->down_until_ns > 0)
+        error = wait_for_rate(run, run->down_until_ns, false);
+    if (error < 0)
+        return error;
+    if (run->exchange->answer.framing == HTTP_CHUNKED && len < HTTP_WIRE_INBOX)
+        return http_wire_fill(&run->wire, true);
+    return http_wire_receive(&run->wire, to, len, true);
+}
+
+/*
  * Take some of the body, of which left bytes are to come.  Returns how many;
  * 0: the peer has ended, or (is_cut) there is no room for more.
  */
 static ssize_t take_body(struct run *run, uint64_t left)
 {
+    struct http_wire *wire = &run->wire;
     char *to;
     ssize_t len = body_room(run, left, &to);
 
-    if (len < 0)
-        return len;
     if (len == 0) {
         run->is_cut = true;
         return run->may_be_cut ? 0 : -EMSGSIZE;
     }
-    if (run->wire.from < run->wire.to) {
-        if ((size_t)len > run->wire.to - run->wire.from)
-            len = (ssize_t)(run->wire.to - run->wire.from);
-        memcpy(to, run->wire.inbox + run->wire.from, (size_t)len);
-        run->wire.from += (size_t)len;
-    } else {
-        int error = run->down_until_ns > 0
-                        ? wait_for_rate(run, run->down_until_ns, false)
-                        : 0;
+    if (len > 0 && wire->from == wire->to) {
+        ssize_t got = receive_body_part(run, to, (size_t)len);
 
-        len = error < 0 ? error
-                        : http_wire_receive(&run->wire, to, (size_t)len, true);
+        if (got <= 0 || wire->from == wire->to)
+            len = got;
+    }
+    if (len > 0 && wire->from < wire->to) {
+        if ((size_t)len > wire->to - wire->from)
+            len = (ssize_t)(wire->to - wire->from);
+        memcpy(to, wire->inbox + wire->from, (size_t)len);
+        wire->from += (size_t)len;
     }
     if (len > 0)
         body_add(run, (size_t)len);

@@ -175,8 +175,11 @@ int http_wire_wait(struct http_wire *wire, bool *ret_may_receive)
     struct pollfd polled = {.fd = wire->stream->fd, .events = POLLIN | POLLOUT};
     int error = stream_wait_fds(&polled, 1, wait_until(wire));
 
+    if (error < 0 && error != -ETIMEDOUT)
+        return error;
     *ret_may_receive = error == 0 && (polled.revents & ~POLLOUT) != 0;
-    return error == -ETIMEDOUT ? check_time(wire) : error;
+    /* Also when something came: it may be nothing that moves us on. */
+    return check_time(wire);
 }
 
 void http_wire_sent_all(struct http_wire *wire)
@@ -186,14 +189,15 @@ void http_wire_sent_all(struct http_wire *wire)
 
 int http_wire_pause(struct http_wire *wire, uint64_t until_ns, bool wants_input)
 {
-    uint64_t begin = clock_monotonic_ns();
+    uint64_t begin = clock_monotonic_ns(), now;
     uint64_t until =
         until_ns < wire->deadline_ns ? until_ns : wire->deadline_ns;
     int error =
         stream_wait_fd(wire->stream->fd, wants_input ? POLLIN : 0, until);
 
-    wire->window_ns += clock_monotonic_ns() - begin;
-    if (error == -ETIMEDOUT)
-        return check_time(wire);
-    return error < 0 ? error : 1;
+    now = clock_monotonic_ns();
+    wire->window_ns += now - begin;
+    if (error < 0 && error != -ETIMEDOUT)
+        return error;
+    return now < until ? 1 : check_time(wire);
 }
