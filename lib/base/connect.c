@@ -18,9 +18,6 @@
 /* RFC 8305, "Connection Attempt Delay". */
 #define STAGGER_NS UINT64_C(250000000)
 
-/* What became of an address, beside 0 and errors; none is an error's value. */
-enum { RESULT_NOT_TRIED = 1 };
-
 struct race {
     const struct net_address *addresses;
     size_t count;
@@ -237,7 +234,7 @@ static void race_explain(const struct race *race, int error,
         const char *separator = len > 0 ? "; " : "";
         int added;
 
-        if (result == RESULT_NOT_TRIED)
+        if (result == CONNECT_NOT_TRIED)
             continue;
         added =
             snprintf(text + len, sizeof(text) - len, "%s%s: %s", separator,
@@ -269,7 +266,7 @@ int connect_any(const struct net_address addresses[], size_t count,
     int fd;
 
     for (size_t i = 0; i < race.count; i++)
-        race.results[i] = RESULT_NOT_TRIED;
+        race.results[i] = CONNECT_NOT_TRIED;
     race_order(&race);
     fd = race_run(&race, deadline_ns);
     race_close(&race);
@@ -278,9 +275,7 @@ int connect_any(const struct net_address addresses[], size_t count,
     if (fd < 0)
         race_explain(&race, fd, ret_failure);
     for (size_t i = 0; results && i < count; i++)
-        results[i] = i < race.count && race.results[i] != RESULT_NOT_TRIED
-                         ? race.results[i]
-                         : 0;
+        results[i] = i < race.count ? race.results[i] : CONNECT_NOT_TRIED;
     if (fd < 0)
         return fd;
     /* A stream without a deadline waits in the call itself. */

@@ -18,6 +18,8 @@
 
 enum { CONNECT_ADDRESSES_MAX = 32 }; /* more are not looked at */
 
+enum { CONNECT_NOT_TRIED = 1 }; /* a result: there was no need to */
+
 /*
  * Connect to one of count (at least one) addresses, of which the first is
  * tried first.  Returns the descriptor: close-on-exec, blocking, prepared as
@@ -25,8 +27,8 @@ enum { CONNECT_ADDRESSES_MAX = 32 }; /* more are not looked at */
  *
  * interrupt_fd, unless -1, ends the waiting with -ECANCELED as soon as it is
  * readable: an eventfd for instance.  results, unless NULL, has count entries:
- * 0 for the address that won and for those that were not tried, else the error
- * of that one; -EINPROGRESS if it had not answered when another one did.
+ * 0 for the address that won, CONNECT_NOT_TRIED, or the error of that one;
+ * -EINPROGRESS if it had not answered when another one did, or in time.
  *
  * -ETIMEDOUT past the deadline; the error of the first address if all failed:
  * -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH ...; -EMFILE and the like.

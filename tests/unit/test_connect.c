@@ -139,7 +139,7 @@ TEST("where one address refuses, the next is tried at once")
     clock_set_for_tests(0);
     CHECK(fd >= 0 && leads_to(fd, &places[1]));
     CHECK(results[0] == -ECONNREFUSED);
-    CHECK(results[1] == 0 && results[2] == 0);
+    CHECK(results[1] == 0 && results[2] == CONNECT_NOT_TRIED);
     (void)close(fd);
     for (int i = 0; i < 3; i++)
         place_leave(&places[i]);
@@ -182,7 +182,8 @@ TEST("families take turns: a second kind is the second that is tried")
     addresses[2] = v6.address;
     fd = connect_any(addresses, 3, STREAM_FOREVER, -1, results, &failure);
     CHECK(fd >= 0 && leads_to(fd, &v6));
-    CHECK(results[0] == -ECONNREFUSED && results[1] == 0 && results[2] == 0);
+    CHECK(results[0] == -ECONNREFUSED && results[1] == CONNECT_NOT_TRIED &&
+          results[2] == 0);
     (void)close(fd);
     place_leave(&v4[0]);
     place_leave(&v4[1]);
@@ -297,8 +298,8 @@ TEST("more addresses than are looked at do no harm")
     CHECK(connect_any(addresses, CONNECT_ADDRESSES_MAX + 3, STREAM_FOREVER, -1,
                       results, &failure) == -ECONNREFUSED);
     CHECK(results[CONNECT_ADDRESSES_MAX - 1] == -ECONNREFUSED);
-    CHECK(results[CONNECT_ADDRESSES_MAX] == 0);
-    CHECK(results[CONNECT_ADDRESSES_MAX + 2] == 0);
+    CHECK(results[CONNECT_ADDRESSES_MAX] == CONNECT_NOT_TRIED);
+    CHECK(results[CONNECT_ADDRESSES_MAX + 2] == CONNECT_NOT_TRIED);
     CHECK(strstr(failure.text, "...") != NULL);
     place_leave(&place);
 }
