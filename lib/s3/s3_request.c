@@ -301,7 +301,7 @@ static void xml_add(struct xml *xml, const char *text)
 {
     size_t len = strlen(text);
 
-    if (xml->len + len <= xml->size)
+    if (xml->bytes && xml->len + len <= xml->size)
         memcpy(xml->bytes + xml->len, text, len);
     xml->len += len;
 }
