@@ -287,7 +287,6 @@ static int grow_text(struct run *run, size_t len)
     text = realloc(run->exchange->text, size);
     if (!text)
         return -ENOMEM;
-    text[run->exchange->text_len] = '\0';
     run->exchange->text = text;
     run->text_size = size;
     return 0;
@@ -322,12 +321,10 @@ static void body_add(struct run *run, size_t len)
 {
     struct http_exchange *exchange = run->exchange;
 
-    if (run->is_text) {
+    if (run->is_text)
         exchange->text_len += len;
-        exchange->text[exchange->text_len] = '\0';
-    } else {
+    else
         exchange->len += len;
-    }
     if (exchange->down)
         run->down_until_ns =
             take_from_rate(exchange->down, len, &run->down_piece);
@@ -446,6 +443,9 @@ static int receive_body(struct run *run)
         error = receive_run(run, UINT64_MAX);
         break;
     }
+    /* Only now: what came too late was received, too, and not counted. */
+    if (exchange->text)
+        exchange->text[exchange->text_len] = '\0';
     /* Nobody can read it; what matters of an error is its status. */
     if (exchange->answer.is_encoded) {
         free(exchange->text);

@@ -493,6 +493,25 @@ TEST("the body of an error goes into text, not into the caller's memory")
     }
 }
 
+TEST("of a body that came too late text holds what came in time")
+{
+    static const char answer[] = "HTTP/1.1 403 x\r\n\r\n<Error/>";
+
+    for (size_t in_time = 0; in_time < 3; in_time++) {
+        struct scene scene;
+
+        scene_begin(&scene, answer, 5);
+        scene.script.split = (size_t)(strchr(answer, '<') - answer) + in_time;
+        scene.script.tick_ns = (PROGRESS_S + 1) * second;
+        CHECK(scene_run(&scene) == -ETIMEDOUT);
+        CHECK(scene.exchange.answer.status == 403);
+        CHECK(scene.exchange.received == sizeof(answer) - 1);
+        CHECK(scene.exchange.text_len == in_time);
+        CHECK(scene.exchange.text && strlen(scene.exchange.text) == in_time);
+        scene_end(&scene);
+    }
+}
+
 TEST("of the long body of an error the beginning is kept")
 {
     static const char *const fields[] = {"Content-Length: 1000000\r\n",
