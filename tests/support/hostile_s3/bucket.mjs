@@ -165,7 +165,7 @@ export class Bucket {
         ];
         const range = request.field('range');
         const part = /^bytes=(\d*)-(\d*)$/.exec(range ?? '');
-        if (!part || (part[1] === '' && part[2] === ''))
+        if (request.isWhole || !part || part[1] + part[2] === '')
             return { status: 200, headers, body: data };
         let [first, last] = [Number(part[1]), Number(part[2])];
         if (part[1] === '')

@@ -249,6 +249,7 @@ export class Connection {
         const apply = fault.apply ?? (fault.status === undefined &&
             !fault.early);
         const run = () => server.bucket.handle(request, body);
+        request.isWhole = fault.whole;
         if (apply === 'later') {
             server.bucket.held.push(() => {
                 try {

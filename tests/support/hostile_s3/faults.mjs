@@ -27,11 +27,13 @@
 //     status, code, message, xml {element: text}   an error document
 //     headers   {name: value}, also in place of ours; null: not this one
 //     body      in place of ours
+//     whole     the range of a get is not heeded
 //   how it is written
 //     informational  so many "100 Continue" first
 //     version   "HTTP/1.0"
 //     line_end  "\n"
 //     lines     [more lines of the head]
+//     bomb      {lines, length}: so many more of that length
 //     lengths   [values of Content-Length]; []: none
 //     chunked   {size, extension, trailers: [lines]}
 //     cut_head  only so many bytes of the head, and nothing else
@@ -59,8 +61,9 @@ function generator(seed) {
 const FIELDS = new Set(['op', 'key', 'endpoint', 'skip', 'count', 'chance',
     'reused', 'early', 'stall_after', 'hold', 'delay_ms', 'apply', 'silence',
     'drop', 'raw', 'status', 'code', 'message', 'xml', 'headers', 'body',
-    'informational', 'version', 'line_end', 'lines', 'lengths', 'chunked',
-    'cut_head', 'cut_body', 'flip', 'extra', 'pace', 'end']);
+    'whole', 'informational', 'version', 'line_end', 'lines', 'bomb',
+    'lengths', 'chunked', 'cut_head', 'cut_body', 'flip', 'extra', 'pace',
+    'end']);
 
 export class Faults {
     constructor(seed) {
@@ -176,6 +179,10 @@ export function compose(answer, fault, isHead, isClosing) {
         head += `${name}: ${value}${end}`;
     for (const line of fault.lines ?? [])
         head += line + end;
+    if (fault.bomb) {
+        head += ('X-Bomb: ' + 'b'.repeat(fault.bomb.length) + end)
+            .repeat(fault.bomb.lines);
+    }
     head = Buffer.from(head + end, 'latin1');
     if (fault.cut_head !== undefined)
         return head.subarray(0, fault.cut_head);
