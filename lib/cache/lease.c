@@ -109,6 +109,10 @@ struct leases {
     uint64_t ended_ns;      /* the last upload, */
     uint64_t lasted_ns;     /* and how long it took */
 
+    unsigned parallel;   /* at once, at most: fewer when the store is busy */
+    unsigned good;       /* uploads that went well since it changed */
+    uint64_t reduced_ns; /* when it became fewer */
+
     uint64_t uploaded;
     uint64_t bytes;
     int last_error;
@@ -320,6 +324,7 @@ int leases_new(const struct lease_options *options, struct leases **ret_leases)
     if (leases == NULL)
         return -ENOMEM;
     leases->options = *options;
+    leases->parallel = options->parallel;
     mutex_init(&leases->mutex);
     condition_init(&leases->changed);
     state_log_facts(options->state_log, &facts);
@@ -711,7 +716,7 @@ static unsigned allowed_locked(const struct leases *leases,
         return 0;
     }
     if (pressure->writes_wait || !pressure->reads_wait)
-        return leases->options.parallel;
+        return leases->parallel;
     if (yield_ns > YIELD_MAX_NS)
         yield_ns = YIELD_MAX_NS;
     return leases->ended_ns + yield_ns > now_ns ? 0 : 1;
@@ -799,12 +804,38 @@ static bool state_is_lost(const struct leases *leases,
     return error == -ENOENT || error == -ESTALE || error == -EBADMSG;
 }
 
+/*
+ * The store asked to slow down: half as many at once.  Those that were under
+ * way then say nothing new.
+ */
+static void note_busy_locked(struct leases *leases, const struct job *job,
+                             uint64_t now_ns) REQUIRES(leases->mutex)
+{
+    leases->good = 0;
+    if (job->started_ns <= leases->reduced_ns)
+        return;
+    leases->parallel = (leases->parallel + 1) / 2;
+    leases->reduced_ns = now_ns;
+}
+
+/* As many went well as may be under way: one more. */
+static void note_room_locked(struct leases *leases) REQUIRES(leases->mutex)
+{
+    if (leases->parallel == leases->options.parallel ||
+        ++leases->good < leases->parallel)
+        return;
+    leases->parallel++;
+    leases->good = 0;
+}
+
 /* The upload failed, or could not be recorded. */
 static void note_failure_locked(struct leases *leases, struct job *job,
                                 int error, bool is_lost, uint64_t now_ns)
     REQUIRES(leases->mutex)
 {
     job->failures++;
+    if (error == -EBUSY)
+        note_busy_locked(leases, job, now_ns);
     if (!job->lease.is_for_checkpoint)
         refuse_locked(leases, job->chunk, now_ns);
     if (is_lost)
@@ -833,6 +864,7 @@ static void note_success_locked(struct leases *leases, const struct job *job,
     leases->lasted_ns = now_ns - job->started_ns;
     leases->uploaded++;
     leases->bytes += size;
+    note_room_locked(leases);
 }
 
 /* Returns whether that was the last chunk that the checkpoint waited for. */

@@ -120,7 +120,8 @@ struct lease {
     uint64_t number;         /* its name; never 0 */
     struct upload_work work; /* for upload_chunk */
     bool is_for_checkpoint;
-    unsigned parallel; /* how many the holders together may have now */
+    unsigned parallel; /* how many the holders together may have now: fewer
+                          when the store was busy (-EBUSY was reported) */
 };
 
 /*

@@ -96,6 +96,17 @@ void owner_set_held(struct owner *owner, const char *what, int error)
     mutex_unlock(&owner->lock);
 }
 
+uint64_t owner_upload_rate(struct owner *owner, enum lease_purpose purpose,
+                           unsigned parallel)
+{
+    uint64_t rate = upload_share_rate(owner->options.share, &owner->sharer);
+    uint64_t own = owner->options.upload_rate;
+
+    if (purpose == LEASE_CHECKPOINT && own > 0 && (rate == 0 || own < rate))
+        rate = own;
+    return (rate + parallel - 1) / parallel;
+}
+
 /* ---- claim ---------------------------------------------------------------
  */
 
@@ -326,6 +337,7 @@ static int make_leases(struct owner *owner)
 static void free_parts(struct owner *owner)
 {
     workers_stop(owner->uploaders);
+    upload_share_leave(owner->options.share, &owner->sharer);
     scrub_free(owner->scrub);
     leases_free(owner->leases);
     condition_done(&owner->changed);
@@ -346,6 +358,7 @@ int owner_start(const struct owner_options *options, struct owner **ret_owner)
     mutex_init(&owner->lock);
     condition_init(&owner->wake);
     condition_init(&owner->changed);
+    upload_share_join(owner->options.share, &owner->sharer);
     error = make_leases(owner);
     if (error == 0)
         error = workers_start("upload", options->uploads, &owner->uploaders);

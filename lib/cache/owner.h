@@ -29,6 +29,7 @@
 struct device;
 struct object_store;
 struct owner;
+struct upload_share;
 
 struct owner_options {
     struct device *device;
@@ -39,7 +40,8 @@ struct owner_options {
     uint64_t max_age_ns;  /* of a write that no image has; 0: any */
     unsigned uploads;     /* at once, of all who upload for this device */
     uint64_t upload_rate; /* bytes a second, of all of them; 0: no limit */
-    bool is_daemon;       /* it serves clients: told to whom says hello */
+    struct upload_share *share; /* what devices may use together; NULL: all */
+    bool is_daemon;             /* it serves clients: told to whom says hello */
     /* How many clients are attached now; NULL: there are none, ever. */
     uint64_t (*connections)(void *context);
     void *context;

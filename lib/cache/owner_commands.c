@@ -169,10 +169,7 @@ static int lease(struct owner *owner, const struct control_message *request,
     answer.lease = taken.number;
     answer.work = taken.work;
     answer.parallelism = taken.parallel;
-    /* Who makes room is not slowed: writes wait for it. */
-    if (wish.purpose == LEASE_CHECKPOINT && taken.parallel > 0)
-        answer.rate =
-            (owner->options.upload_rate + taken.parallel - 1) / taken.parallel;
+    answer.rate = owner_upload_rate(owner, wish.purpose, taken.parallel);
     control_message_start(reply, "ok");
     control_lease_encode(&answer, reply);
     return 0;

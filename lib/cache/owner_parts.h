@@ -17,6 +17,7 @@
 #include "cache/lease.h"
 #include "cache/owner.h"
 #include "cache/state_log.h"
+#include "cache/upload_share.h"
 
 struct scrub;
 struct workers;
@@ -26,7 +27,8 @@ struct owner {
     struct claim *claim; /* the device's */
     struct leases *leases;
     struct workers *uploaders; /* of owner_space.c */
-    struct scrub *scrub;       /* of who is_scrubbing; NULL: none so far */
+    struct upload_sharer sharer;
+    struct scrub *scrub; /* of who is_scrubbing; NULL: none so far */
     pthread_t thread;
 
     struct mutex lock;
@@ -76,6 +78,13 @@ int owner_wait(void *owner, uint64_t ns);
 
 /* Wake the thread. */
 void owner_wake(struct owner *owner);
+
+/*
+ * Returns the bytes a second that one of so many uploads may use; 0: any.
+ * Who makes room has no limit of its own: writes wait for it.
+ */
+uint64_t owner_upload_rate(struct owner *owner, enum lease_purpose purpose,
+                           unsigned parallel);
 
 /* ---- owner_history.c: with the turn ------------------------------------- */
 

@@ -155,6 +155,18 @@ struct errand {
     size_t *running;
 };
 
+/* Let an upload that began then have taken as long as its rate says. */
+static void keep_pace(struct owner *owner, uint64_t began_ns, uint64_t size,
+                      uint64_t rate)
+{
+    uint64_t took_ns = clock_monotonic_ns() - began_ns;
+    uint64_t pace_ns =
+        rate == 0 ? 0 : (uint64_t)((double)size * 1e9 / (double)rate);
+
+    if (pace_ns > took_ns)
+        (void)owner_wait(owner, pace_ns - took_ns);
+}
+
 /* Returns whether there may be another. */
 static bool upload_one(struct owner *owner)
 {
@@ -172,8 +184,8 @@ static bool upload_one(struct owner *owner)
         .stop_percent = PERCENT,
     };
     struct upload_result result = {.table = NULL};
+    uint64_t began_ns = clock_monotonic_ns(), wait_ns;
     struct lease lease;
-    uint64_t wait_ns;
     int error = lease_take(owner->leases, &wish, &lease, &wait_ns);
 
     if (error != 0)
@@ -184,6 +196,8 @@ static bool upload_one(struct owner *owner)
     error =
         lease_report(owner->leases, OWNER_ITSELF, lease.number, error, &result);
     free(result.table);
+    keep_pace(owner, began_ns, error == 0 ? result.size : 0,
+              owner_upload_rate(owner, LEASE_EVICTION, lease.parallel));
     return error == 0 || error == -ESTALE;
 }
 

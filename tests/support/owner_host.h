@@ -26,6 +26,9 @@ struct owner_host {
     struct fault_store *faults;
     struct owner *owner;
     uint64_t connections; /* what the owner is told */
+    /* For the next owner_host_start: see owner_options. */
+    uint64_t upload_rate;
+    struct upload_share *share;
 };
 
 /*

@@ -657,6 +657,75 @@ TEST("not more are given out at once than there may be")
     end();
 }
 
+/* Let so many uploads, one after the other, go well. */
+static void upload_well(unsigned count)
+{
+    struct lease lease;
+
+    for (unsigned i = 0; i < count; i++) {
+        pass_time(SECOND);
+        if (CHECK(take(&ANY, &lease, NULL) == 0))
+            CHECK(report(1, &lease) == 0);
+    }
+}
+
+TEST("a store that is busy gets half as many at once, once for those that were "
+     "under way, and one more when as many went well")
+{
+    struct lease lease[8], one;
+
+    NEED(begin());
+    leases_free(leases);
+    parallel = 8;
+    NEED(begin_leases());
+    NEED(begin_checkpoint(0, 300, 1));
+    for (unsigned i = 0; i < 8; i++)
+        NEED(take(&ANY, &lease[i], NULL) == 0);
+    CHECK(lease[7].parallel == 8);
+    pass_time(SECOND);
+    for (unsigned i = 0; i < 8; i++)
+        CHECK(report_failure(&lease[i], -EBUSY) == 0);
+    pass_time(600 * SECOND);
+    for (unsigned i = 0; i < 4; i++)
+        NEED(take(&ANY, &lease[i], NULL) == 0);
+    CHECK(lease[3].parallel == 4);
+    CHECK(take(&ANY, &one, NULL) == -EAGAIN);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(report(1, &lease[i]) == 0); /* so many: one more */
+    NEED(take(&ANY, &one, NULL) == 0);
+    CHECK(one.parallel == 5 && report(1, &one) == 0);
+    upload_well(4 + 6 + 7);
+    NEED(take(&ANY, &one, NULL) == 0);
+    CHECK(one.parallel == 8 && report(1, &one) == 0);
+    upload_well(20);
+    NEED(take(&ANY, &one, NULL) == 0);
+    CHECK(one.parallel == 8); /* no more than at first */
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK(report_failure(&one, -EBUSY) == 0);
+        pass_time(600 * SECOND);
+        NEED(take(&ANY, &one, NULL) == 0);
+    }
+    CHECK(one.parallel == 1); /* no fewer than one */
+    end();
+}
+
+TEST("another failure than being busy leaves as many at once")
+{
+    struct lease lease;
+
+    NEED(begin());
+    leases_free(leases);
+    parallel = 8;
+    NEED(begin_leases());
+    NEED(begin_checkpoint(0, 10, 1));
+    NEED(take(&ANY, &lease, NULL) == 0);
+    CHECK(report_failure(&lease, -ETIMEDOUT) == 0);
+    pass_time(600 * SECOND);
+    NEED(take(&ANY, &lease, NULL) == 0);
+    CHECK(lease.parallel == 8);
+    end();
+}
+
 /* ---- claim and ids --------------------------------------------------------
  */
 

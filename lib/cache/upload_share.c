@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/upload_share.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+
+/* A device whose chunks take longer asks less often, and shares all the same
+ * as soon as it does. */
+static const uint64_t UPLOADING_NS = UINT64_C(30) * 1000000000;
+
+struct upload_share {
+    struct mutex mutex;
+    struct upload_sharer *sharers GUARDED_BY(mutex);
+    size_t count; /* of limits */
+    struct bandwidth_entry limits[];
+};
+
+int upload_share_new(const struct bandwidth_entry limits[], size_t count,
+                     struct upload_share **ret_share)
+{
+    struct upload_share *share =
+        calloc(1, sizeof(*share) + count * sizeof(share->limits[0]));
+
+    if (!share)
+        return -ENOMEM;
+    share->count = count;
+    if (count > 0)
+        memcpy(share->limits, limits, count * sizeof(limits[0]));
+    mutex_init(&share->mutex);
+    *ret_share = share;
+    return 0;
+}
+
+void upload_share_free(struct upload_share *share)
+{
+    if (!share)
+        return;
+    mutex_done(&share->mutex);
+    free(share);
+}
+
+void upload_share_join(struct upload_share *share, struct upload_sharer *sharer)
+{
+    if (!share)
+        return;
+    mutex_lock(&share->mutex);
+    sharer->asked_ns = 0;
+    sharer->next = share->sharers;
+    share->sharers = sharer;
+    mutex_unlock(&share->mutex);
+}
+
+void upload_share_leave(struct upload_share *share,
+                        struct upload_sharer *sharer)
+{
+    struct upload_sharer **link;
+
+    if (!share)
+        return;
+    mutex_lock(&share->mutex);
+    link = &share->sharers;
+    while (*link != sharer)
+        link = &(*link)->next;
+    *link = sharer->next;
+    mutex_unlock(&share->mutex);
+}
+
+/* Returns how many devices upload. */
+static uint64_t count_locked(const struct upload_share *share, uint64_t now_ns)
+    REQUIRES(share->mutex)
+{
+    uint64_t count = 0;
+
+    for (const struct upload_sharer *sharer = share->sharers; sharer;
+         sharer = sharer->next)
+        count +=
+            sharer->asked_ns > 0 && now_ns - sharer->asked_ns < UPLOADING_NS;
+    return count;
+}
+
+uint64_t upload_share_rate(struct upload_share *share,
+                           struct upload_sharer *sharer)
+{
+    uint64_t now_ns = clock_monotonic_ns(), limit, count;
+
+    if (!share)
+        return 0;
+    limit = bandwidth_limit(share->limits, share->count,
+                            bandwidth_minute(clock_realtime_ns()));
+    mutex_lock(&share->mutex);
+    sharer->asked_ns = now_ns;
+    count = count_locked(share, now_ns);
+    mutex_unlock(&share->mutex);
+    return limit == 0 ? 0 : (limit + count - 1) / count;
+}
