@@ -223,6 +223,10 @@ static void say_what_happened(struct s3_attempt *attempt)
 
     if (seen->status >= 300)
         say_what_was_answered(attempt);
+    else if (seen->status != 0 && seen->error == -EPROTO)
+        (void)snprintf(attempt->words, sizeof(attempt->words),
+                       "its answer, HTTP %u, is not to what it was asked",
+                       seen->status);
     else if (seen->error)
         (void)snprintf(attempt->words, sizeof(attempt->words), "%s",
                        words_of_error(seen->error));
@@ -300,6 +304,15 @@ static int compose(struct s3_parts *parts, struct s3_attempt *attempt)
     return error;
 }
 
+/* A range of an object that is too short is cut: no fault of the endpoint. */
+static enum s3_health health_of(const struct s3_attempt *attempt)
+{
+    if (attempt->operation->verb == S3_GET && attempt->seen.status == 206 &&
+        attempt->seen.error == -EPROTO)
+        return S3_HEALTH_ANSWERED;
+    return s3_retry_health(&attempt->seen);
+}
+
 /*
  * Ask the endpoint.  An error: see s3_attempt_run; else seen says what came of
  * it, and health.
@@ -335,11 +348,13 @@ static int ask(struct s3_parts *parts, struct s3_attempt *attempt)
     if (goes_on) {
         exchange_over(parts, attempt, connection);
         goes_on = !hold || s3_hold_release(hold);
-        attempt->health = s3_retry_health(&attempt->seen);
+        attempt->health = health_of(attempt);
     }
     s3_pool_return(parts->pool, connection,
                    goes_on && attempt->exchange.is_reusable);
-    /* It may have succeeded at the very moment when it was ended. */
+    if (attempt->seen.error && s3_bell_is_interrupted(&parts->bell))
+        goes_on = false;
+    /* It may have been answered at the very moment when it was ended. */
     if (!goes_on && (attempt->seen.error || attempt->seen.status == 0)) {
         attempt->health = S3_HEALTH_ABANDONED;
         return -ECANCELED;

@@ -88,12 +88,12 @@ static void describe_failure(const struct run *run, char text[FAILURE_SIZE])
         (void)snprintf(why, sizeof(why), "no endpoint can be reached");
     else
         (void)s3_explain(attempt, &run->parts->site, why, sizeof(why));
-    (void)snprintf(text, FAILURE_SIZE, "S3%s%s: %s %s: %s",
+    (void)snprintf(text, FAILURE_SIZE, "S3%s%s: %s%s%s: %s",
                    is_somewhere ? " " : "",
                    is_somewhere ? s3_endpoints_name(run->parts->endpoints,
                                                     attempt->endpoint)
                                 : "",
-                   name_of(operation->verb), key, why);
+                   name_of(operation->verb), key[0] ? " " : "", key, why);
 }
 
 static void log_end(const struct run *run, int result)

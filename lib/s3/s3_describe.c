@@ -8,6 +8,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/json_string.h"
 #include "s3/credentials.h"
 #include "s3/s3_endpoint.h"
 #include "s3/s3_gate.h"
@@ -15,25 +16,11 @@
 #include "s3/s3_parts.h"
 #include "s3/s3_places.h"
 
-/* Write text as a JSON string; what is not printable ASCII becomes "?". */
-static void write_string(FILE *file, const char *text)
-{
-    (void)fputc('"', file);
-    for (; *text; text++) {
-        bool is_plain = *text >= ' ' && *text <= '~';
-
-        if (*text == '"' || *text == '\\')
-            (void)fputc('\\', file);
-        (void)fputc(is_plain ? *text : '?', file);
-    }
-    (void)fputc('"', file);
-}
-
 /* As a member of an object that has others before it. */
 static void write_member(FILE *file, const char *name, const char *text)
 {
     (void)fprintf(file, ", \"%s\": ", name);
-    write_string(file, text);
+    json_string_write(file, text);
 }
 
 static void write_place(FILE *file, struct s3_parts *parts)
@@ -43,7 +30,7 @@ static void write_place(FILE *file, struct s3_parts *parts)
 
     s3_places_look(parts->places, 0, 0, &site, &there_s);
     (void)fprintf(file, "\"bucket\": ");
-    write_string(file, site.bucket);
+    json_string_write(file, site.bucket);
     write_member(file, "prefix", site.prefix);
     write_member(file, "region", site.region);
 }

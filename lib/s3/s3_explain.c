@@ -59,7 +59,8 @@ static void explain_no_answer(const struct facts *facts)
 {
     const struct s3_attempt *attempt = facts->attempt;
 
-    if (attempt->seen.error == -EPROTO || attempt->seen.error == -EMSGSIZE)
+    if (attempt->seen.status == 0 &&
+        (attempt->seen.error == -EPROTO || attempt->seen.error == -EMSGSIZE))
         (void)snprintf(facts->text, facts->size,
                        "what answers there does not answer as an S3 server "
                        "does%s",
