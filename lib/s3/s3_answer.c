@@ -71,9 +71,6 @@ static void XMLCALL on_start(void *context, const XML_Char *name,
     size_t len;
 
     (void)attributes;
-    /* After a stop expat may still call for what it had begun. */
-    if (reader->result != 0)
-        return;
     if (colon)
         name = colon + 1;
     len = strlen(name);
@@ -95,6 +92,7 @@ static void XMLCALL on_end(void *context, const XML_Char *name)
     int result;
 
     (void)name;
+    /* An empty element ends even if the parsing was stopped at its start. */
     if (reader->result != 0)
         return;
     result = reader->document->end(reader, reader->target);
@@ -255,6 +253,9 @@ static int hex_value(char c)
     return -1;
 }
 
+/* What was cut off is too long for a key, also when it is encoded. */
+_Static_assert(TEXT_SIZE > 3 * (S3_KEY_MAX + 1), "the longest key fits");
+
 /* Undo the encoding of a URL, if there is one: whether it is a key. */
 static bool decode_key(const char *text, bool is_encoded,
                        char key[S3_KEY_MAX + 1])
@@ -354,8 +355,7 @@ static int end_in_objects(const struct reader *reader, void *target)
     const char *text = reader->text;
 
     if (path_is(reader, "/ListBucketResult/Contents/Key")) {
-        if (list->has_key || reader->text_is_cut ||
-            !decode_key(text, list->is_encoded, list->key))
+        if (list->has_key || !decode_key(text, list->is_encoded, list->key))
             return -EBADMSG;
         list->has_key = true;
     } else if (path_is(reader, "/ListBucketResult/Contents/Size")) {
@@ -418,8 +418,7 @@ static int end_in_deleted(const struct reader *reader, void *target)
     int result = 0;
 
     if (path_is(reader, "/DeleteResult/Error/Key")) {
-        if (reader->text_is_cut ||
-            !decode_key(reader->text, false, deleted->key))
+        if (!decode_key(reader->text, false, deleted->key))
             return -EBADMSG;
     } else if (path_is(reader, "/DeleteResult/Error/Code")) {
         copy_printable(reader->text, error->code, sizeof(error->code));
