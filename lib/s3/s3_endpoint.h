@@ -28,7 +28,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "s3/s3_retry.h"
+#include "s3/s3_breaker.h"
+#include "s3/s3_tally.h"
 
 #define S3_PROBE_NS UINT64_C(1000000000)
 
@@ -43,27 +44,6 @@ struct s3_endpoints_options {
     const uint16_t *ports;
     size_t ports_count; /* 1 or more */
     uint64_t seed;      /* of random choices and pauses: any random bits */
-};
-
-/* A request that is at an endpoint: from choose or probe to done. */
-struct s3_turn {
-    size_t index;        /* of the endpoint: 0 to s3_endpoints_count - 1 */
-    uint64_t started_ns; /* the rest is for s3_endpoint.c */
-    uint64_t weight;
-    bool is_put;
-    bool is_probe;
-};
-
-/* How it ended. */
-struct s3_outcome {
-    enum s3_health health; /* s3_retry_health */
-    uint64_t latency_ns;   /* from request sent to first byte; 0: none came */
-    uint64_t bytes_up, bytes_down;
-    /*
-     * What went wrong, in words, unless it was answered; NULL: nothing to
-     * tell.  It is copied.
-     */
-    const char *text;
 };
 
 /* Make the set; all are well.  hosts and ports are copied. */
@@ -88,7 +68,8 @@ const char *s3_endpoints_name(const struct s3_endpoints *endpoints,
 
 /*
  * Choose the endpoint of a request that moves so many bytes (of bodies, both
- * ways), another one than number avoid if one is well.  is_put: a put, whose
+ * ways), another one than number avoid if one is well; a slow one only if all
+ * others rest.  is_put: a put, whose
  * duration is compared with that of other puts.  0, and the caller owes a
  * s3_endpoints_done; -EHOSTDOWN: all rest: see s3_endpoints_wait.
  */

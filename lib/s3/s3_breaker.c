@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "s3/s3_breaker.h"
+
+#include <assert.h>
+
+static const uint64_t MS = 1000000;
+static const uint64_t S = 1000000000;
+
+enum {
+    FAILURES_MAX = 3, /* in a row */
+    SLOW_FACTOR = 5,
+    SILENT_MIN = 3,      /* so many must wait before silence says something */
+    QUICK_PROBES = 3,    /* in a row, before it is well again, doubled ... */
+    RELAPSES_MAX = 5,    /* ... so often */
+    COST_MEMORY = 8,     /* requests that a mean is of, more or less */
+    OUTLIER_FACTOR = 16, /* a single one does not count for more */
+    WEIGHT_ONE = 1024,   /* of a request without bytes; each KiB adds one */
+};
+
+/* Differences below it are no reason, whatever the factor. */
+#define SLOW_MIN_NS (20 * MS)
+
+/* Pauses between the beginnings of two probes. */
+#define REST_FIRST_NS   (50 * MS)
+#define REST_LONGEST_NS (1500 * MS)
+#define QUICK_PAUSE_NS  (50 * MS)
+#define SLOW_PAUSE_NS   (500 * MS)
+
+/* Slow again within this time after it was well again: it did not last. */
+#define RELAPSE_NS (10 * S)
+
+void s3_breaker_init(struct s3_breaker *breaker, uint64_t now_ns)
+{
+    *breaker = (struct s3_breaker){
+        .state = S3_HEALTHY,
+        .since_ns = now_ns,
+        .heard_ns = now_ns,
+    };
+}
+
+/* Callers' times may be a little older than each other's. */
+static uint64_t age_ns(uint64_t now_ns, uint64_t then_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
+uint64_t s3_breaker_cost_ns(const struct s3_breaker *breaker, bool is_put)
+{
+    return breaker->costs_ns[is_put];
+}
+
+uint64_t s3_breaker_silence_ns(const struct s3_breaker *breaker,
+                               uint64_t now_ns)
+{
+    if (breaker->in_flight < SILENT_MIN)
+        return 0;
+    return (uint64_t)((double)age_ns(now_ns, breaker->heard_ns) * WEIGHT_ONE *
+                      breaker->in_flight / (double)breaker->weights);
+}
+
+/* ---- states ---------------------------------------------------------------
+ */
+
+static void enter(struct s3_breaker *breaker, enum s3_endpoint_state state,
+                  uint64_t now_ns)
+{
+    bool is_probed = breaker->is_probed;
+    unsigned relapses = breaker->relapses, term = breaker->term;
+
+    /* What it was like before says nothing of what it will be. */
+    s3_breaker_init(breaker, now_ns);
+    breaker->state = state;
+    breaker->term = term + 1;
+    breaker->relapses = relapses;
+    breaker->probe_ns = now_ns;
+    breaker->is_probed = is_probed;
+}
+
+static void enter_slow(struct s3_breaker *breaker, uint64_t now_ns)
+{
+    if (breaker->state == S3_HEALTHY) {
+        bool is_relapse =
+            breaker->term > 0 && age_ns(now_ns, breaker->since_ns) < RELAPSE_NS;
+
+        if (!is_relapse)
+            breaker->relapses = 0;
+        else if (breaker->relapses < RELAPSES_MAX)
+            breaker->relapses++;
+    }
+    enter(breaker, S3_SLOW, now_ns);
+}
+
+/* A pause, of which up to a quarter is left to chance. */
+static uint64_t jittered(uint64_t pause_ns, uint64_t random)
+{
+    return pause_ns - random % (pause_ns / 4);
+}
+
+static void enter_rest(struct s3_breaker *breaker, uint64_t random,
+                       uint64_t now_ns)
+{
+    enter(breaker, S3_RESTING, now_ns);
+    breaker->probe_ns = now_ns + jittered(REST_FIRST_NS, random);
+}
+
+/* Whether this is too slow beside what the best of the others takes. */
+static bool is_slow(uint64_t ns, uint64_t best_ns)
+{
+    return best_ns > 0 && ns >= SLOW_FACTOR * best_ns &&
+           ns - best_ns >= SLOW_MIN_NS;
+}
+
+void s3_breaker_check(struct s3_breaker *breaker,
+                      const struct s3_breaker_others *others, uint64_t now_ns)
+{
+    uint64_t silence_ns = s3_breaker_silence_ns(breaker, now_ns);
+    uint64_t best_ns = others->costs_ns[0] > others->costs_ns[1]
+                           ? others->costs_ns[0]
+                           : others->costs_ns[1];
+
+    /* When all are silent it is the way to them. */
+    if (breaker->state == S3_HEALTHY && is_slow(silence_ns, best_ns) &&
+        silence_ns >= SLOW_FACTOR * others->silence_ns)
+        enter_slow(breaker, now_ns);
+}
+
+/* ---- requests -------------------------------------------------------------
+ */
+
+static void begin(struct s3_breaker *breaker, uint64_t bytes, uint64_t now_ns,
+                  struct s3_turn *turn)
+{
+    turn->started_ns = now_ns;
+    turn->term = breaker->term;
+    turn->weight = WEIGHT_ONE + bytes / 1024;
+    if (breaker->in_flight == 0)
+        breaker->heard_ns = now_ns;
+    breaker->in_flight++;
+    breaker->weights += turn->weight;
+}
+
+void s3_breaker_begin(struct s3_breaker *breaker, bool is_put, uint64_t bytes,
+                      uint64_t now_ns, struct s3_turn *ret_turn)
+{
+    *ret_turn = (struct s3_turn){.is_put = is_put};
+    begin(breaker, bytes, now_ns, ret_turn);
+}
+
+void s3_breaker_begin_probe(struct s3_breaker *breaker, uint64_t now_ns,
+                            struct s3_turn *ret_turn)
+{
+    assert(breaker->state != S3_HEALTHY && !breaker->is_probed);
+    *ret_turn = (struct s3_turn){.is_probe = true};
+    begin(breaker, 0, now_ns, ret_turn);
+    breaker->is_probed = true;
+}
+
+/* Count a failure; too many are followed by a rest. */
+static void fail(struct s3_breaker *breaker, enum s3_health health,
+                 uint64_t random, uint64_t now_ns)
+{
+    breaker->failures++;
+    if (health == S3_HEALTH_UNREACHABLE || breaker->failures >= FAILURES_MAX)
+        enter_rest(breaker, random, now_ns);
+}
+
+static void end_rest_probe(struct s3_breaker *breaker,
+                           const struct s3_turn *turn, bool is_answered,
+                           bool is_quick, uint64_t random, uint64_t now_ns)
+{
+    uint64_t pause_ns = REST_FIRST_NS;
+
+    if (is_answered && is_quick) {
+        enter(breaker, S3_HEALTHY, now_ns);
+        return;
+    }
+    if (is_answered) {
+        enter_slow(breaker, now_ns);
+        return;
+    }
+    breaker->pauses++;
+    for (unsigned i = 0; i < breaker->pauses && pause_ns < REST_LONGEST_NS; i++)
+        pause_ns *= 2;
+    if (pause_ns > REST_LONGEST_NS)
+        pause_ns = REST_LONGEST_NS;
+    breaker->probe_ns = turn->started_ns + jittered(pause_ns, random);
+}
+
+static void end_slow_probe(struct s3_breaker *breaker,
+                           const struct s3_turn *turn, enum s3_health health,
+                           bool is_answered, bool is_quick, uint64_t random,
+                           uint64_t now_ns)
+{
+    breaker->quick = is_answered && is_quick ? breaker->quick + 1 : 0;
+    if (breaker->quick >= (unsigned)QUICK_PROBES << breaker->relapses) {
+        enter(breaker, S3_HEALTHY, now_ns);
+        return;
+    }
+    breaker->probe_ns =
+        breaker->quick > 0 ? now_ns + QUICK_PAUSE_NS
+                           : turn->started_ns + jittered(SLOW_PAUSE_NS, random);
+    if (is_answered)
+        breaker->failures = 0;
+    else
+        fail(breaker, health, random, now_ns);
+}
+
+static void end_probe(struct s3_breaker *breaker, const struct s3_turn *turn,
+                      enum s3_health health, uint64_t latency_ns,
+                      const struct s3_breaker_others *others, uint64_t random,
+                      uint64_t now_ns)
+{
+    bool is_answered =
+        health == S3_HEALTH_ANSWERED || health == S3_HEALTH_THROTTLED;
+    uint64_t took_ns =
+        latency_ns > 0 ? latency_ns : age_ns(now_ns, turn->started_ns);
+    bool is_quick =
+        !is_slow(took_ns, others->costs_ns[0] > 0 ? others->costs_ns[0]
+                                                  : others->costs_ns[1]);
+
+    breaker->is_probed = false;
+    if (health == S3_HEALTH_ABANDONED)
+        breaker->probe_ns = now_ns + REST_FIRST_NS;
+    else if (breaker->state == S3_RESTING)
+        end_rest_probe(breaker, turn, is_answered, is_quick, random, now_ns);
+    else if (breaker->state == S3_SLOW)
+        end_slow_probe(breaker, turn, health, is_answered, is_quick, random,
+                       now_ns);
+}
+
+/* Remember how long it took, for its size. */
+static void learn(struct s3_breaker *breaker, const struct s3_turn *turn,
+                  uint64_t now_ns)
+{
+    uint64_t *cost_ns = &breaker->costs_ns[turn->is_put];
+    uint64_t took_ns = (uint64_t)((double)age_ns(now_ns, turn->started_ns) *
+                                  WEIGHT_ONE / (double)turn->weight);
+
+    if (*cost_ns == 0)
+        *cost_ns = took_ns;
+    if (took_ns > OUTLIER_FACTOR * *cost_ns)
+        took_ns = OUTLIER_FACTOR * *cost_ns;
+    *cost_ns = *cost_ns - *cost_ns / COST_MEMORY + took_ns / COST_MEMORY;
+    if (*cost_ns == 0)
+        *cost_ns = 1;
+}
+
+static void end_request(struct s3_breaker *breaker, const struct s3_turn *turn,
+                        enum s3_health health,
+                        const struct s3_breaker_others *others, uint64_t random,
+                        uint64_t now_ns)
+{
+    switch (health) {
+    case S3_HEALTH_ANSWERED:
+        learn(breaker, turn, now_ns);
+        breaker->failures = 0;
+        break;
+    case S3_HEALTH_THROTTLED:
+        breaker->failures = 0;
+        break;
+    case S3_HEALTH_SERVER_ERROR:
+    case S3_HEALTH_BROKEN:
+    case S3_HEALTH_UNREACHABLE:
+        fail(breaker, health, random, now_ns);
+        break;
+    case S3_HEALTH_ABANDONED:
+        break;
+    }
+    for (size_t i = 0; i < S3_BREAKER_KINDS; i++) {
+        if (breaker->state == S3_HEALTHY &&
+            is_slow(breaker->costs_ns[i], others->costs_ns[i]))
+            enter_slow(breaker, now_ns);
+    }
+}
+
+void s3_breaker_end(struct s3_breaker *breaker, const struct s3_turn *turn,
+                    enum s3_health health, uint64_t latency_ns,
+                    const struct s3_breaker_others *others, uint64_t random,
+                    uint64_t now_ns)
+{
+    bool is_of_term = turn->term == breaker->term;
+
+    if (is_of_term) {
+        breaker->in_flight--;
+        breaker->weights -= turn->weight;
+        if (health == S3_HEALTH_ANSWERED || health == S3_HEALTH_THROTTLED ||
+            health == S3_HEALTH_SERVER_ERROR)
+            breaker->heard_ns = now_ns;
+    }
+    if (turn->is_probe)
+        end_probe(breaker, turn, health, latency_ns, others, random, now_ns);
+    else if (is_of_term)
+        end_request(breaker, turn, health, others, random, now_ns);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * s3_breaker - whether one endpoint is well: when it rests, is too slow, is
+ * probed, and is used again (pure).
+ *
+ * s3_endpoint.h tells the rules; s3_endpoint.c has one for each endpoint.
+ *
+ *   healthy -- cannot be reached, or three failures in a row --> resting
+ *   healthy -- five times as slow as the best of the others --> slow
+ *   resting -- a probe is answered, quickly --> healthy; slowly --> slow
+ *   slow -- probes in a row are answered quickly --> healthy
+ *   slow -- as healthy --> resting
+ *
+ * What began before the present state did says nothing of it.
+ *
+ * Threads: none of its own; the caller's lock guards it.
+ */
+#ifndef S3_S3_BREAKER_H
+#define S3_S3_BREAKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "s3/s3_retry.h"
+
+enum s3_endpoint_state { S3_HEALTHY, S3_RESTING, S3_SLOW };
+
+/* A request that is at an endpoint. */
+struct s3_turn {
+    size_t index;        /* of the endpoint */
+    uint64_t started_ns; /* the rest is for s3_endpoint.c and s3_breaker.c */
+    uint64_t weight;
+    unsigned term; /* of the endpoint's state, in which it began */
+    bool is_put;
+    bool is_probe;
+};
+
+/* What is compared: gets, heads and lists; puts. */
+enum { S3_BREAKER_KINDS = 2 };
+
+struct s3_breaker {
+    enum s3_endpoint_state state;
+    uint64_t since_ns;
+    unsigned term;     /* how often the state changed */
+    unsigned failures; /* in a row */
+    unsigned pauses;   /* how often the pause between probes was doubled */
+    unsigned quick;    /* slow: probes in a row that were answered quickly */
+    unsigned relapses; /* how often it was slow again soon afterwards */
+    uint64_t probe_ns; /* unless healthy: when the next probe is due */
+    bool is_probed;    /* now */
+
+    /* Of requests that began in this state. */
+    unsigned in_flight;
+    uint64_t weights;
+    uint64_t heard_ns; /* when it last answered, or had nothing to answer */
+    uint64_t costs_ns[S3_BREAKER_KINDS]; /* see s3_breaker_cost_ns */
+};
+
+/* What the best of the other endpoints that are well does. */
+struct s3_breaker_others {
+    uint64_t costs_ns[S3_BREAKER_KINDS]; /* 0: not known */
+    uint64_t silence_ns;
+};
+
+/* Begin, healthy and with nothing in flight. */
+void s3_breaker_init(struct s3_breaker *breaker, uint64_t now_ns);
+
+/*
+ * A request, or the probe that is due, begins: one that moves so many bytes.
+ * The caller sets ret_turn->index.
+ */
+void s3_breaker_begin(struct s3_breaker *breaker, bool is_put, uint64_t bytes,
+                      uint64_t now_ns, struct s3_turn *ret_turn);
+void s3_breaker_begin_probe(struct s3_breaker *breaker, uint64_t now_ns,
+                            struct s3_turn *ret_turn);
+
+/*
+ * It ended.  latency_ns is that of its first byte, 0 if none came; random is
+ * any 64 random bits.  The state may have changed.
+ */
+void s3_breaker_end(struct s3_breaker *breaker, const struct s3_turn *turn,
+                    enum s3_health health, uint64_t latency_ns,
+                    const struct s3_breaker_others *others, uint64_t random,
+                    uint64_t now_ns);
+
+/* Look whether it has been silent for too long.  The state may change. */
+void s3_breaker_check(struct s3_breaker *breaker,
+                      const struct s3_breaker_others *others, uint64_t now_ns);
+
+/*
+ * Returns for how long it has owed answers to several requests and given
+ * none, for the size of an empty one of them; 0 unless there are several.
+ */
+uint64_t s3_breaker_silence_ns(const struct s3_breaker *breaker,
+                               uint64_t now_ns);
+
+/*
+ * Returns how long requests of this kind took recently, for the size of an
+ * empty one: a transfer of a MiB counts as a second one.  0: not known.
+ */
+uint64_t s3_breaker_cost_ns(const struct s3_breaker *breaker, bool is_put);
+
+#endif
