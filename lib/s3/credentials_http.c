@@ -281,7 +281,9 @@ static int connect_stream(struct credentials_http *http,
     if (!error && request->url->is_tls) {
         error = tls_client_new(&options, &context);
         if (error)
-            net_failure_set(failure, error, "whom to trust: see above");
+            net_failure_set(failure, error,
+                            "trusted certificates cannot be loaded: %s",
+                            log_errno(error));
         else
             error = tls_connect(context, request->url->host, &stream,
                                 deadline_ns, failure);
