@@ -33,7 +33,8 @@ struct run {
     struct http_wire wire;
     struct http_search search; /* begins with what is in the inbox */
     unsigned interims;
-    int lost; /* why no more can be sent, or 0 */
+    int lost;        /* why no more can be sent, or 0 */
+    bool has_looked; /* the stream itself had nothing to receive */
     size_t up_piece, down_piece;
     uint64_t down_until_ns; /* by then more may be received */
 
@@ -129,8 +130,10 @@ static int look(struct run *run)
         ssize_t got = http_wire_fill(&run->wire, false);
         int found;
 
-        if (got == -EAGAIN)
+        if (got == -EAGAIN) {
+            run->has_looked = true;
             return 0;
+        }
         if (got <= 0)
             return got == 0 ? -ECONNRESET : (int)got;
         found = take_head(run);
@@ -210,7 +213,9 @@ static int send_up_to(struct run *run, uint64_t goal)
             return result;
         may_look = false;
         sent = send_some(run, goal);
-        if (sent == -EAGAIN) {
+        if (sent == -EAGAIN && !run->has_looked) {
+            may_look = true; /* over TLS, only then the socket tells all */
+        } else if (sent == -EAGAIN) {
             result = http_wire_wait(&run->wire, &may_look);
             if (result < 0)
                 return result;
