@@ -78,8 +78,11 @@ static int ask_status(struct sync *sync, const struct config_device *device,
     if (!error) {
         (void)sync_request(sync, "status");
         error = sync_ask_any(sync);
-        if (!error)
-            *ret_status = sync->reply; /* it has no payload */
+        if (!error) {
+            *ret_status = sync->reply; /* its payload, too */
+            sync->reply.payload = NULL;
+            sync->reply.payload_size = 0;
+        }
         code = sync_close(sync);
     }
     if (!error)
@@ -127,7 +130,10 @@ static int show_status(struct sync *sync)
         return COMMON_FAILED;
     for (size_t i = 0; i < count; i++)
         code = sync_worse(code, ask_status(sync, list[i].device, &statuses[i]));
-    return sync_worse(code, show_statuses(sync, statuses, count));
+    code = sync_worse(code, show_statuses(sync, statuses, count));
+    for (size_t i = 0; i < count; i++)
+        control_message_clear(&statuses[i]);
+    return code;
 }
 
 /* ---- main --------------------------------------------------------------- */

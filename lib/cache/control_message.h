@@ -14,7 +14,8 @@
  *   request     keys, [may be missing]       answer
  *   hello       version                      ok version device size chunksize
  *                                               daemon=0|1 pid
- *   status                                   ok, with the keys of status_text.h
+ *   status                                   ok, with the keys of
+ *                                               status_text.h, and its payload
  *   origins                                  ok, payload: for each a line
  *                                               "number device"
  *       of what devices objects are, besides ours: fetch_set_origin

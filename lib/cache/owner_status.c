@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "cache/owner_parts.h"
 
+#include <string.h>
+
 #include "cache/cache_dir.h"
 #include "cache/fetch.h"
 #include "cache/geometry.h"
+#include "object_store.h"
 
 static const char *state_name(const struct owner *owner,
                               const struct device_status *status,
@@ -106,6 +109,15 @@ static void tell_bucket(struct owner *owner, struct control_message *reply)
     control_message_add_number(reply, "alarms", fetched.alarms);
 }
 
+static void tell_store(struct object_store *store,
+                       struct control_message *reply)
+{
+    char *text = store->describe(store);
+
+    if (text != NULL)
+        control_message_set_payload(reply, text, strlen(text));
+}
+
 int owner_tell_status(struct owner *owner,
                       const struct control_message *request, uint64_t holder,
                       struct control_message *reply)
@@ -142,5 +154,6 @@ int owner_tell_status(struct owner *owner,
     }
     tell_device(owner, &status, reply);
     tell_bucket(owner, reply);
+    tell_store(owner->options.store, reply);
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "cache/status_text.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "base/human.h"
+#include "base/json_check.h"
 
 /* ---- text that grows ---------------------------------------------------- */
 
@@ -154,6 +156,22 @@ char *status_text_json(const struct control_message *status)
     return text_end(&text);
 }
 
+/* What a store says of itself goes as it is, if it is what it should be. */
+static void add_store(struct text *text,
+                      const struct control_message statuses[], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct control_message *status = &statuses[i];
+
+        if (status->payload_size == 0 || status->payload_size > INT_MAX ||
+            !json_check_object(status->payload, status->payload_size))
+            continue;
+        add(text, "\"store\": %.*s, ", (int)status->payload_size,
+            (const char *)status->payload);
+        return;
+    }
+}
+
 char *status_text_json_of_all(const struct control_message statuses[],
                               size_t count)
 {
@@ -161,7 +179,9 @@ char *status_text_json_of_all(const struct control_message statuses[],
 
     if (!text_begin(&text))
         return NULL;
-    add(&text, "{\"devices\": [");
+    add(&text, "{");
+    add_store(&text, statuses, count);
+    add(&text, "\"devices\": [");
     for (size_t i = 0; i < count; i++) {
         add(&text, "%s\n  ", i > 0 ? "," : "");
         add_json(&text, &statuses[i]);

@@ -34,6 +34,7 @@
  *   damaged              blocks and pages that failed their check
  *   alarms               mapped objects that the store did not have
  *   held                 what keeps the device from being uploaded, as text
+ * payload                the store, as object_store.h's describe tells it
  */
 #ifndef CACHE_STATUS_TEXT_H
 #define CACHE_STATUS_TEXT_H
@@ -51,8 +52,9 @@
 char *status_text_json(const struct control_message *status);
 
 /*
- * Returns several devices as one JSON object, {"devices": [...]}, and a
- * newline, malloc'ed, or NULL without memory.
+ * Returns several devices as one JSON object, {"store": {...}, "devices":
+ * [...]}, and a newline, malloc'ed, or NULL without memory.  The store is that
+ * of the first one that tells of it, and missing if there is none.
  */
 char *status_text_json_of_all(const struct control_message statuses[],
                               size_t count);

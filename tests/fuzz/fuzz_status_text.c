@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_check.h"
 #include "cache/status_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -27,6 +28,29 @@ static void check_json(const char *json)
         abort();
 }
 
+/* All of it as what a store says of itself: it may be left out. */
+static void check_store(struct control_message *message, const uint8_t *data,
+                        size_t size)
+{
+    char *payload = malloc(size + 1), *text;
+
+    if (!payload)
+        abort();
+    memcpy(payload, data, size);
+    control_message_set_payload(message, payload, size);
+    text = status_text_json_of_all(message, 1);
+    control_message_clear(message);
+    if (!text)
+        abort();
+    for (char *c = text; *c != '\0'; c++) {
+        if (*c == '\n')
+            *c = ' ';
+    }
+    if (!json_check_object(text, strlen(text) - 1))
+        abort();
+    free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct control_message message;
@@ -40,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (text)
         check_json(text);
     free(text);
+    check_store(&message, data, size);
     free(status_text_table(&message, UINT64_C(1) << 60));
     return 0;
 }

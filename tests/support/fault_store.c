@@ -37,6 +37,7 @@ struct fault_store {
     int held_error GUARDED_BY(mutex);
     enum object_urgency urgency GUARDED_BY(mutex); /* of the last get */
     bool is_interrupted GUARDED_BY(mutex);
+    const char *description GUARDED_BY(mutex);
 };
 
 /* What is to happen to one call, once it was held as long as it had to be. */
@@ -250,9 +251,14 @@ static void fault_store_interrupt(struct object_store *store)
 
 static char *fault_store_describe(struct object_store *store)
 {
-    struct object_store *inner = of(store)->inner;
+    struct fault_store *fault = of(store);
+    const char *description;
 
-    return inner->describe(inner);
+    mutex_lock(&fault->mutex);
+    description = fault->description;
+    mutex_unlock(&fault->mutex);
+    return description ? strdup(description)
+                       : fault->inner->describe(fault->inner);
 }
 
 static void fault_store_close(struct object_store *store)
@@ -349,6 +355,13 @@ void fault_store_fail_held(struct fault_store *fault, int error)
 void fault_store_release(struct fault_store *fault)
 {
     fault_store_fail_held(fault, 0);
+}
+
+void fault_store_describe_as(struct fault_store *fault, const char *text)
+{
+    mutex_lock(&fault->mutex);
+    fault->description = text;
+    mutex_unlock(&fault->mutex);
 }
 
 enum object_urgency fault_store_urgency(struct fault_store *fault)

@@ -69,6 +69,12 @@ void fault_store_fail_held(struct fault_store *fault, int error);
 enum object_urgency fault_store_urgency(struct fault_store *fault);
 
 /*
+ * From now on the store describes itself by this text, which is not copied;
+ * NULL, as at first: by what the other one says.
+ */
+void fault_store_describe_as(struct fault_store *fault, const char *text);
+
+/*
  * Let the puts that are late arrive now, in their order, each with its
  * condition; nobody learns what became of them.  Returns how many there were.
  */

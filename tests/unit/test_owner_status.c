@@ -60,3 +60,21 @@ TEST("status tells what keeps a device from the bucket, and when it is over")
     control_message_clear(&reply);
     owner_host_end(&host);
 }
+
+TEST("status has what the store says of itself as its payload")
+{
+    static const char text[] = "{\"endpoints\": []}";
+    struct owner_host host;
+    struct control_message reply;
+
+    owner_host_begin(&host, test_dir(), 1 << 24);
+    CHECK(owner_host_ask_for(&host, "status", NULL, NULL, &reply) == 0);
+    CHECK(reply.payload_size == 0);
+    control_message_clear(&reply);
+    fault_store_describe_as(host.faults, text);
+    CHECK(owner_host_ask_for(&host, "status", NULL, NULL, &reply) == 0);
+    CHECK(reply.payload_size == strlen(text) &&
+          memcmp(reply.payload, text, strlen(text)) == 0);
+    control_message_clear(&reply);
+    owner_host_end(&host);
+}

@@ -68,6 +68,55 @@ TEST("several devices, or none, are one object")
     CHECK(text && strcmp(text, "{\"devices\": [\n]}\n") == 0);
 }
 
+/* Give the message this payload. */
+static void set_store(struct control_message *message, const char *payload)
+{
+    control_message_clear(message);
+    control_message_set_payload(message, strdup(payload), strlen(payload));
+}
+
+static bool all_is(const struct control_message statuses[], size_t count,
+                   const char *expected)
+{
+    free(text);
+    text = status_text_json_of_all(statuses, count);
+    if (text && strcmp(text, expected) == 0)
+        return true;
+    printf("# instead: %s\n", text ? text : "nothing");
+    return false;
+}
+
+TEST("the store is what the first device tells of it, and nothing but an "
+     "object of JSON")
+{
+    static const char *const bad[] = {
+        "", "{", "1", "{}, \"x\": 1", "{\"a\": \"\n\"}", "{\"\xff\": 1}",
+    };
+    static const char without[] = "{\"devices\": [\n  {\"device\": \"a\"},\n"
+                                  "  {\"device\": \"b\"}\n]}\n";
+    static struct control_message two[2];
+
+    control_message_start(&two[0], "ok");
+    control_message_add(&two[0], "device", "a");
+    control_message_start(&two[1], "ok");
+    control_message_add(&two[1], "device", "b");
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        set_store(&two[1], bad[i]);
+        CHECK(all_is(two, 2, without));
+    }
+    set_store(&two[0], "[]");
+    set_store(&two[1], "{\"endpoints\": [1, 2]}");
+    CHECK(all_is(two, 2,
+                 "{\"store\": {\"endpoints\": [1, 2]}, \"devices\": [\n  "
+                 "{\"device\": \"a\"},\n  {\"device\": \"b\"}\n]}\n"));
+    set_store(&two[0], "{\"first\": true}");
+    CHECK(all_is(two, 1,
+                 "{\"store\": {\"first\": true}, \"devices\": [\n  "
+                 "{\"device\": \"a\"}\n]}\n"));
+    control_message_clear(&two[0]);
+    control_message_clear(&two[1]);
+}
+
 TEST("people see what their device holds back from the bucket")
 {
     control_message_start(&status, "ok");
