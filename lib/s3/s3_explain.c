@@ -57,19 +57,20 @@ static void explain_unreachable(const struct facts *facts)
 
 static void explain_no_answer(const struct facts *facts)
 {
-    const struct s3_attempt *attempt = facts->attempt;
+    const struct s3_seen *seen = &facts->attempt->seen;
+    bool is_garbled = seen->status == 0 &&
+                      (seen->error == -EPROTO || seen->error == -EMSGSIZE);
+    /* So do servers answer that expect a handshake. */
+    bool wants_tls = !facts->site->is_tls &&
+                     (is_garbled || (!seen->any_byte && !seen->is_reused &&
+                                     seen->error == -ECONNRESET));
 
-    if (attempt->seen.status == 0 &&
-        (attempt->seen.error == -EPROTO || attempt->seen.error == -EMSGSIZE))
-        (void)snprintf(facts->text, facts->size,
-                       "what answers there does not answer as an S3 server "
-                       "does%s",
-                       facts->site->is_tls
-                           ? ""
-                           : " (it may want TLS, which s3ssl turns on)");
-    else
-        (void)snprintf(facts->text, facts->size, "it was connected, but %s",
-                       attempt->words);
+    (void)snprintf(facts->text, facts->size, "%s%s%s",
+                   is_garbled ? "what answers there does not answer as an S3 "
+                                "server does"
+                              : "it was connected, but ",
+                   is_garbled ? "" : facts->attempt->words,
+                   wants_tls ? " (it may want TLS, which s3ssl turns on)" : "");
 }
 
 static void explain_skew(const struct facts *facts)

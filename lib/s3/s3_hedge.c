@@ -392,6 +392,16 @@ bool s3_hedge_end(struct s3_hedges *hedges, struct s3_hedged *hedged,
     return has_won;
 }
 
+bool s3_hedge_was_due(struct s3_hedges *hedges, struct s3_hedged *hedged)
+{
+    bool was_due;
+
+    mutex_lock(&hedges->mutex);
+    was_due = !hedged->at;
+    mutex_unlock(&hedges->mutex);
+    return was_due;
+}
+
 /* ---- what is usual ------------------------------------------------------ */
 
 void s3_hedge_learn(struct s3_hedges *hedges, const struct s3_attempt *attempt)

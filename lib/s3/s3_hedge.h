@@ -65,6 +65,12 @@ void s3_hedge_begin(struct s3_hedges *hedges, struct s3_hedged *hedged,
 bool s3_hedge_end(struct s3_hedges *hedges, struct s3_hedged *hedged,
                   bool is_answered, void *data);
 
+/*
+ * Returns whether it was decided whether there is a second attempt; until
+ * then, this one is not overdue.  For tests.
+ */
+bool s3_hedge_was_due(struct s3_hedges *hedges, struct s3_hedged *hedged);
+
 /* Learn from an attempt that was answered how long gets take. */
 void s3_hedge_learn(struct s3_hedges *hedges, const struct s3_attempt *attempt);
 

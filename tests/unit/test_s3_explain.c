@@ -74,6 +74,11 @@ TEST("who does not speak as a store does is told")
     attempt.seen.error = -ETIMEDOUT;
     (void)snprintf(attempt.words, sizeof(attempt.words), "it keeps silent");
     CHECK(says(&attempt, "it was connected, but it keeps silent"));
+    site.is_tls = false;
+    attempt.seen.error = -ECONNRESET;
+    CHECK(says(&attempt, "it keeps silent (it may want TLS"));
+    attempt.seen.any_byte = true;
+    CHECK(says(&attempt, "it keeps silent") && !strstr(text, "TLS"));
 }
 
 TEST("which of the keys is wrong is told, without the key")
