@@ -374,6 +374,6 @@ int tls_stream_handshake(struct tls_stream *tls, uint64_t deadline_ns,
         if (error == 0)
             continue;
         (void)gnutls_alert_send_appropriate(tls->session, *ret_code);
-        return error;
+        return error == -EAGAIN ? -ETIMEDOUT : error;
     }
 }

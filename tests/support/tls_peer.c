@@ -17,7 +17,7 @@
 #include "base/connect.h"
 #include "base/mutex.h"
 
-enum { CONNECTIONS_MAX = 256 };
+enum { CONNECTIONS_MAX = 512 };
 
 struct tls_peer_connection {
     struct tls_peer *peer;
