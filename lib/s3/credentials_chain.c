@@ -17,7 +17,7 @@ typedef int source_load(struct credentials_chain *chain, const char *argument,
                         struct credentials_set *set,
                         struct net_failure *failure);
 
-enum argument { NO_ARGUMENT, MAY_HAVE_ARGUMENT, PATH_ARGUMENT };
+enum argument { NO_ARGUMENT, NAME_ARGUMENT, PATH_ARGUMENT };
 
 struct source {
     const char *name;
@@ -104,9 +104,9 @@ static int load_imds(struct credentials_chain *chain, const char *argument,
 /* In the order in which they are asked; the first only by its name. */
 static const struct source sources[] = {
     {"file", PATH_ARGUMENT, load_file},
-    {"systemd", MAY_HAVE_ARGUMENT, load_systemd},
+    {"systemd", NAME_ARGUMENT, load_systemd},
     {"environment", NO_ARGUMENT, load_environment},
-    {"profile", MAY_HAVE_ARGUMENT, load_profile},
+    {"profile", NAME_ARGUMENT, load_profile},
     {"webidentity", NO_ARGUMENT, load_identity},
     {"container", NO_ARGUMENT, load_container},
     {"imds", NO_ARGUMENT, load_imds},
@@ -123,6 +123,20 @@ static bool copy(const char *text, char **ret_copy)
     return !text || *ret_copy;
 }
 
+/* Whether what stands behind the colon (NULL: there is none) is right. */
+static bool argument_is_right(enum argument wanted, const char *argument)
+{
+    switch (wanted) {
+    case NAME_ARGUMENT:
+        return argument && argument[0] != '\0' && !strchr(argument, '/');
+    case PATH_ARGUMENT:
+        return argument && argument[0] == '/';
+    case NO_ARGUMENT:
+    default:
+        return !argument;
+    }
+}
+
 /* Understand the setting. */
 static int parse_source(struct credentials_chain *chain, const char *text,
                         struct net_failure *failure)
@@ -130,26 +144,22 @@ static int parse_source(struct credentials_chain *chain, const char *text,
     const char *colon = strchr(text, ':');
     size_t len = colon ? (size_t)(colon - text) : strlen(text);
     const char *argument = colon ? colon + 1 : NULL;
-    bool is_path = argument && argument[0] == '/';
-    bool is_wrong = true;
+    bool is_right;
 
     for (size_t i = 0; i < SOURCES_COUNT; i++) {
         if (strlen(sources[i].name) == len &&
             memcmp(sources[i].name, text, len) == 0)
             chain->source = &sources[i];
     }
-    if (chain->source && chain->source->argument == PATH_ARGUMENT)
-        is_wrong = !is_path;
-    else if (chain->source && argument)
-        is_wrong = chain->source->argument != MAY_HAVE_ARGUMENT ||
-                   argument[0] == '\0' || strchr(argument, '/');
+    if (chain->source)
+        is_right = argument_is_right(chain->source->argument, argument);
     else
-        is_wrong = !chain->source && strcmp(text, "auto") != 0;
-    if (is_wrong) {
+        is_right = strcmp(text, "auto") == 0;
+    if (!is_right) {
         net_failure_set(failure, -EINVAL,
                         "s3credentials \"%s\" is not one of auto, "
-                        "file:/PATH, systemd[:NAME], environment, "
-                        "profile[:NAME], webidentity, container, imds",
+                        "file:/PATH, systemd:NAME, environment, "
+                        "profile:NAME, webidentity, container, imds",
                         text);
         return -EINVAL;
     }

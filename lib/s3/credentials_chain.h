@@ -7,9 +7,9 @@
  *                     systemd, environment, profile, webidentity, container,
  *                     and imds if the bucket is Amazon's
  *   file:PATH         an absolute path: see credentials_from_file
- *   systemd[:NAME]    a credential of the service
+ *   systemd:NAME      a credential of the service
  *   environment
- *   profile[:NAME]    of AWS's programs
+ *   profile:NAME      of AWS's programs
  *   webidentity
  *   container
  *   imds              metadata of the EC2 instance

@@ -28,7 +28,7 @@ static const char *shown(const char *text, char to[SHOWN_MAX])
 {
     size_t len = 0;
 
-    for (; text[len] != '\0' && len < SHOWN_MAX - 1; len++)
+    for (; len < SHOWN_MAX - 1 && text[len] != '\0'; len++)
         to[len] = text[len] >= 0x20 && text[len] < 0x7f ? text[len] : '?';
     to[len] = '\0';
     return to;
