@@ -358,7 +358,7 @@ void config_table_describe_allowed(size_t number, char *text)
     case SOURCE:
         (void)snprintf(text, size,
                        "auto, environment, webidentity, container, imds, "
-                       "systemd:NAME, profile:NAME or file:/PATH");
+                       "systemd[:NAME], profile[:NAME] or file:/PATH");
         break;
     case PREFIX:
         (void)snprintf(text, size,
@@ -486,8 +486,10 @@ static const char *after(const char *text, const char *start)
 
 static bool source_is_valid(const char *value)
 {
-    static const char *const words[] = {"auto", "environment", "webidentity",
-                                        "container", "imds"};
+    static const char *const words[] = {
+        "auto",        "systemd",   "environment", "profile",
+        "webidentity", "container", "imds",
+    };
     const char *path = after(value, "file:");
     const char *name = after(value, "systemd:");
 

@@ -126,9 +126,18 @@ static bool read_value(struct reader *reader)
     if (take(reader, '['))
         return open_bracket(reader, '[');
     after_value(reader);
-    return skip_string(reader) || skip_word(reader, "true") ||
-           skip_word(reader, "false") || skip_word(reader, "null") ||
-           skip_number(reader);
+    switch (reader->at == reader->end ? '\0' : *reader->at) {
+    case '"':
+        return skip_string(reader);
+    case 't':
+        return skip_word(reader, "true");
+    case 'f':
+        return skip_word(reader, "false");
+    case 'n':
+        return skip_word(reader, "null");
+    default:
+        return skip_number(reader);
+    }
 }
 
 /* The end of what was opened last; false if it is something else. */

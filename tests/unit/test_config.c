@@ -583,6 +583,22 @@ TEST("all settings of the bucket are taken")
     CHECK(!config->s3unsigned_payload && !config->s3sessiontoken);
 }
 
+TEST("every source of keys is taken")
+{
+    static const char *const sources[] = {
+        "auto",      "systemd", "environment",        "profile",
+        "container", "imds",    "webidentity",        "systemd:s3.keys",
+        "profile:a", "file:/k", "file:/etc/s3/a b-c",
+    };
+    char text[64];
+
+    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+        (void)snprintf(text, sizeof(text), "s3credentials %s\n", sources[i]);
+        NEED(is_accepted(text));
+        CHECK(strcmp(config->s3credentials, sources[i]) == 0);
+    }
+}
+
 TEST("values of the bucket's settings that could not work are refused")
 {
     static const char *const lines[] = {

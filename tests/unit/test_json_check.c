@@ -92,6 +92,16 @@ TEST("values that JSON does not have are refused")
     CHECK(!json_check_object("{\"a\\u123\0\":1}", 13));
 }
 
+TEST("what ends in the middle is not taken for what comes then")
+{
+    CHECK(!is_object("{\"\":\"\x84"
+                     "7}"));
+    CHECK(!is_object("{\"\":\"\\x\"}"));
+    CHECK(!is_object("{\"\":tr7}"));
+    CHECK(!is_object("{\"\":\"a"));
+    CHECK(!is_object("{\"\":"));
+}
+
 TEST("what is nested too deeply is refused")
 {
     char text[4 * JSON_CHECK_DEPTH + 16] = "{\"a\":";
