@@ -114,8 +114,8 @@ TEST("the oldest is forgotten when more fail than are remembered")
     struct net_address address = address_of('b');
 
     learn(&routes, 'a', false, 0);
-    for (uint16_t port = 0; port < S3_ROUTES_MAX; port++) {
-        net_address_set_port(&address, port);
+    for (unsigned port = 0; port < S3_ROUTES_MAX; port++) {
+        net_address_set_port(&address, (uint16_t)port);
         s3_routes_learn(&routes, &address, false, 1);
     }
     CHECK(routes.resting_count == S3_ROUTES_MAX);
