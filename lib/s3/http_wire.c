@@ -29,10 +29,18 @@ int http_wire_init(struct http_wire *wire, struct stream *stream,
     return 0;
 }
 
-void http_wire_done(struct http_wire *wire)
+/* Free the inbox: what a service answers may be credentials. */
+static void wipe_inbox(struct http_wire *wire)
 {
+    if (wire->inbox)
+        explicit_bzero(wire->inbox, wire->inbox_size);
     free(wire->inbox);
     wire->inbox = NULL;
+}
+
+void http_wire_done(struct http_wire *wire)
+{
+    wipe_inbox(wire);
 }
 
 /* ---- time --------------------------------------------------------------- */
@@ -133,9 +141,11 @@ static int make_room(struct http_wire *wire)
         return 0;
     if (wire->inbox_size == HTTP_WIRE_INBOX_MAX)
         return -EMSGSIZE;
-    inbox = realloc(wire->inbox, HTTP_WIRE_INBOX_MAX);
+    inbox = malloc(HTTP_WIRE_INBOX_MAX);
     if (!inbox)
         return -ENOMEM;
+    memcpy(inbox, wire->inbox, wire->to);
+    wipe_inbox(wire);
     wire->inbox = inbox;
     wire->inbox_size = HTTP_WIRE_INBOX_MAX;
     return 0;

@@ -51,7 +51,7 @@ struct http_wire {
 int http_wire_init(struct http_wire *wire, struct stream *stream,
                    uint64_t progress_ns, uint64_t deadline_ns);
 
-/* Free the inbox. */
+/* Overwrite and free the inbox. */
 void http_wire_done(struct http_wire *wire);
 
 /* Begin a window now: what comes next has its own time. */
