@@ -9,11 +9,14 @@ static const uint64_t S = 1000000000;
 enum {
     FAILURES_MAX = 3, /* in a row */
     SLOW_FACTOR = 5,
+    QUICK_FACTOR = 2,    /* not twice as slow is quick */
     SILENT_MIN = 3,      /* so many must wait before silence says something */
     QUICK_PROBES = 3,    /* in a row, before it is well again, doubled ... */
-    RELAPSES_MAX = 5,    /* ... so often */
+    RELAPSES_MAX = 3,    /* ... so often */
+    SAMPLES_MIN = 3,     /* requests before their mean is believed */
     COST_MEMORY = 8,     /* requests that a mean is of, more or less */
-    OUTLIER_FACTOR = 16, /* a single one does not count for more */
+    COST_FORGOTTEN = 64, /* the part of it that is each time passed over */
+    OUTLIER_FACTOR = 8,  /* a single one does not count for more */
     WEIGHT_ONE = 1024,   /* of a request without bytes; each KiB adds one */
 };
 
@@ -46,7 +49,15 @@ static uint64_t age_ns(uint64_t now_ns, uint64_t then_ns)
 
 uint64_t s3_breaker_cost_ns(const struct s3_breaker *breaker, bool is_put)
 {
-    return breaker->costs_ns[is_put];
+    return breaker->samples[is_put] < SAMPLES_MIN ? 0
+                                                  : breaker->costs_ns[is_put];
+}
+
+void s3_breaker_pass_over(struct s3_breaker *breaker, bool is_put)
+{
+    uint64_t *cost_ns = &breaker->costs_ns[is_put];
+
+    *cost_ns -= *cost_ns / COST_FORGOTTEN;
 }
 
 uint64_t s3_breaker_silence_ns(const struct s3_breaker *breaker,
@@ -103,11 +114,10 @@ static void enter_rest(struct s3_breaker *breaker, uint64_t random,
     breaker->probe_ns = now_ns + jittered(REST_FIRST_NS, random);
 }
 
-/* Whether this is too slow beside what the best of the others takes. */
-static bool is_slow(uint64_t ns, uint64_t best_ns)
+/* Whether it is so many times what the best of the others takes. */
+static bool is_times(uint64_t ns, unsigned factor, uint64_t best_ns)
 {
-    return best_ns > 0 && ns >= SLOW_FACTOR * best_ns &&
-           ns - best_ns >= SLOW_MIN_NS;
+    return best_ns > 0 && ns >= factor * best_ns && ns - best_ns >= SLOW_MIN_NS;
 }
 
 void s3_breaker_check(struct s3_breaker *breaker,
@@ -119,7 +129,8 @@ void s3_breaker_check(struct s3_breaker *breaker,
                            : others->costs_ns[1];
 
     /* When all are silent it is the way to them. */
-    if (breaker->state == S3_HEALTHY && is_slow(silence_ns, best_ns) &&
+    if (breaker->state == S3_HEALTHY &&
+        is_times(silence_ns, SLOW_FACTOR, best_ns) &&
         silence_ns >= SLOW_FACTOR * others->silence_ns)
         enter_slow(breaker, now_ns);
 }
@@ -214,9 +225,9 @@ static void end_probe(struct s3_breaker *breaker, const struct s3_turn *turn,
         health == S3_HEALTH_ANSWERED || health == S3_HEALTH_THROTTLED;
     uint64_t took_ns =
         latency_ns > 0 ? latency_ns : age_ns(now_ns, turn->started_ns);
-    bool is_quick =
-        !is_slow(took_ns, others->costs_ns[0] > 0 ? others->costs_ns[0]
-                                                  : others->costs_ns[1]);
+    uint64_t best_ns =
+        others->costs_ns[0] > 0 ? others->costs_ns[0] : others->costs_ns[1];
+    bool is_quick = !is_times(took_ns, QUICK_FACTOR, best_ns);
 
     breaker->is_probed = false;
     if (health == S3_HEALTH_ABANDONED)
@@ -233,14 +244,15 @@ static void learn(struct s3_breaker *breaker, const struct s3_turn *turn,
                   uint64_t now_ns)
 {
     uint64_t *cost_ns = &breaker->costs_ns[turn->is_put];
+    unsigned *samples = &breaker->samples[turn->is_put];
     uint64_t took_ns = (uint64_t)((double)age_ns(now_ns, turn->started_ns) *
                                   WEIGHT_ONE / (double)turn->weight);
 
-    if (*cost_ns == 0)
-        *cost_ns = took_ns;
-    if (took_ns > OUTLIER_FACTOR * *cost_ns)
+    if (*samples > 0 && took_ns > OUTLIER_FACTOR * *cost_ns)
         took_ns = OUTLIER_FACTOR * *cost_ns;
-    *cost_ns = *cost_ns - *cost_ns / COST_MEMORY + took_ns / COST_MEMORY;
+    if (*samples < COST_MEMORY)
+        ++*samples;
+    *cost_ns = *cost_ns - *cost_ns / *samples + took_ns / *samples;
     if (*cost_ns == 0)
         *cost_ns = 1;
 }
@@ -268,7 +280,8 @@ static void end_request(struct s3_breaker *breaker, const struct s3_turn *turn,
     }
     for (size_t i = 0; i < S3_BREAKER_KINDS; i++) {
         if (breaker->state == S3_HEALTHY &&
-            is_slow(breaker->costs_ns[i], others->costs_ns[i]))
+            is_times(s3_breaker_cost_ns(breaker, i), SLOW_FACTOR,
+                     others->costs_ns[i]))
             enter_slow(breaker, now_ns);
     }
 }

@@ -55,6 +55,7 @@ struct s3_breaker {
     uint64_t weights;
     uint64_t heard_ns; /* when it last answered, or had nothing to answer */
     uint64_t costs_ns[S3_BREAKER_KINDS]; /* see s3_breaker_cost_ns */
+    unsigned samples[S3_BREAKER_KINDS];  /* that these are of */
 };
 
 /* What the best of the other endpoints that are well does. */
@@ -97,8 +98,14 @@ uint64_t s3_breaker_silence_ns(const struct s3_breaker *breaker,
 
 /*
  * Returns how long requests of this kind took recently, for the size of an
- * empty one: a transfer of a MiB counts as a second one.  0: not known.
+ * empty one: a transfer of a MiB counts as a second one.  0: not known yet.
  */
 uint64_t s3_breaker_cost_ns(const struct s3_breaker *breaker, bool is_put);
+
+/*
+ * It was passed over because of its cost, of which it forgets a little: after
+ * some dozen times it is tried again.
+ */
+void s3_breaker_pass_over(struct s3_breaker *breaker, bool is_put);
 
 #endif

@@ -222,7 +222,7 @@ static struct s3_breaker_others others_locked(struct s3_endpoints *set,
         if (silence_ns < best.silence_ns)
             best.silence_ns = silence_ns;
         for (size_t i = 0; i < S3_BREAKER_KINDS; i++) {
-            uint64_t cost_ns = other->breaker.costs_ns[i];
+            uint64_t cost_ns = s3_breaker_cost_ns(&other->breaker, i);
 
             if (cost_ns > 0 &&
                 (best.costs_ns[i] == 0 || cost_ns < best.costs_ns[i]))
@@ -327,9 +327,10 @@ static size_t choose_of_locked(struct s3_endpoints *set,
     two = one;
     for (size_t skip = 1 + random_locked(set) % (count - 1); skip > 0; skip--)
         two = next_that_fits(set, choice, two + 1);
-    return is_better(&set->endpoints[one], &set->endpoints[two], choice, now_ns)
-               ? two
-               : one;
+    if (!is_better(&set->endpoints[one], &set->endpoints[two], choice, now_ns))
+        return one;
+    s3_breaker_pass_over(&set->endpoints[one].breaker, choice->is_put);
+    return two;
 }
 
 static size_t choose_locked(struct s3_endpoints *set, size_t avoid, bool is_put,
