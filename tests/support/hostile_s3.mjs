@@ -24,7 +24,7 @@
 //   lag *        so many reads do not see a new object (0)
 //   etag *       md5, opaque
 //   pageSize *   keys in the answer to a list (1000)
-//   undeletable *  {key: error code}, when many are deleted
+//   undeletable *  {key: error code}
 //   seed         of the faults that happen by chance (1)
 //
 // Commands:

@@ -186,6 +186,9 @@ export class Bucket {
         const match = request.field('if-match');
         if (match !== undefined)
             this.checkConditions(request, this.objects.get(request.key));
+        const code = this.settings.undeletable[request.key];
+        if (code)
+            throw new Refusal(403, code, code);
         this.remove(request.key);
         return { status: 204, headers: [] };
     }
