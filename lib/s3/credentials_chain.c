@@ -287,13 +287,12 @@ static int load_first(struct credentials_chain *chain,
         struct net_failure last = *failure;
 
         net_failure_set(failure, error,
-                        "there are no credentials: no s3accesskey, and none by "
-                        "any way of s3credentials auto%s%s",
-                        chain->is_aws ? "; "
-                                      : ", which asks the metadata of "
-                                        "instances for Amazon's hosts "
-                                        "only",
-                        chain->is_aws ? last.text : "");
+                        "no s3accesskey, and s3credentials auto finds no "
+                        "systemd credential, environment, profile, web "
+                        "identity or container; %s",
+                        chain->is_aws ? last.text
+                                      : "metadata of instances is asked for "
+                                        "Amazon's hosts only");
     }
     return error;
 }

@@ -259,7 +259,7 @@ TEST("metadata of instances is asked for Amazon's buckets only")
 
     key_service_set(service, "AWS_EC2_METADATA_SERVICE_ENDPOINT", "%s");
     CHECK(load(&options, key) == -ENOENT);
-    CHECK(is_told("there are no credentials: no s3accesskey, and none"));
+    CHECK(is_told("no s3accesskey, and s3credentials auto finds no"));
     CHECK(is_told("for Amazon's hosts only"));
     CHECK(!key_service_is_done(service));
     options.is_aws = true;

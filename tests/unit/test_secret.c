@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* links: fault_file */
 #include "base/secret.h"
 
 #include <inttypes.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "support/fault_file.h"
 #include "unit/test.h"
 
 /* Returns whether the kernel leaves the page of this address out of dumps. */
@@ -127,4 +129,22 @@ TEST("a file of another user is refused, unless that is root")
     CHECK(strstr(failure.text, "run: chown root '/x'") != NULL);
     text.owner = 0;
     CHECK(secret_check("/x", &text, &failure) == 0);
+}
+
+TEST("a file that cannot be opened or read says why")
+{
+    static const unsigned kinds[] = {FAULT_OPEN, FAULT_READ};
+    const char *path = make_file("x", 1, 0600);
+    struct secret_text text = {0};
+    struct net_failure failure;
+
+    for (size_t i = 0; i < 2; i++) {
+        const struct fault_calls calls = {kinds[i], "file", 1};
+
+        fault_fail(&calls, -EIO, false, 0);
+        CHECK(secret_read(path, 4, &text, &failure) == -EIO);
+        CHECK(strstr(failure.text, "/file: Input/output error") != NULL);
+        fault_reset();
+    }
+    CHECK(text.bytes == NULL);
 }
