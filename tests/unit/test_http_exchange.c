@@ -385,7 +385,7 @@ TEST("a head of many pages is parsed, with the body behind it")
         answer[len + 1] = ':';
         memcpy(answer + len + 9998, "\r\n", 3);
     }
-    (void)snprintf(answer + len, 100, "\r\nhello");
+    (void)snprintf(answer + len, FILLER + 100 - len, "\r\nhello");
     scene_begin(&scene, answer, 5);
     scene.answer = answer;
     scene.script.end = -EAGAIN;
