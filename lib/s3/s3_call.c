@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -38,6 +39,7 @@ struct run {
     uint64_t failed_ns; /* first; 0: not yet */
     uint64_t changes;   /* of endpoints, before the attempt */
     uint64_t rings;     /* of the bell, before the attempt */
+    bool was_connected; /* an endpoint was there, whatever it did then */
     unsigned failures, throttles, absences, nonsenses;
 };
 
@@ -360,9 +362,12 @@ static int wait_before_next(struct run *run, const struct decision *decision)
     case STEP_REFUSED:
         return wait_for_change(run, now_ns);
     case STEP_REST:
-        if (!is_waited_for(run))
+        /* Who is not there is not waited for, by whom nobody waits for. */
+        if (!is_waited_for(run) &&
+            (!run->was_connected || !has_patience(run, now_ns, REST_NS)))
             break;
-        log_long_wait(run, now_ns);
+        if (is_waited_for(run))
+            log_long_wait(run, now_ns);
         error = s3_endpoints_wait(run->parts->endpoints, run->changes,
                                   now_ns + REST_NS);
         return error == -ECANCELED ? error : 0;
@@ -391,6 +396,8 @@ static struct decision try_once(struct run *run)
         return end_with(0);
     if (error < 0)
         return decide_unbegun(run, error);
+    if (seen->is_connected)
+        run->was_connected = true;
     decision = decide(run);
     if (s3_retry_may_be_applied(seen))
         seen->may_be_applied = true;

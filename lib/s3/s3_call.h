@@ -4,8 +4,8 @@
  *
  * How long that is depends on who waits.  Somebody's read: without end, until
  * the store is interrupted, but for answers that make no sense time and again.
- * Background: twice the timeout in all, and not at all while all endpoints
- * rest.  Read-ahead: no more than one attempt that fails.
+ * Background: twice the timeout after the first failure, and not at all while
+ * no endpoint can be reached.  Read-ahead: no more than one attempt that fails.
  *
  * Threads: any; a call is one thread's, which it blocks.  No lock is held
  * while it waits.

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "s3/s3_prober.h"
+
+#include "object_store.h"
+#include "s3/s3_endpoint.h"
+#include "s3/s3_parts.h"
+#include "support/s3_peer.h"
+#include "unit/test.h"
+
+/* Count heads of the bucket: probes. */
+static void script_probes(void *context, struct s3_peer *peer,
+                          const struct s3_peer_request *request,
+                          struct s3_peer_answer *answer)
+{
+    atomic_uint *probes = context;
+
+    if (strcmp(request->method, "HEAD") == 0)
+        atomic_fetch_add(probes, 1);
+    s3_peer_serve(peer, request, answer);
+}
+
+static int put(struct object_store *store)
+{
+    return store->put(store, "key", "text", 4, false);
+}
+
+/* Wait until the store takes the put. */
+static void put_until_taken(struct object_store *store)
+{
+    struct s3_endpoints *endpoints = s3_parts_of_store(store)->endpoints;
+
+    for (;;) {
+        uint64_t changes = s3_endpoints_changes(endpoints);
+
+        if (put(store) == 0)
+            return;
+        (void)s3_endpoints_wait(endpoints, changes, UINT64_MAX);
+    }
+}
+
+TEST("an endpoint that comes back is found by probes, with no request lost")
+{
+    struct s3_peer *peer = s3_peer_start(1);
+    struct object_store *store = s3_peer_open_store(peer);
+    atomic_uint probes = 0;
+
+    s3_peer_set_script(peer, script_probes, &probes);
+    CHECK(put(store) == 0);
+    s3_peer_close_port(peer, 0);
+    CHECK(put(store) == -EIO);
+    CHECK(put(store) == -EIO);
+    s3_peer_open_port(peer, 0);
+    put_until_taken(store);
+    CHECK(atomic_load(&probes) >= 1);
+    store->close(store);
+    s3_peer_stop(peer);
+}
+
+/* Refuse probes, which is an answer. */
+static void script_refuse(void *context, struct s3_peer *peer,
+                          const struct s3_peer_request *request,
+                          struct s3_peer_answer *answer)
+{
+    (void)context;
+    if (strcmp(request->method, "HEAD") == 0)
+        s3_peer_respond(answer, 403, "", "", 0);
+    else
+        s3_peer_serve(peer, request, answer);
+}
+
+TEST("any answer to a probe will do, also one that refuses")
+{
+    struct s3_peer *peer = s3_peer_start(1);
+    struct object_store *store = s3_peer_open_store(peer);
+
+    s3_peer_set_script(peer, script_refuse, NULL);
+    s3_peer_close_port(peer, 0);
+    CHECK(put(store) == -EIO);
+    s3_peer_open_port(peer, 0);
+    put_until_taken(store);
+    store->close(store);
+    s3_peer_stop(peer);
+}
+
+TEST("while one endpoint rests, requests go to the others")
+{
+    struct s3_peer *peer = s3_peer_start(3);
+    struct object_store *store = s3_peer_open_store(peer);
+
+    s3_peer_close_port(peer, 1);
+    for (int i = 0; i < 20; i++)
+        CHECK(put(store) == 0);
+    CHECK(s3_peer_requests_at(peer, 1) == 0);
+    CHECK(s3_peer_requests_at(peer, 0) + s3_peer_requests_at(peer, 2) == 20);
+    store->close(store);
+    s3_peer_stop(peer);
+}
+
+TEST("a store is closed while its endpoints are probed")
+{
+    struct s3_peer *peer = s3_peer_start(3);
+    struct object_store *store = s3_peer_open_store(peer);
+
+    for (size_t i = 0; i < 3; i++)
+        s3_peer_close_port(peer, i);
+    CHECK(put(store) == -EIO);
+    store->close(store);
+    s3_peer_stop(peer);
+}
