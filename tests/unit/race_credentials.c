@@ -17,7 +17,7 @@ enum { BORROWERS = 3, BORROWINGS = 2000, REFUSALS = 20 };
 /* Make or replace the file with keys, at once. */
 static void write_keys(const char *path, const char *key)
 {
-    char new_path[PATH_MAX + 8];
+    char new_path[PATH_MAX + 128];
     FILE *file;
 
     (void)snprintf(new_path, sizeof(new_path), "%s.new", path);
@@ -48,7 +48,7 @@ static void *borrow(void *argument)
 
 TEST("keys are replaced under those who sign, are refused, and look")
 {
-    char path[PATH_MAX], source[PATH_MAX + 8];
+    char path[PATH_MAX + 64], source[PATH_MAX + 128];
     struct credentials_options options = {.source = source};
     struct credentials_summary summary;
     struct credentials *credentials;

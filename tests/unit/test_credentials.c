@@ -100,7 +100,7 @@ static bool gives(struct fixture *fixture, const char *key)
 /* Make or replace the file, at once; returns its path. */
 static const char *make_file(const char *key)
 {
-    static char path[PATH_MAX], new_path[PATH_MAX + 8];
+    static char path[PATH_MAX + 64], new_path[PATH_MAX + 128];
     FILE *file;
 
     (void)snprintf(path, sizeof(path), "%s/keys", test_dir());
@@ -118,7 +118,7 @@ static const char *make_file(const char *key)
 
 static const char *file_source(void)
 {
-    static char source[PATH_MAX + 8];
+    static char source[PATH_MAX + 128];
 
     (void)snprintf(source, sizeof(source), "file:%s/keys", test_dir());
     return source;

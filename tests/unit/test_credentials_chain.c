@@ -73,7 +73,7 @@ static bool gives(const struct credentials_options *options, const char *key)
 /* Make a file, and return its path, good until the next call. */
 static const char *make_file(const char *name, const char *text)
 {
-    static char path[PATH_MAX];
+    static char path[PATH_MAX + 64];
     FILE *file;
 
     (void)snprintf(path, sizeof(path), "%s/%s", test_dir(), name);
@@ -186,7 +186,7 @@ TEST("a source that is named is asked alone")
         {"GET", "/container", NULL, 200, KEYS("CONTAINER")}};
     struct key_service *service = key_service_start(steps, 1);
     struct credentials_options options = options_of(service, "container");
-    char key[CREDENTIALS_KEY_SIZE], source[PATH_MAX + 8];
+    char key[CREDENTIALS_KEY_SIZE], source[PATH_MAX + 128];
 
     key_service_set(service, "AWS_ACCESS_KEY_ID", "ENVIRONMENT");
     key_service_set(service, "AWS_SECRET_ACCESS_KEY", "hidden");

@@ -52,7 +52,7 @@ static bool is_refused(int error, int wanted, const char *words)
 /* Make a file, and return its path. */
 static const char *make_file(const char *text)
 {
-    static char path[PATH_MAX];
+    static char path[PATH_MAX + 64];
     FILE *file;
 
     (void)snprintf(path, sizeof(path), "%s/token", test_dir());

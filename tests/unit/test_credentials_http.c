@@ -317,7 +317,7 @@ TEST("over TLS the server must prove who it is")
                                    .serve = answer_over_tls};
     struct net_failure failure;
     struct tls_peer *peer;
-    char ca_file[PATH_MAX];
+    char ca_file[PATH_MAX + 64];
 
     (void)snprintf(ca_file, sizeof(ca_file), "%s/ca-cert.pem", test_dir());
     peer = tls_peer_start(test_dir(), &setup);

@@ -24,7 +24,7 @@ static struct net_failure failure;
 /* Make the file with the token, and return its path. */
 static const char *make_token(const char *text)
 {
-    static char path[PATH_MAX];
+    static char path[PATH_MAX + 64];
     FILE *file;
 
     (void)snprintf(path, sizeof(path), "%s/token", test_dir());

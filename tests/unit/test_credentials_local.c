@@ -11,7 +11,7 @@ static struct key_service *service;
 static struct credentials_set *set;
 static struct credentials_role role;
 static struct net_failure failure;
-static char path[PATH_MAX];
+static char path[PATH_MAX + 64];
 
 static void begin(void)
 {

@@ -33,7 +33,7 @@ static bool is_left_out(const void *memory)
 /* Make a file, and return its path, good until the next call. */
 static const char *make_file(const char *text, size_t len, mode_t mode)
 {
-    static char path[PATH_MAX];
+    static char path[PATH_MAX + 64];
     FILE *file;
 
     (void)snprintf(path, sizeof(path), "%s/file", test_dir());
@@ -84,7 +84,7 @@ TEST("what is not there, no file or too long is refused, by its name")
 {
     struct secret_text text = {0};
     struct net_failure failure;
-    char path[PATH_MAX];
+    char path[PATH_MAX + 64];
 
     CHECK(secret_read(make_file("12345", 5, 0600), 4, &text, &failure) ==
           -EFBIG);
