@@ -15,8 +15,10 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/auto.h"
+#include "base/bandwidth.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/number.h"
 #include "base/workers.h"
 #include "cache/cache_dir.h"
 #include "cache/control_client.h"
@@ -25,8 +27,15 @@
 #include "cache/owner.h"
 #include "cache/put_probe.h"
 #include "cache/status_text.h"
+#include "cache/upload_share.h"
 #include "object_store.h"
+#include "s3/credentials.h"
 #include "s3/dir_store.h"
+#include "s3/s3_check.h"
+#include "s3/s3_site.h"
+#include "s3/s3_store.h"
+
+enum { OTHER_REQUESTS = 4 }; /* besides reads and uploads, at once */
 
 /* Of the memory for plain blocks, one part in so many is for what nobody has
  * asked for yet. */
@@ -207,14 +216,142 @@ int common_notify_interval_ms(int max_ms)
 
 /* ---- store and devices -------------------------------------------------- */
 
+/* What s3_options points to, while a store is opened. */
+struct bucket {
+    char hosts[S3_HOSTS_MAX][S3_HOST_MAX + 3];
+    const char *host_list[S3_HOSTS_MAX];
+    uint16_t ports[S3_PORTS_MAX];
+    struct bandwidth_entry uploads[CONFIG_LIST_MAX], downloads[CONFIG_LIST_MAX];
+    struct credentials_options credentials;
+};
+
+/* An address of IPv6 may be in brackets, as in a URL. */
+static int take_hosts(const struct config *config, struct bucket *bucket,
+                      struct s3_options *options)
+{
+    for (size_t i = 0; i < config->s3hosts.count; i++) {
+        const char *text = config->s3hosts.items[i];
+        size_t len = strlen(text);
+
+        if (text[0] == '[' && text[len - 1] == ']') {
+            text++;
+            len -= 2;
+        }
+        if (len >= sizeof(bucket->hosts[i])) {
+            log_error("s3host %s: is too long", config->s3hosts.items[i]);
+            return -EINVAL;
+        }
+        memcpy(bucket->hosts[i], text, len);
+        bucket->hosts[i][len] = '\0';
+        bucket->host_list[i] = bucket->hosts[i];
+    }
+    options->hosts = bucket->host_list;
+    options->hosts_count = config->s3hosts.count;
+    return 0;
+}
+
+static void take_ports(const struct config *config, struct bucket *bucket,
+                       struct s3_options *options)
+{
+    uint64_t port = config->s3ssl ? 443 : 80;
+
+    options->ports_count = config->s3ports.count;
+    for (size_t i = 0; i < config->s3ports.count; i++) {
+        (void)number_parse(config->s3ports.items[i], 1, UINT16_MAX, &port);
+        bucket->ports[i] = (uint16_t)port;
+    }
+    if (options->ports_count == 0)
+        bucket->ports[options->ports_count++] = (uint16_t)port;
+    options->ports = bucket->ports;
+}
+
+/* Fill in what the configuration, which was checked, says of limits. */
+static size_t take_limits(const struct config_list *list,
+                          struct bandwidth_entry *entries)
+{
+    for (size_t i = 0; i < list->count; i++)
+        (void)bandwidth_parse(list->items[i], &entries[i]);
+    return list->count;
+}
+
+static int open_bucket(const struct config *config,
+                       struct object_store **ret_store)
+{
+    static const enum s3_addressing addressing[] = {
+        [CONFIG_ADDRESSING_AUTO] = S3_ADDRESSING_AUTO,
+        [CONFIG_ADDRESSING_PATH] = S3_ADDRESSING_PATH,
+        [CONFIG_ADDRESSING_VIRTUAL] = S3_ADDRESSING_VIRTUAL,
+    };
+    static const char *const sse[] = {[CONFIG_SSE_NONE] = NULL,
+                                      [CONFIG_SSE_AES256] = "AES256",
+                                      [CONFIG_SSE_KMS] = "aws:kms"};
+    AUTO_FREE struct bucket *bucket = calloc(1, sizeof(*bucket));
+    struct s3_options options = {
+        .name = config->s3name,
+        .is_tls = config->s3ssl,
+        .is_insecure = config->s3insecure,
+        .ca_file = config->s3ca,
+        .bucket = config->s3bucket,
+        .prefix = config->s3prefix,
+        .region = config->s3region,
+        .addressing = addressing[config->s3addressing],
+        .timeout_ms = config->s3timeout_ms,
+        .concurrency = config->fetchers + config->uploads + OTHER_REQUESTS,
+        .max_requests_per_connection = config->s3maxreqsperconn,
+        .is_unsigned_payload = config->s3unsigned_payload,
+        .storage_class = config->s3storage_class,
+        .sse = sse[config->s3sse],
+        .sse_key_id = config->s3sse_key,
+    };
+    int error = bucket ? take_hosts(config, bucket, &options) : -ENOMEM;
+
+    if (error)
+        return error;
+    if (config->s3insecure)
+        log_warning("s3insecure is set: nobody knows who answers in the place "
+                    "of the S3 service; whoever is on the way can read and "
+                    "change everything, and take the keys");
+    take_ports(config, bucket, &options);
+    bucket->credentials = (struct credentials_options){
+        .access_key = config->s3accesskey,
+        .secret_key = config->s3secretkey,
+        .session_token = config->s3sessiontoken,
+        .source = config->s3credentials,
+        .region = config->s3region,
+        .ca_file = config->s3ca,
+    };
+    options.credentials = &bucket->credentials;
+    options.upload_limits = bucket->uploads;
+    options.upload_limits_count =
+        take_limits(&config->s3uploads, bucket->uploads);
+    options.download_limits = bucket->downloads;
+    options.download_limits_count =
+        take_limits(&config->s3downloads, bucket->downloads);
+    return s3_store_open(&options, ret_store);
+}
+
 int common_open_store(const struct config *config,
                       struct object_store **ret_store)
 {
+    return config->s3dir ? dir_store_open(config->s3dir, ret_store)
+                         : open_bucket(config, ret_store);
+}
+
+/* An s3_check_say. */
+static void say_of_store(void *context, bool is_error, const char *text)
+{
+    (void)context;
+    if (is_error)
+        log_error("%s", text);
+    else
+        log_warning("%s", text);
+}
+
+int common_check_store(const struct config *config, struct object_store *store)
+{
     if (config->s3dir)
-        return dir_store_open(config->s3dir, ret_store);
-    log_error("s3host: this version has no S3 client yet; s3dir keeps the "
-              "objects in a directory");
-    return -EPROTONOSUPPORT;
+        return 0;
+    return s3_check(store, say_of_store, NULL);
 }
 
 /* Take "device@snapshot" apart. */
@@ -314,6 +451,7 @@ static int start_owner(const struct common_resources *resources,
         .max_age_ns = device->config->max_age_s * 1000000000U,
         .uploads = opening->uploads ? opening->uploads : config->uploads,
         .upload_rate = config->upload_rate,
+        .share = resources->share,
         .is_daemon = !opening->yield,
         .connections = opening->connections ? count_connections : NULL,
         .context = device,
@@ -455,7 +593,10 @@ static int open_devices(const struct config *config,
             /* Another process may well have it, if we are no daemon. */
             if (this_error != -EWOULDBLOCK || !opening->yield)
                 log_error("%s: cannot be opened, and is not served: %s",
-                          config->devices[i].name, log_errno(this_error));
+                          config->devices[i].name,
+                          this_error == -EHOSTDOWN
+                              ? "the store is needed for that"
+                              : log_errno(this_error));
             error = this_error;
             continue;
         }
@@ -473,6 +614,16 @@ static int make_probe(struct common_resources *resources)
     return 0;
 }
 
+/* What goes to the store is limited also where that is a directory. */
+static int make_share(const struct config *config,
+                      struct common_resources *resources)
+{
+    struct bandwidth_entry limits[CONFIG_LIST_MAX];
+    size_t count = take_limits(&config->s3uploads, limits);
+
+    return upload_share_new(limits, count, &resources->share);
+}
+
 int common_open_resources(const struct config *config,
                           const struct common_opening *opening,
                           struct common_resources *ret_resources)
@@ -485,8 +636,13 @@ int common_open_resources(const struct config *config,
         return -ENXIO;
     }
     error = common_open_store(config, &resources.store);
+    /* Without an answer what is here can be served all the same. */
+    if (!error)
+        (void)common_check_store(config, resources.store);
     if (!error)
         error = make_probe(&resources);
+    if (!error)
+        error = make_share(config, &resources);
     if (!error)
         error = workers_start("worker", config->workers, &resources.workers);
     if (!error)
@@ -523,19 +679,21 @@ static int handle_status(void *context, const struct control_message *request,
     const struct common_resources *resources = context;
     AUTO_FREE struct control_message *statuses =
         calloc(resources->devices_count, sizeof(*statuses));
-    char *text;
+    char *text = NULL;
+    int error = 0;
 
     (void)request;
     (void)holder;
     if (!statuses)
         return -ENOMEM;
-    for (size_t i = 0; i < resources->devices_count; i++) {
-        int error = describe(&resources->devices[i], &statuses[i]);
-
-        if (error)
-            return error;
-    }
-    text = status_text_json_of_all(statuses, resources->devices_count);
+    for (size_t i = 0; i < resources->devices_count && !error; i++)
+        error = describe(&resources->devices[i], &statuses[i]);
+    if (!error)
+        text = status_text_json_of_all(statuses, resources->devices_count);
+    for (size_t i = 0; i < resources->devices_count; i++)
+        control_message_clear(&statuses[i]);
+    if (error)
+        return error;
     if (!text)
         return -ENOMEM;
     control_message_start(reply, "ok");
@@ -591,6 +749,7 @@ int common_close_resources(struct common_resources *resources, bool releases)
     if (resources->probe)
         put_probe_done(resources->probe);
     free(resources->probe);
+    upload_share_free(resources->share);
     interrupter_stop(resources->interrupter);
     if (resources->store)
         resources->store->close(resources->store);

@@ -115,6 +115,7 @@ struct control_server;
 struct device;
 struct interrupter;
 struct owner;
+struct upload_share;
 
 struct common_device {
     const struct config_device *config;
@@ -145,6 +146,7 @@ struct common_resources {
     struct object_store *store;
     struct interrupter *interrupter; /* of the store; NULL: none so far */
     struct put_probe *probe;         /* of the store */
+    struct upload_share *share;      /* of what goes to it */
     struct workers *workers;
     struct workers *fetchers;
     struct common_device *devices; /* those that could be opened */
@@ -152,9 +154,15 @@ struct common_resources {
     struct control_server *status; /* NULL: none is configured */
 };
 
-/* Open the store of the configuration. */
+/* Open the store of the configuration; it need not answer for that. */
 int common_open_store(const struct config *config,
                       struct object_store **ret_store);
+
+/*
+ * Ask a bucket whether it can be used, and log why not.  Takes as long as
+ * s3timeout at most.
+ */
+int common_check_store(const struct config *config, struct object_store *store);
 
 /*
  * Open the store, start the workers, open devices, own them towards the

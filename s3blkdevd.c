@@ -515,6 +515,18 @@ static int run(struct daemon *daemon)
     return error ? COMMON_FAILED : COMMON_OK;
 }
 
+/* Whether the bucket can be used; the directory is looked at elsewhere. */
+static void check_bucket(const struct config *config)
+{
+    struct object_store *store;
+
+    if (config->s3dir || config->devices_count == 0 ||
+        common_open_store(config, &store) != 0)
+        return;
+    (void)common_check_store(config, store);
+    store->close(store);
+}
+
 /* Check the configuration, and whether what it names is there. */
 static int check_only(const struct daemon *daemon)
 {
@@ -524,6 +536,7 @@ static int check_only(const struct daemon *daemon)
         log_warning("%s: there is no listen; sockets have to be handed over",
                     daemon->options.config_path);
     common_check_directories(daemon->config);
+    check_bucket(daemon->config);
     (void)printf("%s: no mistakes\n", daemon->options.config_path);
     return COMMON_OK;
 }

@@ -86,7 +86,7 @@ struct device_options {
  * -EWOULDBLOCK: another process has it; -EUCLEAN: damaged, see the log;
  * -EINVAL: size or chunk size do not fit what is there; -ENXIO: part of it
  * (journal or cache directory) is missing, or the device is another host's by
- * now; -EAGAIN: the store does not answer, and without it nothing can be
+ * now; -EHOSTDOWN: the store does not answer, and without it nothing can be
  * served.  The reason is logged.
  */
 int device_open(const struct device_options *options,

@@ -29,7 +29,7 @@ static enum claim_mode mode_of(const struct device *device)
 
 static int refusal(enum claim_action action)
 {
-    return action == CLAIM_WAIT ? -EAGAIN : -ENXIO;
+    return action == CLAIM_WAIT ? -EHOSTDOWN : -ENXIO;
 }
 
 const char *device_claim_prefix(const struct device *device)
@@ -384,7 +384,7 @@ int device_claim_attach(struct device *device)
     if (claim_action_refuses(device->attached))
         return refusal(device->attached);
     if (device->attached == CLAIM_SERVE && is_unheard_of(device))
-        return -EAGAIN;
+        return -EHOSTDOWN;
     if (device->attached == CLAIM_LOAD || device->attached == CLAIM_TAKE)
         return load(device, &device->attached_record);
     /* A rollback that was begun and is decided now. */
@@ -456,7 +456,8 @@ int device_claim_finish(struct device *device)
                   device->options.name);
         return -ENXIO;
     }
-    return error;
+    /* Not decided yet: that is no lock of another process (EWOULDBLOCK). */
+    return error == -EAGAIN ? -EHOSTDOWN : error;
 }
 
 void device_claim_close(struct device *device)

@@ -13,7 +13,7 @@
 #include "cache/device_claim.h"
 #include "cache/snapshot.h"
 
-/* Find the snapshot.  Returns -EAGAIN without an answer. */
+/* Find the snapshot.  Returns -EHOSTDOWN without an answer. */
 static int find(struct device *device, struct epoch_record *ret_record)
 {
     const struct device_options *options = &device->options;
@@ -29,7 +29,7 @@ static int find(struct device *device, struct epoch_record *ret_record)
               options->image_name,
               error == -ENOENT ? "there is no such snapshot"
                                : log_errno(error));
-    return error == -ENOENT ? -ENXIO : -EAGAIN;
+    return error == -ENOENT ? -ENXIO : -EHOSTDOWN;
 }
 
 int device_image_ask_new(struct device *device)
@@ -77,7 +77,7 @@ int device_image_attach(struct device *device)
     if (facts.has_epoch && epoch_decode(facts.epoch, &here) != 0)
         return -EUCLEAN;
     error = find(device, &record);
-    if (error == -EAGAIN && facts.has_epoch && !is_new) {
+    if (error == -EHOSTDOWN && facts.has_epoch && !is_new) {
         log_warning("%s: no answer: what is here is served", options->name);
         return 0;
     }

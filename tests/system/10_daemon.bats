@@ -230,17 +230,31 @@ s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     grep "there is no device in the configuration" "$DAEMON_LOG"
 }
 
-@test "a bucket is refused with a clear message, as there is no S3 client yet" {
-    write_config
-    add_device disk 64M
-    sed -i "s|^s3dir .*|s3host h\ns3bucket b\ns3accesskey a\ns3secretkey s|" \
-        "$CONFIG"
+# unreachable_bucket SETTING: a configuration with a bucket where nobody listens
+unreachable_bucket() {
+    printf '%s\n' "listen $SOCKET" "s3host 127.0.0.1" "s3port 1" "$1" \
+        "s3bucket bucket" "s3accesskey a" "s3secretkey s" > "$CONFIG"
     chmod 600 "$CONFIG"
-    "$DAEMON" -t -c "$CONFIG"
+    add_device disk 64M
+}
+
+@test "a bucket that cannot be reached is told by -t, and by a start that needs it" {
+    unreachable_bucket "s3ssl 0"
+    run "$DAEMON" -t -c "$CONFIG"
+    [ "$status" = 0 ]
+    [[ $output == *"127.0.0.1:1: cannot be reached"* ]]
     fails_to_start || code=$?
     [ "$code" = 1 ]
-    grep "no S3 client yet; s3dir keeps" "$DAEMON_LOG"
+    grep "error: S3 127.0.0.1:1: cannot be reached" "$DAEMON_LOG"
+    grep "disk: cannot be opened, and is not served: the store is needed" \
+        "$DAEMON_LOG"
     [ ! -e "$SOCKET" ]
+}
+
+@test "s3insecure is warned of at every start" {
+    unreachable_bucket "s3insecure 1"
+    fails_to_start || code=$?
+    grep "warning: s3insecure is set: " "$DAEMON_LOG"
 }
 
 @test "a store that is not there is no store that is empty" {

@@ -1003,9 +1003,9 @@ TEST("without an answer of the store no device is made; later it is")
     begin(4 * CHUNK, false);
     disk.options.store = fault_store_of(fault);
     fault_store_plan(fault, STORE_LIST, 1, 1, STORE_FAILS, -ETIMEDOUT);
-    CHECK(fixture_open(&disk) == -EAGAIN);
+    CHECK(fixture_open(&disk) == -EHOSTDOWN);
     fault_store_plan(fault, STORE_LIST, 2, 1, STORE_FAILS, -EIO);
-    CHECK(fixture_open(&disk) == -EAGAIN);
+    CHECK(fixture_open(&disk) == -EHOSTDOWN);
     fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS_AFTER, -EIO);
     CHECK(fixture_open(&disk) == -EIO);
     fault_store_clear(fault);

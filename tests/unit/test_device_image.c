@@ -125,7 +125,7 @@ TEST("without an answer, or without the snapshot, nothing is begun")
 {
     NEED(begin());
     fault_store_plan(fault, STORE_LIST, 1, 0, STORE_FAILS, -ETIMEDOUT);
-    CHECK(fixture_open(&reader.fixture) == -EAGAIN);
+    CHECK(fixture_open(&reader.fixture) == -EHOSTDOWN);
     fault_store_clear(fault);
     reader.fixture.options.image_name = "three";
     CHECK(fixture_open(&reader.fixture) == -ENXIO);
