@@ -20,9 +20,9 @@
 
 enum {
     TLS_RECORD_MAX = 16384, /* the most that one record holds */
-    /* GnuTLS asks for a record's head, then for the rest: four are had from
+    /* GnuTLS asks for a record's head, then for the rest: eight are had from
      * the socket at once, which saves most of the system calls. */
-    TLS_INCOMING = 65536,
+    TLS_INCOMING = 131072,
     TLS_FIRST_BYTES = 16, /* of the peer, kept to tell who does not know TLS */
 };
 
