@@ -278,6 +278,20 @@ TEST("what was taken buys time once, not for ever")
     sockets_end(&sockets, &wire);
 }
 
+TEST("what the peer had when all was sent buys no time")
+{
+    struct sockets sockets;
+    struct http_wire wire;
+    char byte;
+
+    sockets_begin(&sockets, &wire);
+    sockets_take(&sockets, (size_t)wire.sent);
+    http_wire_sent_all(&wire);
+    clock_set_for_tests(11 * second);
+    CHECK(http_wire_receive(&wire, &byte, 1, true) == -ETIMEDOUT);
+    sockets_end(&sockets, &wire);
+}
+
 TEST("a pause is not held against the peer")
 {
     struct sockets sockets;
