@@ -21,6 +21,8 @@
 
 static const uint64_t S_NS = 1000000000;
 
+static const uint64_t RACED_CONNECT_NS = UINT64_C(1500) * 1000000;
+
 /*
  * The slowest line that is worth waiting for.  What is slower all the time
  * would never end; http_exchange's floor finds what has stopped.
@@ -314,6 +316,20 @@ static enum s3_health health_of(const struct s3_attempt *attempt)
 }
 
 /*
+ * Connecting cannot be ended by a second attempt that has won.  Where there is
+ * another endpoint, nobody waits long for one that may be gone.
+ */
+static uint64_t connect_deadline(struct s3_parts *parts,
+                                 const struct s3_attempt *attempt)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + RACED_CONNECT_NS;
+    bool is_short = attempt->hold && s3_endpoints_count(parts->endpoints) > 1 &&
+                    deadline_ns < attempt->deadline_ns;
+
+    return is_short ? deadline_ns : attempt->deadline_ns;
+}
+
+/*
  * Ask the endpoint.  An error: see s3_attempt_run; else seen says what came of
  * it, and health.
  */
@@ -331,8 +347,9 @@ static int ask(struct s3_parts *parts, struct s3_attempt *attempt)
     error = compose(parts, attempt);
     if (error)
         return error;
-    error = s3_pool_borrow(parts->pool, attempt->endpoint, attempt->is_fresh,
-                           attempt->deadline_ns, &connection, &failure);
+    error =
+        s3_pool_borrow(parts->pool, attempt->endpoint, attempt->is_fresh,
+                       connect_deadline(parts, attempt), &connection, &failure);
     if (error == -ECANCELED)
         return error;
     if (error) {
@@ -368,11 +385,14 @@ void s3_attempt_end_turn(struct s3_parts *parts,
                          const struct s3_attempt *attempt,
                          const struct s3_turn *turn)
 {
+    const struct http_exchange *exchange = &attempt->exchange;
     const struct s3_outcome outcome = {
         .health = attempt->health,
         .latency_ns = attempt->first_byte_ns,
-        .bytes_up = attempt->exchange.sent,
-        .bytes_down = attempt->exchange.received,
+        .bytes_up = exchange->sent > exchange->head_len
+                        ? exchange->sent - exchange->head_len
+                        : 0,
+        .bytes_down = exchange->len,
         .text = attempt->words[0] ? attempt->words : NULL,
     };
 

@@ -26,6 +26,7 @@ enum {
 
 static const uint64_t MS = 1000000;
 static const uint64_t ABSENT_PAUSE_NS = UINT64_C(400) * 1000000;
+static const uint64_t MEMORY_PAUSE_NS = UINT64_C(100) * 1000000;
 static const uint64_t REST_NS = UINT64_C(2000) * 1000000;
 static const uint64_t REFUSED_NS = UINT64_C(30000) * 1000000;
 static const uint64_t LONG_NS = UINT64_C(10000) * 1000000;
@@ -124,6 +125,13 @@ static void log_long_wait(const struct run *run, uint64_t now_ns)
     log_warning("%s: a read waits for %" PRIu64 " s (%" PRIu64
                 " more like this)",
                 text, (now_ns - run->begun_ns) / (1000 * MS), left_out);
+}
+
+/* What may be granted for one verb is refused for another. */
+static struct s3_complaint *complaint_of(struct s3_parts *parts,
+                                         const struct s3_call *call)
+{
+    return &parts->complaints[call->operation->verb];
 }
 
 /* ---- how long ----------------------------------------------------------- */
@@ -336,7 +344,7 @@ static int wait_for_change(struct run *run, uint64_t now_ns)
     char text[FAILURE_SIZE];
 
     describe_failure(run, text);
-    (void)s3_complaint_say(&run->parts->complaint, text, now_ns);
+    (void)s3_complaint_say(complaint_of(run->parts, run->call), text, now_ns);
     if (!is_waited_for(run))
         return -EACCES;
     log_long_wait(run, now_ns);
@@ -404,6 +412,21 @@ static struct decision try_once(struct run *run)
     return decision;
 }
 
+/* Who waits waits for memory, too. */
+static int init_attempt(struct s3_parts *parts, const struct s3_call *call,
+                        struct s3_attempt *attempt)
+{
+    int error, wait_error = 0;
+
+    do {
+        error = s3_attempt_init(attempt, call->operation);
+        if (error && call->urgency == OBJECT_WAITED_FOR)
+            wait_error = s3_bell_wait(&parts->bell,
+                                      clock_monotonic_ns() + MEMORY_PAUSE_NS);
+    } while (error && call->urgency == OBJECT_WAITED_FOR && !wait_error);
+    return wait_error ? wait_error : error;
+}
+
 int s3_call_run(struct s3_parts *parts, struct s3_call *call)
 {
     struct run run = {
@@ -414,7 +437,7 @@ int s3_call_run(struct s3_parts *parts, struct s3_call *call)
     struct decision decision = {.step = STEP_NOW};
     int result;
 
-    result = s3_attempt_init(&run.attempt, call->operation);
+    result = init_attempt(parts, call, &run.attempt);
     if (result)
         return result;
     run.attempt.data = call->data;
@@ -430,7 +453,7 @@ int s3_call_run(struct s3_parts *parts, struct s3_call *call)
     if (!result) {
         call->size = run.attempt.size;
         call->modified_ns = run.attempt.modified_ns;
-        s3_complaint_settle(&parts->complaint);
+        s3_complaint_settle(complaint_of(parts, call));
     } else if (result == -EIO || result == -ETIMEDOUT || result == -EBUSY) {
         log_end(&run, result);
     }

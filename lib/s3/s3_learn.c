@@ -2,8 +2,10 @@
 #include "s3/s3_learn.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "s3/credentials.h"
 #include "s3/s3_attempt.h"
+#include "s3/s3_explain.h"
 #include "s3/s3_parts.h"
 #include "s3/s3_places.h"
 #include "s3/s3_region.h"
@@ -12,8 +14,18 @@
 static bool learn_clock(struct s3_parts *parts,
                         const struct s3_attempt *attempt)
 {
+    static struct log_limit limit;
+    uint64_t left_out;
+    char skew[64];
+
     if (attempt->answer_s == 0)
         return false;
+    if (log_limit_allows(&limit, &left_out))
+        log_warning("S3 %s: the clock here is %s the store's; requests are "
+                    "signed for its time",
+                    s3_endpoints_name(parts->endpoints, attempt->endpoint),
+                    s3_explain_skew(attempt->now_s, attempt->answer_s, skew,
+                                    sizeof(skew)));
     s3_places_set_clock(parts->places, attempt->endpoint, attempt->now_s,
                         attempt->answer_s);
     return true;

@@ -28,6 +28,8 @@ struct s3_limits;
 struct s3_places;
 struct s3_pool;
 
+enum { S3_VERBS = S3_HEAD_BUCKET + 1 };
+
 struct s3_parts {
     struct s3_endpoints *endpoints;
     struct s3_places *places;
@@ -37,7 +39,7 @@ struct s3_parts {
     struct s3_limits *limits;
     struct s3_hedges *hedges;
     struct s3_bell bell;
-    struct s3_complaint complaint;
+    struct s3_complaint complaints[S3_VERBS]; /* one a verb */
     /* As it was at first: for what does not change, and is of all sites. */
     struct s3_site site;
     struct s3_storage storage;

@@ -237,7 +237,8 @@ static void free_store(struct s3_store *s3)
     s3_gate_free(parts->gate);
     s3_places_free(parts->places);
     s3_endpoints_free(parts->endpoints);
-    s3_complaint_done(&parts->complaint);
+    for (size_t i = 0; i < S3_VERBS; i++)
+        s3_complaint_done(&parts->complaints[i]);
     s3_bell_done(&parts->bell);
     free(s3->storage_class);
     free(s3->sse);
@@ -458,7 +459,8 @@ int s3_store_open(const struct s3_options *options,
         .close = s3_store_close,
     };
     s3_bell_init(&s3->parts.bell);
-    s3_complaint_init(&s3->parts.complaint);
+    for (size_t i = 0; i < S3_VERBS; i++)
+        s3_complaint_init(&s3->parts.complaints[i]);
     error = make_parts(s3, options);
     if (error) {
         log_error("S3 bucket %s: cannot be opened: %s", options->bucket,

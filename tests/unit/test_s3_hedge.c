@@ -132,7 +132,7 @@ static void end(struct scene *scene)
 }
 
 /* Whether a get brings the right bytes. */
-static bool gets(struct scene *scene, enum object_urgency urgency)
+static bool reads_well(struct scene *scene, enum object_urgency urgency)
 {
     char data[4] = "";
 
@@ -153,7 +153,7 @@ TEST("a get that keeps silent is overtaken at another endpoint")
     struct scene scene;
 
     begin(&scene, 2, SILENCE, ANSWER);
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(scene.story.ports[0] != scene.story.ports[1]);
     CHECK(counts_of(&scene).won == 1);
     /* The first attempt's connection was ended, not left to its timeout. */
@@ -166,7 +166,7 @@ TEST("with one endpoint it is overtaken on another connection")
     struct scene scene;
 
     begin(&scene, 1, SILENCE, ANSWER);
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(counts_of(&scene).won == 1);
     wait_for_gone(&scene.story, 1);
     end(&scene);
@@ -177,7 +177,7 @@ TEST("a get that is answered in the end does not wait for the second one")
     struct scene scene;
 
     begin(&scene, 2, ANSWER_AFTER_SECOND, SILENCE);
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(counts_of(&scene).begun == 1 && counts_of(&scene).won == 0);
     /* That one is ended likewise. */
     wait_for_gone(&scene.story, 1);
@@ -190,7 +190,7 @@ TEST("both answered, the data are right whichever comes first")
         struct scene scene;
 
         begin(&scene, 2, ANSWER_AFTER_SECOND, ANSWER);
-        CHECK(gets(&scene, OBJECT_WAITED_FOR));
+        CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
         end(&scene);
     }
 }
@@ -200,7 +200,7 @@ TEST("a first attempt that fails takes the second one's data")
     struct scene scene;
 
     begin(&scene, 2, RESET, ANSWER);
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(scene.story.gets >= 2);
     end(&scene);
 }
@@ -210,7 +210,7 @@ TEST("a first attempt that fails goes on without a second one that is silent")
     struct scene scene;
 
     begin(&scene, 2, RESET, SILENCE);
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     wait_for_gone(&scene.story, 1);
     CHECK(scene.story.gets >= 3);
     end(&scene);
@@ -221,11 +221,11 @@ TEST("what a second attempt failed to bring is never taken for data")
     struct scene scene;
 
     begin(&scene, 2, ANSWER_AFTER_SECOND, CUT);
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(counts_of(&scene).won == 0);
     end(&scene);
     begin(&scene, 2, ANSWER_AFTER_SECOND, ABSENT);
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(counts_of(&scene).won == 0);
     end(&scene);
 }
@@ -257,7 +257,7 @@ TEST("only reads that somebody waits for are attempted twice")
     NEED(pthread_create(&getter.thread, NULL, run_getter, &getter) == 0);
     s3_peer_wait_for_requests(scene.peer, 2);
     /* The put, this get, and one that is waited for with its second one. */
-    CHECK(gets(&scene, OBJECT_WAITED_FOR));
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(counts_of(&scene).gets == 1);
     scene.store->interrupt(scene.store);
     CHECK(pthread_join(getter.thread, NULL) == 0);
