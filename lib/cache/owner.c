@@ -146,8 +146,10 @@ static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
     if (now_ns >= *watch_ns) {
         int error = claim_watch(owner->claim, owner_is_dirty(owner));
 
-        *watch_ns = now_ns + (error == 0 || error == -ESTALE ? WATCH_EVERY_NS
-                                                             : RETRY_AFTER_NS);
+        /* A store that does not answer may have taken long to say so. */
+        *watch_ns =
+            clock_monotonic_ns() +
+            (error == 0 || error == -ESTALE ? WATCH_EVERY_NS : RETRY_AFTER_NS);
         tell_leases(owner);
     }
     device_status(owner->options.device, &status);
@@ -265,8 +267,6 @@ static void *owner_main(void *context)
             is_well = finish_rollback(owner);
         if (has_found_checkpoint(owner))
             look_at_checkpoint(owner);
-        if (owner_make_room(owner))
-            next_ns = 0;
         if (is_well && is_time && must_publish)
             is_well = publish(owner);
         if (is_well && is_time && owner_should_collect(owner) &&
@@ -277,6 +277,36 @@ static void *owner_main(void *context)
         mutex_lock(&owner->lock);
         if (!owner->is_stopping && !(owner->must_publish && !must_publish))
             (void)condition_wait_until(&owner->wake, &owner->lock, next_ns);
+    }
+    mutex_unlock(&owner->lock);
+    return NULL;
+}
+
+/* Make room; returns when to look again. */
+static uint64_t make_room(struct owner *owner)
+{
+    struct device_status status;
+
+    if (owner_make_room(owner))
+        return 0;
+    device_status(owner->options.device, &status);
+    return clock_monotonic_ns() +
+           (status.parked > 0 ? LOOK_PARKED_NS : SECOND_NS);
+}
+
+static void *room_main(void *context)
+{
+    struct owner *owner = context;
+
+    mutex_lock(&owner->lock);
+    while (!owner->is_stopping) {
+        uint64_t next_ns;
+
+        mutex_unlock(&owner->lock);
+        next_ns = make_room(owner);
+        mutex_lock(&owner->lock);
+        if (!owner->is_stopping)
+            (void)condition_wait_until(&owner->room, &owner->lock, next_ns);
     }
     mutex_unlock(&owner->lock);
     return NULL;
@@ -341,9 +371,20 @@ static void free_parts(struct owner *owner)
     scrub_free(owner->scrub);
     leases_free(owner->leases);
     condition_done(&owner->changed);
+    condition_done(&owner->room);
     condition_done(&owner->wake);
     mutex_done(&owner->lock);
     free(owner);
+}
+
+static void end_thread(struct owner *owner)
+{
+    mutex_lock(&owner->lock);
+    owner->is_stopping = true;
+    condition_signal(&owner->wake);
+    condition_signal(&owner->room);
+    mutex_unlock(&owner->lock);
+    (void)pthread_join(owner->thread, NULL);
 }
 
 int owner_start(const struct owner_options *options, struct owner **ret_owner)
@@ -357,6 +398,7 @@ int owner_start(const struct owner_options *options, struct owner **ret_owner)
     owner->claim = device_claim(options->device);
     mutex_init(&owner->lock);
     condition_init(&owner->wake);
+    condition_init(&owner->room);
     condition_init(&owner->changed);
     upload_share_join(owner->options.share, &owner->sharer);
     error = make_leases(owner);
@@ -369,6 +411,13 @@ int owner_start(const struct owner_options *options, struct owner **ret_owner)
         return error;
     }
     (void)pthread_setname_np(owner->thread, "owner");
+    error = -pthread_create(&owner->room_thread, NULL, room_main, owner);
+    if (error != 0) {
+        end_thread(owner);
+        free_parts(owner);
+        return error;
+    }
+    (void)pthread_setname_np(owner->room_thread, "room");
     *ret_owner = owner;
     return 0;
 }
@@ -399,11 +448,8 @@ void owner_stop(struct owner *owner)
         return;
     owner_interrupt(owner);
     claim_stop(owner->claim); /* nobody asks it for anything any more */
-    mutex_lock(&owner->lock);
-    owner->is_stopping = true;
-    condition_signal(&owner->wake);
-    mutex_unlock(&owner->lock);
-    (void)pthread_join(owner->thread, NULL);
+    end_thread(owner);
+    (void)pthread_join(owner->room_thread, NULL);
     free_parts(owner);
 }
 

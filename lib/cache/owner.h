@@ -7,10 +7,12 @@
  * is to be done, and does it in this order:
  *
  *   claim    find out whether somebody else owns the device by now
- *   space    when the cache runs full: evict what is clean, and upload what
- *            is not, so that writes go on
  *   publish  a checkpoint of which all is uploaded becomes an image
  *   collect  condemn and delete what no image needs
+ *
+ * Another one makes room when the cache runs full, so that writes go on, also
+ * while the first one waits for a store that does not answer: it evicts what
+ * is clean, and uploads what is not.
  *
  * Beside it, commands come from the control socket.  What changes the
  * device's history in the bucket (publish, rollback, ...) is done by one of

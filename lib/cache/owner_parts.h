@@ -30,9 +30,11 @@ struct owner {
     struct upload_sharer sharer;
     struct scrub *scrub; /* of who is_scrubbing; NULL: none so far */
     pthread_t thread;
+    pthread_t room_thread;
 
     struct mutex lock;
     struct condition wake;    /* the thread has something to do */
+    struct condition room;    /* the other one: it has to end */
     struct condition changed; /* for who waits: the turn, or a checkpoint */
     bool is_stopping GUARDED_BY(lock);
     bool is_interrupted GUARDED_BY(lock);

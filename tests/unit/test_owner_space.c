@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* links: owner_host memory_store fault_store device_fixture */
+#include <errno.h>
+#include <sched.h>
+
+#include "base/log.h"
 #include "cache/catalog.h"
 #include "cache/geometry.h"
 #include "cache/owner_parts.h"
@@ -95,5 +99,29 @@ TEST("nights too short by far still make images, and room")
     CHECK(images >= 2);
     for (uint64_t chunk = 0; chunk < CHANGED; chunk++)
         CHECK(owner_host_has(&host, chunk, seed - CHANGED + 1 + chunk));
+    owner_host_end(&host);
+}
+
+TEST("room is made while the store does not answer")
+{
+    struct owner_host host;
+
+    log_set_level(LOG_LEVEL_ERROR);
+    owner_host_begin(&host, test_dir(), 64 << 20);
+    for (uint64_t chunk = 0; chunk < 8; chunk++)
+        owner_host_write(&host, chunk, 100 + chunk);
+    CHECK(owner_host_sync(&host) == 8);
+    owner_stop(host.owner);
+    /* Without an answer at the start, the owner asks at once. */
+    fault_store_plan(host.faults, STORE_LIST, 1, 1, STORE_FAILS, -ETIMEDOUT);
+    NEED(fixture_reopen(&host.fixture) == 0);
+    fault_store_plan(host.faults, STORE_LIST, 1, 0, STORE_HOLDS, 0);
+    owner_host_start(&host, 16 << 10); /* less than there is */
+    fault_store_wait_held(host.faults, 1);
+    while (owner_host_status(&host, "evicted") == 0)
+        (void)sched_yield();
+    fault_store_clear(host.faults);
+    for (uint64_t chunk = 0; chunk < 8; chunk++)
+        CHECK(owner_host_has(&host, chunk, 100 + chunk));
     owner_host_end(&host);
 }
