@@ -13,6 +13,7 @@
 
 #include "base/bandwidth.h"
 #include "base/number.h"
+#include "base/secret.h"
 #include "config.h"
 
 enum { S3_HOSTS_MAX = 4 };
@@ -662,6 +663,20 @@ static int append_to_list(const struct row *row, const char *value,
     return 0;
 }
 
+/* A secret is kept where it does not come into a core dump. */
+static char *copy_string(const struct row *row, const char *value)
+{
+    size_t size = strlen(value) + 1;
+    char *copy;
+
+    if (!row->setting.is_secret)
+        return strdup(value);
+    copy = secret_new(size);
+    if (copy)
+        memcpy(copy, value, size);
+    return copy;
+}
+
 int config_table_store(size_t number, char *value, void *object)
 {
     const struct row *row = &rows[number];
@@ -676,7 +691,7 @@ int config_table_store(size_t number, char *value, void *object)
         make_canonical(value);
     if (row->setting.repeats)
         return append_to_list(row, value, field);
-    copy = strdup(value);
+    copy = copy_string(row, value);
     if (!copy)
         return -ENOMEM;
     memcpy(field, &copy, sizeof(copy));
@@ -699,8 +714,9 @@ void config_table_store_defaults(enum config_scope scope, void *object)
 static void free_string(const struct row *row, char *text)
 {
     if (row->setting.is_secret && text)
-        explicit_bzero(text, strlen(text));
-    free(text);
+        secret_free(text, strlen(text) + 1);
+    else
+        free(text);
 }
 
 void config_table_free_values(enum config_scope scope, void *object)
