@@ -261,9 +261,14 @@ static void credentials_changed(void *context)
     s3_bell_ring(&parts->bell);
 }
 
+static bool is_told(const char *text)
+{
+    return text && text[0] != '\0';
+}
+
 static int copy_text(const char *text, char **ret_copy)
 {
-    if (!text || text[0] == '\0')
+    if (!is_told(text))
         return 0;
     *ret_copy = strdup(text);
     return *ret_copy ? 0 : -ENOMEM;
@@ -315,7 +320,7 @@ static int make_sites(const struct s3_parts *parts,
         const struct s3_site_options site = {
             .is_tls = options->is_tls,
             .host = s3_endpoints_host(parts->endpoints, i),
-            .name = options->name,
+            .name = is_told(options->name) ? options->name : NULL,
             .port = s3_endpoints_port(parts->endpoints, i),
             .addressing = (enum s3_addressing)options->addressing,
             .bucket = options->bucket,
@@ -330,11 +335,6 @@ static int make_sites(const struct s3_parts *parts,
                       s3_endpoints_name(parts->endpoints, i), options->bucket);
     }
     return error;
-}
-
-static bool is_told(const char *text)
-{
-    return text && text[0] != '\0';
 }
 
 /* Names of the pool's endpoints, while it is made. */
