@@ -1215,7 +1215,7 @@ TEST("another thread ends an exchange that waits")
 
 TEST("what is received is paced, without being taken for slow")
 {
-    enum { RATE = 10 << 20 };
+    enum { RATE = 4 << 20, LARGEST_PIECE = 256 << 10 };
     struct scene scene;
     struct peer peer = {.takes = sizeof(get_head) - 1, .piece = BIG};
     struct stream *stream;
@@ -1224,8 +1224,7 @@ TEST("what is received is paced, without being taken for slow")
 
     /* At most a tenth of a second's bytes, and the last piece, are free. */
     rate_init(&rate, RATE);
-    least = (BIG / 2) * second / RATE;
-    (void)rate_take(&rate, RATE / 10, clock_monotonic_ns());
+    least = (BIG - LARGEST_PIECE) * second / RATE - second / 10;
     scene_begin_big(&scene, 0);
     stream = pair_begin(&scene, &peer.fd);
     scene.exchange.down = &rate;
