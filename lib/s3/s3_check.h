@@ -21,7 +21,7 @@ typedef void s3_check_say(void *context, bool is_error, const char *text);
  * Ask each endpoint of a store that s3_store_open made, and say what is wrong
  * (never secrets), nothing if all is well.  0 if at least one endpoint serves
  * the bucket, else the error of the last.  Ends within the store's timeout,
- * whatever the endpoints do.
+ * and five seconds, whatever the endpoints do.
  */
 int s3_check(struct object_store *store, s3_check_say *say, void *context);
 

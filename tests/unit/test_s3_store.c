@@ -3,7 +3,10 @@
 
 #include <pthread.h>
 
+#include "base/bandwidth.h"
 #include "object_store.h"
+#include "s3/s3_gate.h"
+#include "s3/s3_parts.h"
 #include "support/s3_peer.h"
 #include "unit/test.h"
 
@@ -252,6 +255,40 @@ TEST("that a bucket is not there is never taken for an absent object")
     s3_peer_stop(peer);
 }
 
+/* A proxy in front of one endpoint that has lost its server. */
+static void script_page_at_one(void *context, struct s3_peer *peer,
+                               const struct s3_peer_request *request,
+                               struct s3_peer_answer *answer)
+{
+    static const char page[] = "404 page not found\n";
+
+    (void)context;
+    if (request->port == 1)
+        s3_peer_respond(answer, 404, "", page,
+                        strcmp(request->method, "HEAD") == 0 ? 0
+                                                             : strlen(page));
+    else
+        s3_peer_serve(peer, request, answer);
+}
+
+TEST("a proxy's page at one of two endpoints makes no object absent")
+{
+    struct s3_peer *peer = s3_peer_start(2);
+    struct object_store *store = s3_peer_open_store(peer);
+    struct object_info info;
+    char data[4];
+
+    CHECK(put_text(store, "key", "text", false) == 0);
+    s3_peer_set_script(peer, script_page_at_one, NULL);
+    for (int i = 0; i < 12; i++) {
+        CHECK(store->get(store, "key", 0, data, 4, OBJECT_BACKGROUND) == 0);
+        CHECK(store->head(store, "key", &info) != -ENOENT);
+    }
+    CHECK(s3_peer_requests_at(peer, 1) > 0);
+    store->close(store);
+    s3_peer_stop(peer);
+}
+
 /* ---- interrupt, describe, open ------------------------------------------- */
 
 /* Say nothing until the client goes. */
@@ -351,6 +388,41 @@ TEST("an interrupt ends calls of all kinds that wait for an answer")
     CHECK(store->get(store, "a", 0, data, 4, OBJECT_WAITED_FOR) == -ECANCELED);
     CHECK(put_text(store, "a", "text", false) == -ECANCELED);
     store->close(store);
+    s3_peer_stop(peer);
+}
+
+/* Put more than the limit lets through in an hour. */
+static void *run_long_put(void *argument)
+{
+    enum { LONG = 8 << 20 };
+    struct caller *caller = argument;
+    void *data = calloc(1, LONG);
+
+    CHECK(data);
+    caller->result = caller->store->put(caller->store, "a", data, LONG, false);
+    free(data);
+    return NULL;
+}
+
+TEST("an interrupt ends a put that a limit holds back")
+{
+    const struct bandwidth_entry limit = {1000, 0, BANDWIDTH_DAY};
+    struct s3_peer *peer = s3_peer_start(1);
+    struct s3_gate_state gate = {.places = 0};
+    struct s3_peer_options options;
+    struct caller caller = {.store = NULL};
+
+    s3_peer_fill_options(peer, &options);
+    options.options.upload_limits = &limit;
+    options.options.upload_limits_count = 1;
+    NEED(s3_store_open(&options.options, &caller.store) == 0);
+    NEED(pthread_create(&caller.thread, NULL, run_long_put, &caller) == 0);
+    while (gate.in_flight[OBJECT_BACKGROUND] == 0)
+        s3_gate_look(s3_parts_of_store(caller.store)->gate, &gate);
+    caller.store->interrupt(caller.store);
+    CHECK(pthread_join(caller.thread, NULL) == 0);
+    CHECK(caller.result == -ECANCELED);
+    caller.store->close(caller.store);
     s3_peer_stop(peer);
 }
 
