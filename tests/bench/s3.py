@@ -218,7 +218,7 @@ class Radosgw:
                               stdout=subprocess.PIPE).stdout.decode()
 
     def __enter__(self):
-        text = self.run("start", self.dir, "1", str(os.getpid()))
+        text = self.run("start", self.dir, "2", str(os.getpid()))
         self.settings = dict(line.split(" ", 1)
                              for line in text.splitlines())
         self.run("bucket", self.dir, "bench")
@@ -327,6 +327,94 @@ def cold_reads(bench, start, gateway):
                f"on a kept connection: {described(bare, 'µs')}; the same by "
                f"the store: {described(stores, 'µs')}. Ratio {ratio:.2f} "
                f"(aim: {aim}).")
+
+
+# ---- one of two endpoints ---------------------------------------------------
+
+PHASE_S = 4  # well; then ill; then well again
+TENTHS = 10 * PHASE_S
+
+
+def traced(bench, server, make_ill, make_well):
+    """Read by two endpoints, one of which is ill for a while.  Returns what
+    was done in each tenth of a second."""
+    process = subprocess.Popen(
+        [bench.options.s3_rate, "trace", server, str(OBJECT), str(OBJECTS),
+         str(RANGE), str(3 * PHASE_S)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    begin = time.monotonic()
+    for number, change in ((1, make_ill), (2, make_well)):
+        time.sleep(max(0, begin + number * PHASE_S - time.monotonic()))
+        change()
+    text = process.stdout.read()
+    if process.wait() != 0:
+        raise SystemExit("bench: s3_rate failed")
+    return json.loads(text)
+
+
+def rate_of(tenths):
+    """Returns requests a second."""
+    return 10 * sum(count for tenth in tenths
+                    for _, count in tenth) / len(tenths)
+
+
+def tail_of(tenths):
+    """Returns the 99th percentile of all, in microseconds, to a quarter."""
+    counts = {}
+    for tenth in tenths:
+        for microseconds, count in tenth:
+            counts[microseconds] = counts.get(microseconds, 0) + count
+    left = 0.01 * sum(counts.values())
+    for microseconds in sorted(counts, reverse=True):
+        left -= counts[microseconds]
+        if left < 0:
+            return microseconds
+    return float("inf")
+
+
+def full_speed_after(tenths, normal):
+    """Returns after how many seconds four tenths in a row had 0.9 of it."""
+    for index in range(len(tenths) - 3):
+        if rate_of(tenths[index:index + 4]) >= 0.9 * normal:
+            return index / 10
+    return float("inf")
+
+
+def one_of_two(bench, gateway):
+    """Lines on two endpoints of which one is gone, hangs, or is slow."""
+    http = [int(port) for port in gateway.settings["http"].split()]
+    far = FarAway(http[1], 0)
+
+    def gateway_two(*actions):
+        return lambda: [gateway.run("gateway", gateway.dir, "2", action)
+                        for action in actions]
+
+    def be_late(seconds):
+        def change():
+            far.delay_s = seconds
+        return change
+
+    bare = ours(bench, "range", gateway.server(), OBJECT, OBJECTS, RANGE)
+    late_s = 100 * bare["mean_us"] / 1e6
+    for name, port, make_ill, make_well in (
+            ("killed", http[1], gateway_two("kill"), gateway_two("start")),
+            ("stopped", http[1], gateway_two("pause"), gateway_two("resume")),
+            (f"100 times slower ({1e3 * late_s:.0f} ms)", far.port,
+             be_late(late_s), be_late(0))):
+        tenths = traced(bench, gateway.server(f"{http[0]}+{port}"), make_ill,
+                        make_well)
+        normal, ill, again = (tenths[:TENTHS], tenths[TENTHS:2 * TENTHS],
+                              tenths[2 * TENTHS:])
+        before = rate_of(normal[5:])
+        yield (f"- One of two endpoints {name} for {PHASE_S} s, eight reads "
+               f"of {RANGE} bytes at a time: {before:,.0f} → "
+               f"{rate_of(ill):,.0f} → {rate_of(again):,.0f} reads/s, "
+               f"{rate_of(ill) / before:.2f} of normal (aim: 0.4); 99th "
+               f"percentile {tail_of(normal[5:]):,.0f} → {tail_of(ill):,.0f} "
+               f"µs, {tail_of(ill) / tail_of(normal[5:]):.1f} × (aim: 3); "
+               f"0.9 of normal speed {full_speed_after(again, before):.1f} s "
+               f"after its return (aim: 2 s).")
 
 
 # ---- beside s3backer --------------------------------------------------------
@@ -497,6 +585,7 @@ def figures(bench, start):
     yield from whole_objects(bench)
     with Radosgw(bench) as gateway:
         yield from cold_reads(bench, start, gateway)
+        yield from one_of_two(bench, gateway)
         if os.geteuid() == 0 and os.path.exists("/dev/fuse"):
             yield from beside_s3backer(bench, start, gateway)
         else:

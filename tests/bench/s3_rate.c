@@ -8,10 +8,14 @@
  *       ranges of LENGTH bytes here and there, one at a time, by that store
  *   s3_rate bare SERVER SIZE OBJECTS LENGTH SECONDS
  *       the same, each a signed GET on one connection and nothing else
+ *   s3_rate trace SERVER SIZE OBJECTS LENGTH SECONDS
+ *       ranges by that store, eight at a time; before them a line "begun", and
+ *       in the end what was done in each tenth of a second
  *
- * SERVER is host,port,CA,bucket,access key,secret key; CA is "" for HTTP.
- * Objects are bench/0, bench/1 ...; get, range and bare want them put before.
- * Prints one line of JSON.
+ * SERVER is host,port,CA,bucket,access key,secret key; CA is "" for HTTP, and
+ * port may be two, "9000+9001".
+ * Objects are bench/0, bench/1 ...; all but put want them put before.
+ * Prints JSON.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -26,6 +30,7 @@
 #include "base/connect.h"
 #include "base/histogram.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/number.h"
 #include "base/resolve.h"
 #include "base/stream.h"
@@ -40,6 +45,8 @@ enum {
     KEY_MAX = 64,
     TIMEOUT_MS = 10000,
     THREADS_MAX = 64,
+    TRACE_THREADS = 8,
+    TENTHS_MAX = 1200,
 };
 
 #define SECOND_NS 1000000000U
@@ -47,7 +54,8 @@ enum {
 struct server {
     char *host;
     uint16_t port;
-    char *ca; /* NULL: no TLS */
+    uint16_t other_port; /* 0: there is none */
+    char *ca;            /* NULL: no TLS */
     char *bucket, *access_key, *secret_key;
 };
 
@@ -55,7 +63,12 @@ static struct server server;
 static struct object_store *store;
 static uint64_t size, objects, length, deadline_ns;
 static const char *mode;
+static uint64_t begin_ns;
 static atomic_uint_fast64_t next, bytes, requests;
+
+/* What ended in a tenth of a second. */
+static struct mutex tenths_mutex;
+static struct histogram tenths[TENTHS_MAX];
 
 static void need(bool ok, const char *what)
 {
@@ -75,9 +88,14 @@ static uint64_t number(const char *text)
 
 static void parse_server(char *text)
 {
+    char *ports;
+
     server.host = strsep(&text, ",");
     need(text != NULL, "SERVER has six parts");
-    server.port = (uint16_t)number(strsep(&text, ","));
+    ports = strsep(&text, ",");
+    need(text != NULL, "SERVER has six parts");
+    server.port = (uint16_t)number(strsep(&ports, "+"));
+    server.other_port = ports ? (uint16_t)number(ports) : 0;
     server.ca = strsep(&text, ",");
     server.bucket = strsep(&text, ",");
     server.access_key = strsep(&text, ",");
@@ -90,6 +108,7 @@ static void parse_server(char *text)
 static void open_store(void)
 {
     const char *hosts[] = {server.host};
+    const uint16_t ports[] = {server.port, server.other_port};
     struct credentials_options credentials = {
         .access_key = server.access_key,
         .secret_key = server.secret_key,
@@ -97,8 +116,8 @@ static void open_store(void)
     struct s3_options options = {
         .hosts = hosts,
         .hosts_count = 1,
-        .ports = &server.port,
-        .ports_count = 1,
+        .ports = ports,
+        .ports_count = server.other_port ? 2 : 1,
         .is_tls = server.ca != NULL,
         .ca_file = server.ca,
         .bucket = server.bucket,
@@ -302,6 +321,75 @@ static void run_ranges(bool is_bare)
     free(data);
 }
 
+/* ---- in time ------------------------------------------------------------- */
+
+static void *trace_thread(void *number_of)
+{
+    uint64_t word = 0x2545f4914f6cdd1dU ^ (uintptr_t)number_of << 32;
+    unsigned char *data = malloc(length);
+
+    need(data != NULL, "no memory");
+    while (clock_monotonic_ns() < deadline_ns) {
+        uint64_t begin = clock_monotonic_ns(), end;
+        char key[KEY_MAX];
+
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        make_key(key, word % objects);
+        need(store->get(store, key, (word >> 20) % (size - length + 1), data,
+                        length, OBJECT_WAITED_FOR) == 0,
+             "get");
+        end = clock_monotonic_ns();
+        mutex_lock(&tenths_mutex);
+        if ((end - begin_ns) / (SECOND_NS / 10) < TENTHS_MAX)
+            histogram_add(&tenths[(end - begin_ns) / (SECOND_NS / 10)],
+                          end - begin);
+        mutex_unlock(&tenths_mutex);
+    }
+    free(data);
+    return NULL;
+}
+
+/* Print a tenth: [microseconds at most, how many], ... */
+static void print_tenth(const struct histogram *tenth)
+{
+    const char *separator = "";
+
+    (void)printf("[");
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        if (tenth->counts[i] == 0)
+            continue;
+        (void)printf("%s[%.0f, %u]", separator,
+                     (double)histogram_bucket_end_ns(i) / 1e3,
+                     (unsigned)tenth->counts[i]);
+        separator = ", ";
+    }
+    (void)printf("]");
+}
+
+static void run_trace(void)
+{
+    pthread_t running[TRACE_THREADS];
+    size_t count = (deadline_ns - begin_ns) / (SECOND_NS / 10);
+
+    need(length > 0 && length <= size && count <= TENTHS_MAX,
+         "LENGTH or SECONDS is wrong");
+    mutex_init(&tenths_mutex);
+    (void)printf("begun\n");
+    (void)fflush(stdout);
+    for (uintptr_t i = 0; i < TRACE_THREADS; i++)
+        need(pthread_create(&running[i], NULL, trace_thread, (void *)i) == 0,
+             "no thread");
+    for (size_t i = 0; i < TRACE_THREADS; i++)
+        need(pthread_join(running[i], NULL) == 0, "no end of a thread");
+    (void)printf("[");
+    for (size_t i = 0; i < count; i++) {
+        print_tenth(&tenths[i]);
+        (void)printf("%s", i + 1 < count ? ",\n" : "]\n");
+    }
+}
+
 /* -------------------------------------------------------------------------- */
 
 static double cpu_seconds(void)
@@ -315,7 +403,6 @@ static double cpu_seconds(void)
 
 int main(int argc, char **argv)
 {
-    uint64_t begin;
     double seconds;
 
     need(argc == 7, "MODE SERVER SIZE OBJECTS THREADS|LENGTH SECONDS");
@@ -328,13 +415,15 @@ int main(int argc, char **argv)
     need(size > 0 && objects > 0, "SIZE or OBJECTS is 0");
     if (strcmp(mode, "bare") != 0)
         open_store();
-    begin = clock_monotonic_ns();
-    deadline_ns = begin + number(argv[6]) * SECOND_NS;
+    begin_ns = clock_monotonic_ns();
+    deadline_ns = begin_ns + number(argv[6]) * SECOND_NS;
     if (strcmp(mode, "bare") == 0 || strcmp(mode, "range") == 0) {
         run_ranges(strcmp(mode, "bare") == 0);
+    } else if (strcmp(mode, "trace") == 0) {
+        run_trace();
     } else {
         run_whole(length);
-        seconds = (double)(clock_monotonic_ns() - begin) / 1e9;
+        seconds = (double)(clock_monotonic_ns() - begin_ns) / 1e9;
         (void)printf("{\"requests\": %u, \"mb_s\": %.1f, "
                      "\"cpu_s_per_gib\": %.3f}\n",
                      (unsigned)requests, (double)bytes / seconds / 1e6,
