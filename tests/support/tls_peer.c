@@ -16,6 +16,7 @@
 
 #include "base/connect.h"
 #include "base/mutex.h"
+#include "base/net.h"
 
 enum { CONNECTIONS_MAX = 512 };
 
@@ -81,12 +82,6 @@ size_t tls_peer_receive(struct tls_peer_connection *connection, void *data,
 void tls_peer_give_ticket(struct tls_peer_connection *connection)
 {
     must(gnutls_session_ticket_send(connection->session, 1, 0));
-}
-
-void tls_peer_flood(struct tls_peer_connection *connection)
-{
-    while (gnutls_session_ticket_send(connection->session, 1, 0) == 0)
-        ;
 }
 
 void tls_peer_bye(struct tls_peer_connection *connection)
@@ -200,6 +195,7 @@ static void *accept_connections(void *argument)
             assert(peer->count <= CONNECTIONS_MAX);
             connection->peer = peer;
             connection->fd = fd;
+            net_prepare(fd); /* nothing that it sends waits for more */
             must(-pthread_create(&connection->thread, NULL, serve_connection,
                                  connection));
         } else if (fd >= 0) {

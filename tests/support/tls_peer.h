@@ -83,9 +83,8 @@ bool tls_peer_send(struct tls_peer_connection *connection, const void *data,
 size_t tls_peer_receive(struct tls_peer_connection *connection, void *data,
                         size_t len);
 
-/* Give a ticket now (TLS 1.3), or no end of them; announce the end. */
+/* Give a ticket now (TLS 1.3); announce the end. */
 void tls_peer_give_ticket(struct tls_peer_connection *connection);
-void tls_peer_flood(struct tls_peer_connection *connection);
 void tls_peer_bye(struct tls_peer_connection *connection);
 
 /* Returns the socket, to do something else with. */

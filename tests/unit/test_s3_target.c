@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "s3/s3_target.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <sys/socket.h>
 
-#include "base/connect.h"
 #include "support/tls_peer.h"
 #include "unit/test.h"
 
@@ -56,47 +56,109 @@ static int two_addresses(void *context, const char *host,
     return 0;
 }
 
-TEST("an address that refused is not the first again, one that does not get "
-     "through TLS neither")
+/* Listen at 127.0.0.1 or .2, at this port, or at any if it is 0. */
+static int listen_at(const char *host, uint16_t *port)
 {
-    struct tls_peer *peer = tls_peer_start(
-        test_dir(),
-        &(struct tls_peer_setup){
-            .certificate = {.common_name = "s3", .names = {"s3.example"}},
-            .priority = "NORMAL:-VERS-ALL:+VERS-TLS1.1:%COMPAT"});
-    struct tls_context *context = tls_peer_client(test_dir(), false);
-    struct s3_target *target =
-        s3_target_new("s3.example", tls_peer_port(peer), "s3.example");
-    struct resolver *resolver;
+    struct net_address address;
+    socklen_t len = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || net_address_parse(host, *port, &address) < 0 ||
+        bind(fd, &address.any, net_address_len(&address)) < 0 ||
+        listen(fd, 8) < 0 || getsockname(fd, &address.any, &len) < 0)
+        abort();
+    *port = ntohs(address.v4.sin_port);
+    return fd;
+}
+
+/* Connect, and tell to where; or why not. */
+static int connect_to(struct s3_target *target, struct resolver *resolver,
+                      char text[256])
+{
+    struct net_address address;
     struct net_failure failure = {0};
-    char text[NET_ADDRESS_TEXT];
+    int fd = s3_target_connect(target, resolver, -1, STREAM_FOREVER, &address,
+                               &failure);
+
+    if (fd >= 0)
+        (void)net_address_format(&address, text);
+    else
+        memcpy(text, failure.text, sizeof(failure.text));
+    return fd;
+}
+
+TEST("an address that refused is not the first in its turn")
+{
+    uint16_t port = 0;
+    int listening = listen_at("127.0.0.1", &port), fd;
+    struct s3_target *target = s3_target_new("s3.example", port, NULL);
+    struct resolver *resolver;
+    char text[256];
 
     NEED(resolver_new(60 * SECOND, &resolver) == 0);
     resolver_set_lookup_for_tests(resolver, two_addresses, NULL);
-    for (int i = 0; i < 3; i++) {
-        struct net_address address;
-        struct stream *stream;
-        int fd = s3_target_connect(target, resolver, -1, STREAM_FOREVER,
-                                   &address, &failure);
-
-        NEED(fd >= 0 && stream_open(fd, &stream) == 0);
-        (void)net_address_format(&address, text);
-        CHECK(strstr(text, "127.0.0.1:") == text);
-        CHECK(s3_target_secure(target, context, &address, &stream,
-                               STREAM_FOREVER, &failure) == -EPROTO);
-        CHECK(failure.error == -EPROTO && strstr(failure.text, text));
-        stream_close(stream);
+    for (int i = 0; i < 2; i++) {
+        fd = connect_to(target, resolver, text);
+        CHECK(fd >= 0 && strstr(text, "127.0.0.1:") == text);
+        (void)close(fd);
     }
-    tls_peer_stop(peer);
-    /* Both rest, so both are tried: what refused last is told first. */
-    CHECK(s3_target_connect(target, resolver, -1, STREAM_FOREVER,
-                            &(struct net_address){0},
-                            &failure) == -ECONNREFUSED);
-    CHECK(strstr(failure.text, "127.0.0.1:") &&
-          strstr(failure.text, "127.0.0.2:"));
+    (void)close(listening);
+    /* All are told in the order in which they were tried. */
+    CHECK(connect_to(target, resolver, text) == -ECONNREFUSED);
+    CHECK(strstr(text, "127.0.0.1:") == text);
+    CHECK(strstr(text, "127.0.0.2:"));
     s3_target_release(target);
     resolver_free(resolver);
-    tls_free(context);
+}
+
+TEST("an address behind which TLS fails is not the first in its turn, but if "
+     "it is for its certificate")
+{
+    for (int is_name = 0; is_name < 2; is_name++) {
+        struct tls_peer_setup setup = {
+            .certificate = {.common_name = "s3", .names = {"s3.example"}}};
+        struct tls_peer *peer;
+        struct tls_context *context;
+        struct s3_target *target;
+        struct resolver *resolver;
+        uint16_t port;
+        int listening, in_turn = 0;
+
+        if (!is_name)
+            setup.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.1:%COMPAT";
+        peer = tls_peer_start(test_dir(), &setup);
+        port = tls_peer_port(peer);
+        context = tls_peer_client(test_dir(), false);
+        listening = listen_at("127.0.0.2", &port);
+        target = s3_target_new("s3.example", port, "other.example");
+        NEED(resolver_new(60 * SECOND, &resolver) == 0);
+        resolver_set_lookup_for_tests(resolver, two_addresses, NULL);
+        for (int i = 0; i < 6; i++) {
+            struct net_failure failure = {0};
+            struct net_address address;
+            struct stream *stream = NULL;
+            char text[NET_ADDRESS_TEXT];
+            int fd = s3_target_connect(target, resolver, -1, STREAM_FOREVER,
+                                       &address, &failure);
+
+            NEED(fd >= 0 && stream_open(fd, &stream) == 0);
+            (void)net_address_format(&address, text);
+            if (strstr(text, "127.0.0.1:") == text) {
+                in_turn++;
+                CHECK(s3_target_secure(target, context, &address, &stream,
+                                       STREAM_FOREVER, &failure) ==
+                      (is_name ? -EKEYREJECTED : -EPROTO));
+                CHECK(strstr(failure.text, text) == failure.text);
+            }
+            stream_close(stream);
+        }
+        CHECK(in_turn == (is_name ? 3 : 1));
+        (void)close(listening);
+        tls_peer_stop(peer);
+        s3_target_release(target);
+        resolver_free(resolver);
+        tls_free(context);
+    }
 }
 
 TEST("a host that is not found is told")

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -230,41 +232,62 @@ TEST("of TLS 1.2, too, a second handshake is short; under another name it is "
 
 /* ---- the end, and what is no end ---------------------------------------- */
 
-/* Send tickets without end. */
+enum { MANY_TICKETS = 100 };
+
+/* Send many tickets, then a byte of data; say when all has arrived. */
 static void serve_tickets(void *context, struct tls_peer_connection *connection)
 {
+    sem_t *is_sent = context;
+    int unacknowledged = 0;
     char command;
 
-    (void)context;
-    if (tls_peer_receive(connection, &command, 1) == 1)
-        tls_peer_flood(connection);
+    if (tls_peer_receive(connection, &command, 1) != 1)
+        return;
+    for (int i = 0; i < MANY_TICKETS; i++)
+        tls_peer_give_ticket(connection);
+    CHECK(tls_peer_send(connection, &command, 1));
+    do
+        (void)sched_yield();
+    while (ioctl(tls_peer_fd(connection), SIOCOUTQ, &unacknowledged) == 0 &&
+           unacknowledged > 0);
+    (void)sem_post(is_sent);
+    (void)tls_peer_receive(connection, &command, 1);
 }
 
-TEST("a peer that sends tickets without end holds up nobody: not past a "
-     "deadline, and not at all who does not wait")
+TEST("a peer that sends one ticket after another holds up nobody: not past a "
+     "deadline, and not at all who does not wait; who does wait gets the data "
+     "behind them")
 {
-    struct tls_peer_setup setup = {
-        .certificate = good, .gives_tickets = true, .serve = serve_tickets};
-    struct tls_peer *peer = tls_peer_start(test_dir(), &setup);
-    struct tls_context *context = tls_peer_client(test_dir(), false);
-    struct net_failure failure = {0};
-    struct stream *stream =
-        tls_peer_meet(peer, context, "s3.example", &failure);
-    int waiting = 0;
-    char byte;
+    sem_t is_sent;
+    struct tls_peer_setup setup = {.certificate = good,
+                                   .gives_tickets = true,
+                                   .serve = serve_tickets,
+                                   .context = &is_sent};
+    struct tls_peer *peer;
+    struct tls_context *context;
+    /* Of the beginning of all time, so it is over; and further ones. */
+    static const uint64_t deadlines[] = {1, STREAM_NOW, STREAM_FOREVER};
+    static const ssize_t results[] = {-ETIMEDOUT, -EPROTO, 1};
 
-    NEED(stream);
-    CHECK(command_sent(stream, 'x'));
-    CHECK(stream_receive(stream, &byte, 1, clock_monotonic_ns() + 10000000) ==
-          -ETIMEDOUT);
-    while (waiting < 32768) {
-        (void)sched_yield();
-        NEED(ioctl(stream->fd, FIONREAD, &waiting) == 0);
+    NEED(sem_init(&is_sent, 0, 0) == 0);
+    peer = tls_peer_start(test_dir(), &setup);
+    context = tls_peer_client(test_dir(), false);
+    for (int i = 0; i < 3; i++) {
+        struct net_failure failure = {0};
+        struct stream *stream =
+            tls_peer_meet(peer, context, "s3.example", &failure);
+        char byte;
+
+        NEED(stream);
+        CHECK(command_sent(stream, 'x'));
+        while (sem_wait(&is_sent) < 0)
+            ;
+        CHECK(stream_receive(stream, &byte, 1, deadlines[i]) == results[i]);
+        stream_close(stream);
     }
-    CHECK(stream_receive(stream, &byte, 1, STREAM_NOW) == -EPROTO);
-    stream_close(stream);
     tls_free(context);
     tls_peer_stop(peer);
+    (void)sem_destroy(&is_sent);
 }
 
 static void serve_end(void *context, struct tls_peer_connection *connection)
