@@ -23,7 +23,7 @@ static ssize_t plain_receive(struct stream *stream, void *data, size_t len,
             return got;
         if (errno == EINTR)
             continue;
-        if (errno != EAGAIN)
+        if (errno != EAGAIN || deadline_ns == STREAM_NOW)
             return -errno;
         /* A descriptor that its creator made non-blocking comes here too. */
         error = stream_wait_fd(stream->fd, POLLIN, deadline_ns);
@@ -50,7 +50,7 @@ static ssize_t plain_send(struct stream *stream, const struct iovec *pieces,
             return sent;
         if (errno == EINTR)
             continue;
-        if (errno != EAGAIN)
+        if (errno != EAGAIN || deadline_ns == STREAM_NOW)
             return -errno;
         error = stream_wait_fd(stream->fd, POLLOUT, deadline_ns);
         if (error < 0)
