@@ -69,8 +69,7 @@ uint64_t s3_breaker_silence_ns(const struct s3_breaker *breaker,
                       breaker->in_flight / (double)breaker->weights);
 }
 
-/* ---- states ---------------------------------------------------------------
- */
+/* ---- states ------------------------------------------------------------- */
 
 static void enter(struct s3_breaker *breaker, enum s3_endpoint_state state,
                   uint64_t now_ns)
@@ -135,8 +134,7 @@ void s3_breaker_check(struct s3_breaker *breaker,
         enter_slow(breaker, now_ns);
 }
 
-/* ---- requests -------------------------------------------------------------
- */
+/* ---- requests ----------------------------------------------------------- */
 
 static void begin(struct s3_breaker *breaker, uint64_t bytes, uint64_t now_ns,
                   struct s3_turn *turn)
@@ -167,26 +165,43 @@ void s3_breaker_begin_probe(struct s3_breaker *breaker, uint64_t now_ns,
 }
 
 /* Count a failure; too many are followed by a rest. */
-static void fail(struct s3_breaker *breaker, enum s3_health health,
-                 uint64_t random, uint64_t now_ns)
+static void fail(struct s3_breaker *breaker, const struct s3_ending *ending)
 {
     breaker->failures++;
-    if (health == S3_HEALTH_UNREACHABLE || breaker->failures >= FAILURES_MAX)
-        enter_rest(breaker, random, now_ns);
+    if (ending->health == S3_HEALTH_UNREACHABLE ||
+        breaker->failures >= FAILURES_MAX)
+        enter_rest(breaker, ending->random, ending->now_ns);
+}
+
+static bool is_answered(const struct s3_ending *ending)
+{
+    return ending->health == S3_HEALTH_ANSWERED ||
+           ending->health == S3_HEALTH_THROTTLED;
+}
+
+/* Whether a probe took about as long as it does elsewhere, if that is known. */
+static bool is_quick(const struct s3_turn *turn, const struct s3_ending *ending)
+{
+    const uint64_t *costs_ns = ending->others.costs_ns;
+    uint64_t took_ns = ending->latency_ns > 0
+                           ? ending->latency_ns
+                           : age_ns(ending->now_ns, turn->started_ns);
+
+    return !is_times(took_ns, QUICK_FACTOR,
+                     costs_ns[0] > 0 ? costs_ns[0] : costs_ns[1]);
 }
 
 static void end_rest_probe(struct s3_breaker *breaker,
-                           const struct s3_turn *turn, bool is_answered,
-                           bool is_quick, uint64_t random, uint64_t now_ns)
+                           const struct s3_turn *turn,
+                           const struct s3_ending *ending)
 {
     uint64_t pause_ns = REST_FIRST_NS;
 
-    if (is_answered && is_quick) {
-        enter(breaker, S3_HEALTHY, now_ns);
-        return;
-    }
-    if (is_answered) {
-        enter_slow(breaker, now_ns);
+    if (is_answered(ending)) {
+        if (is_quick(turn, ending))
+            enter(breaker, S3_HEALTHY, ending->now_ns);
+        else
+            enter_slow(breaker, ending->now_ns);
         return;
     }
     breaker->pauses++;
@@ -194,49 +209,41 @@ static void end_rest_probe(struct s3_breaker *breaker,
         pause_ns *= 2;
     if (pause_ns > REST_LONGEST_NS)
         pause_ns = REST_LONGEST_NS;
-    breaker->probe_ns = turn->started_ns + jittered(pause_ns, random);
+    breaker->probe_ns = turn->started_ns + jittered(pause_ns, ending->random);
 }
 
 static void end_slow_probe(struct s3_breaker *breaker,
-                           const struct s3_turn *turn, enum s3_health health,
-                           bool is_answered, bool is_quick, uint64_t random,
-                           uint64_t now_ns)
+                           const struct s3_turn *turn,
+                           const struct s3_ending *ending)
 {
-    breaker->quick = is_answered && is_quick ? breaker->quick + 1 : 0;
-    if (breaker->quick >= (unsigned)QUICK_PROBES << breaker->relapses) {
-        enter(breaker, S3_HEALTHY, now_ns);
+    if (!is_answered(ending)) {
+        breaker->quick = 0;
+        breaker->probe_ns =
+            turn->started_ns + jittered(SLOW_PAUSE_NS, ending->random);
+        fail(breaker, ending);
         return;
     }
-    breaker->probe_ns =
-        breaker->quick > 0 ? now_ns + QUICK_PAUSE_NS
-                           : turn->started_ns + jittered(SLOW_PAUSE_NS, random);
-    if (is_answered)
-        breaker->failures = 0;
+    breaker->failures = 0;
+    breaker->quick = is_quick(turn, ending) ? breaker->quick + 1 : 0;
+    if (breaker->quick >= (unsigned)QUICK_PROBES << breaker->relapses)
+        enter(breaker, S3_HEALTHY, ending->now_ns);
+    else if (breaker->quick > 0)
+        breaker->probe_ns = ending->now_ns + QUICK_PAUSE_NS;
     else
-        fail(breaker, health, random, now_ns);
+        breaker->probe_ns =
+            turn->started_ns + jittered(SLOW_PAUSE_NS, ending->random);
 }
 
 static void end_probe(struct s3_breaker *breaker, const struct s3_turn *turn,
-                      enum s3_health health, uint64_t latency_ns,
-                      const struct s3_breaker_others *others, uint64_t random,
-                      uint64_t now_ns)
+                      const struct s3_ending *ending)
 {
-    bool is_answered =
-        health == S3_HEALTH_ANSWERED || health == S3_HEALTH_THROTTLED;
-    uint64_t took_ns =
-        latency_ns > 0 ? latency_ns : age_ns(now_ns, turn->started_ns);
-    uint64_t best_ns =
-        others->costs_ns[0] > 0 ? others->costs_ns[0] : others->costs_ns[1];
-    bool is_quick = !is_times(took_ns, QUICK_FACTOR, best_ns);
-
     breaker->is_probed = false;
-    if (health == S3_HEALTH_ABANDONED)
-        breaker->probe_ns = now_ns + REST_FIRST_NS;
+    if (ending->health == S3_HEALTH_ABANDONED)
+        breaker->probe_ns = ending->now_ns + REST_FIRST_NS;
     else if (breaker->state == S3_RESTING)
-        end_rest_probe(breaker, turn, is_answered, is_quick, random, now_ns);
+        end_rest_probe(breaker, turn, ending);
     else if (breaker->state == S3_SLOW)
-        end_slow_probe(breaker, turn, health, is_answered, is_quick, random,
-                       now_ns);
+        end_slow_probe(breaker, turn, ending);
 }
 
 /* Remember how long it took, for its size. */
@@ -258,50 +265,37 @@ static void learn(struct s3_breaker *breaker, const struct s3_turn *turn,
 }
 
 static void end_request(struct s3_breaker *breaker, const struct s3_turn *turn,
-                        enum s3_health health,
-                        const struct s3_breaker_others *others, uint64_t random,
-                        uint64_t now_ns)
+                        const struct s3_ending *ending)
 {
-    switch (health) {
-    case S3_HEALTH_ANSWERED:
-        learn(breaker, turn, now_ns);
+    if (ending->health == S3_HEALTH_ABANDONED)
+        return;
+    if (is_answered(ending))
         breaker->failures = 0;
-        break;
-    case S3_HEALTH_THROTTLED:
-        breaker->failures = 0;
-        break;
-    case S3_HEALTH_SERVER_ERROR:
-    case S3_HEALTH_BROKEN:
-    case S3_HEALTH_UNREACHABLE:
-        fail(breaker, health, random, now_ns);
-        break;
-    case S3_HEALTH_ABANDONED:
-        break;
-    }
+    else
+        fail(breaker, ending);
+    if (ending->health == S3_HEALTH_ANSWERED)
+        learn(breaker, turn, ending->now_ns);
     for (size_t i = 0; i < S3_BREAKER_KINDS; i++) {
         if (breaker->state == S3_HEALTHY &&
             is_times(s3_breaker_cost_ns(breaker, i), SLOW_FACTOR,
-                     others->costs_ns[i]))
-            enter_slow(breaker, now_ns);
+                     ending->others.costs_ns[i]))
+            enter_slow(breaker, ending->now_ns);
     }
 }
 
 void s3_breaker_end(struct s3_breaker *breaker, const struct s3_turn *turn,
-                    enum s3_health health, uint64_t latency_ns,
-                    const struct s3_breaker_others *others, uint64_t random,
-                    uint64_t now_ns)
+                    const struct s3_ending *ending)
 {
     bool is_of_term = turn->term == breaker->term;
 
     if (is_of_term) {
         breaker->in_flight--;
         breaker->weights -= turn->weight;
-        if (health == S3_HEALTH_ANSWERED || health == S3_HEALTH_THROTTLED ||
-            health == S3_HEALTH_SERVER_ERROR)
-            breaker->heard_ns = now_ns;
+        if (is_answered(ending) || ending->health == S3_HEALTH_SERVER_ERROR)
+            breaker->heard_ns = ending->now_ns;
     }
     if (turn->is_probe)
-        end_probe(breaker, turn, health, latency_ns, others, random, now_ns);
+        end_probe(breaker, turn, ending);
     else if (is_of_term)
-        end_request(breaker, turn, health, others, random, now_ns);
+        end_request(breaker, turn, ending);
 }

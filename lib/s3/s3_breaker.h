@@ -64,6 +64,15 @@ struct s3_breaker_others {
     uint64_t silence_ns;
 };
 
+/* How a request or a probe ended. */
+struct s3_ending {
+    enum s3_health health;
+    uint64_t latency_ns; /* of its first byte; 0: none came */
+    struct s3_breaker_others others;
+    uint64_t random; /* any 64 random bits */
+    uint64_t now_ns;
+};
+
 /* Begin, healthy and with nothing in flight. */
 void s3_breaker_init(struct s3_breaker *breaker, uint64_t now_ns);
 
@@ -76,14 +85,9 @@ void s3_breaker_begin(struct s3_breaker *breaker, bool is_put, uint64_t bytes,
 void s3_breaker_begin_probe(struct s3_breaker *breaker, uint64_t now_ns,
                             struct s3_turn *ret_turn);
 
-/*
- * It ended.  latency_ns is that of its first byte, 0 if none came; random is
- * any 64 random bits.  The state may have changed.
- */
+/* It ended.  The state may have changed. */
 void s3_breaker_end(struct s3_breaker *breaker, const struct s3_turn *turn,
-                    enum s3_health health, uint64_t latency_ns,
-                    const struct s3_breaker_others *others, uint64_t random,
-                    uint64_t now_ns);
+                    const struct s3_ending *ending);
 
 /* Look whether it has been silent for too long.  The state may change. */
 void s3_breaker_check(struct s3_breaker *breaker,

@@ -14,15 +14,10 @@
 #include "base/log.h"
 #include "base/mutex.h"
 
-/* Costs that differ by less say nothing: then requests in flight decide. */
-enum { EQUAL_FACTOR = 2 };
-
 struct endpoint {
     char *host;
     char *name;
     uint16_t port;
-    struct s3_breaker breaker;
-
     struct s3_tally tally;
     struct log_limit limit;
     bool is_told; /* that it is not well */
@@ -37,6 +32,7 @@ struct s3_endpoints {
     size_t last; /* whose turn was last */
     size_t count;
     struct endpoint *endpoints;
+    struct s3_breaker *breakers; /* one for each */
 };
 
 /* What became of an endpoint, to be said when the lock is free. */
@@ -46,11 +42,16 @@ struct news {
     uint64_t lasted_ns; /* the state before */
 };
 
-/* ---- the set --------------------------------------------------------------
- */
+/* ---- the set ------------------------------------------------------------ */
+
+static void endpoint_done(struct endpoint *endpoint)
+{
+    free(endpoint->host);
+    free(endpoint->name);
+}
 
 static int endpoint_init(struct endpoint *endpoint, const char *host,
-                         uint16_t port, uint64_t now_ns)
+                         uint16_t port)
 {
     size_t size = strlen(host) + sizeof("[]:65535");
     bool is_ipv6 = strchr(host, ':') != NULL;
@@ -58,30 +59,34 @@ static int endpoint_init(struct endpoint *endpoint, const char *host,
     endpoint->host = strdup(host);
     endpoint->name = malloc(size);
     endpoint->port = port;
-    if (!endpoint->host || !endpoint->name)
+    if (!endpoint->host || !endpoint->name) {
+        endpoint_done(endpoint);
         return -ENOMEM;
+    }
     (void)snprintf(endpoint->name, size, "%s%s%s:%u", is_ipv6 ? "[" : "", host,
                    is_ipv6 ? "]" : "", port);
-    s3_breaker_init(&endpoint->breaker, now_ns);
     return 0;
 }
 
 static int endpoints_init(struct s3_endpoints *set,
                           const struct s3_endpoints_options *options)
 {
+    size_t count = options->hosts_count * options->ports_count;
     uint64_t now_ns = clock_monotonic_ns();
-    int error = 0;
 
-    set->endpoints = calloc(options->hosts_count * options->ports_count,
-                            sizeof(*set->endpoints));
-    if (!set->endpoints)
+    set->endpoints = calloc(count, sizeof(*set->endpoints));
+    set->breakers = calloc(count, sizeof(*set->breakers));
+    if (!set->endpoints || !set->breakers)
         return -ENOMEM;
-    for (size_t i = 0; !error && i < options->hosts_count; i++) {
-        for (size_t j = 0; !error && j < options->ports_count; j++)
-            error = endpoint_init(&set->endpoints[set->count++],
-                                  options->hosts[i], options->ports[j], now_ns);
+    for (; set->count < count; set->count++) {
+        const char *host = options->hosts[set->count / options->ports_count];
+        uint16_t port = options->ports[set->count % options->ports_count];
+
+        s3_breaker_init(&set->breakers[set->count], now_ns);
+        if (endpoint_init(&set->endpoints[set->count], host, port) != 0)
+            return -ENOMEM;
     }
-    return error;
+    return 0;
 }
 
 int s3_endpoints_new(const struct s3_endpoints_options *options,
@@ -109,11 +114,10 @@ void s3_endpoints_free(struct s3_endpoints *endpoints)
 {
     if (!endpoints)
         return;
-    for (size_t i = 0; i < endpoints->count; i++) {
-        free(endpoints->endpoints[i].host);
-        free(endpoints->endpoints[i].name);
-    }
+    for (size_t i = 0; i < endpoints->count; i++)
+        endpoint_done(&endpoints->endpoints[i]);
     free(endpoints->endpoints);
+    free(endpoints->breakers);
     condition_done(&endpoints->changed);
     mutex_done(&endpoints->mutex);
     free(endpoints);
@@ -154,18 +158,19 @@ static uint64_t random_locked(struct s3_endpoints *set) REQUIRES(set->mutex)
     return mixed ^ (mixed >> 31);
 }
 
-/* ---- changes of state -----------------------------------------------------
- */
+/* ---- changes of state --------------------------------------------------- */
 
 /* Have everybody know of the state that an endpoint has now. */
-static void change_locked(struct s3_endpoints *set, struct endpoint *endpoint,
+static void change_locked(struct s3_endpoints *set, size_t index,
                           uint64_t since_ns, struct news *news)
     REQUIRES(set->mutex)
 {
-    bool is_well = endpoint->breaker.state == S3_HEALTHY;
+    const struct s3_breaker *breaker = &set->breakers[index];
+    struct endpoint *endpoint = &set->endpoints[index];
+    bool is_well = breaker->state == S3_HEALTHY;
     uint64_t left_out;
 
-    if (endpoint->breaker.state == S3_RESTING)
+    if (breaker->state == S3_RESTING)
         endpoint->tally.rests++;
     set->changes++;
     condition_broadcast(&set->changed);
@@ -176,8 +181,8 @@ static void change_locked(struct s3_endpoints *set, struct endpoint *endpoint,
     endpoint->is_told = !is_well;
     *news = (struct news){
         .endpoint = endpoint,
-        .state = endpoint->breaker.state,
-        .lasted_ns = endpoint->breaker.since_ns - since_ns,
+        .state = breaker->state,
+        .lasted_ns = breaker->since_ns - since_ns,
     };
 }
 
@@ -205,235 +210,117 @@ static void tell(const struct news *news, const char *text)
     }
 }
 
-/* What the best of the others that are well does. */
-static struct s3_breaker_others others_locked(struct s3_endpoints *set,
-                                              const struct endpoint *endpoint,
-                                              uint64_t now_ns)
-    REQUIRES(set->mutex)
-{
-    struct s3_breaker_others best = {{0, 0}, UINT64_MAX};
-
-    for (const struct endpoint *other = set->endpoints;
-         other < set->endpoints + set->count; other++) {
-        uint64_t silence_ns = s3_breaker_silence_ns(&other->breaker, now_ns);
-
-        if (other == endpoint || other->breaker.state != S3_HEALTHY)
-            continue;
-        if (silence_ns < best.silence_ns)
-            best.silence_ns = silence_ns;
-        for (size_t i = 0; i < S3_BREAKER_KINDS; i++) {
-            uint64_t cost_ns = s3_breaker_cost_ns(&other->breaker, i);
-
-            if (cost_ns > 0 &&
-                (best.costs_ns[i] == 0 || cost_ns < best.costs_ns[i]))
-                best.costs_ns[i] = cost_ns;
-        }
-    }
-    return best;
-}
-
 /* Find one that owes answers for too long: one at a time is soon enough. */
 static void check_locked(struct s3_endpoints *set, uint64_t now_ns,
                          struct news *news) REQUIRES(set->mutex)
 {
     for (size_t i = 0; i < set->count; i++) {
-        struct endpoint *endpoint = &set->endpoints[i];
-        uint64_t since_ns = endpoint->breaker.since_ns;
+        struct s3_breaker *breaker = &set->breakers[i];
+        uint64_t since_ns = breaker->since_ns;
         struct s3_breaker_others others;
 
-        if (endpoint->breaker.state != S3_HEALTHY ||
-            s3_breaker_silence_ns(&endpoint->breaker, now_ns) == 0)
+        if (breaker->state != S3_HEALTHY ||
+            s3_breaker_silence_ns(breaker, now_ns) == 0)
             continue;
-        others = others_locked(set, endpoint, now_ns);
-        s3_breaker_check(&endpoint->breaker, &others, now_ns);
-        if (endpoint->breaker.state == S3_SLOW) {
-            change_locked(set, endpoint, since_ns, news);
+        others = s3_choice_others(set->breakers, set->count, i, now_ns);
+        s3_breaker_check(breaker, &others, now_ns);
+        if (breaker->state != S3_HEALTHY) {
+            change_locked(set, i, since_ns, news);
             return;
         }
     }
 }
 
-/* ---- choice ---------------------------------------------------------------
- */
-
-/* Which endpoints come into question. */
-struct choice {
-    enum s3_endpoint_state state;
-    size_t avoid;
-    bool is_put;
-    uint64_t unknown_cost_ns; /* of those whose cost is not known */
-};
-
-static bool fits(const struct s3_endpoints *set, const struct choice *choice,
-                 size_t index)
-{
-    return set->endpoints[index].breaker.state == choice->state &&
-           index != choice->avoid;
-}
-
-/* The first at or behind this one, of those that fit: there must be one. */
-static size_t next_that_fits(const struct s3_endpoints *set,
-                             const struct choice *choice, size_t index)
-{
-    index %= set->count;
-    while (!fits(set, choice, index))
-        index = (index + 1) % set->count;
-    return index;
-}
-
-/* How long a request takes there, as far as is known. */
-static double cost_of(const struct endpoint *endpoint,
-                      const struct choice *choice, uint64_t now_ns)
-{
-    uint64_t silence_ns = s3_breaker_silence_ns(&endpoint->breaker, now_ns);
-    uint64_t cost_ns = s3_breaker_cost_ns(&endpoint->breaker, choice->is_put);
-
-    if (cost_ns == 0)
-        cost_ns = choice->unknown_cost_ns;
-    return (double)(cost_ns > silence_ns ? cost_ns : silence_ns);
-}
-
-/* Whether the second of two has less to do. */
-static bool is_better(const struct endpoint *one, const struct endpoint *two,
-                      const struct choice *choice, uint64_t now_ns)
-{
-    double cost_one = cost_of(one, choice, now_ns);
-    double cost_two = cost_of(two, choice, now_ns);
-
-    if (cost_one <= EQUAL_FACTOR * cost_two &&
-        cost_two <= EQUAL_FACTOR * cost_one)
-        cost_one = cost_two = 1;
-    return (two->breaker.in_flight + 1) * cost_two <
-           (one->breaker.in_flight + 1) * cost_one;
-}
-
-/*
- * The better one of two: whose turn it is, and any other.  Returns
- * S3_ENDPOINT_NONE if none fits.
- */
-static size_t choose_of_locked(struct s3_endpoints *set,
-                               const struct choice *choice, uint64_t now_ns)
-    REQUIRES(set->mutex)
-{
-    size_t count = 0, one, two;
-
-    for (size_t i = 0; i < set->count; i++)
-        count += fits(set, choice, i);
-    if (count == 0)
-        return S3_ENDPOINT_NONE;
-    one = set->last = next_that_fits(set, choice, set->last + 1);
-    if (count == 1)
-        return one;
-    two = one;
-    for (size_t skip = 1 + random_locked(set) % (count - 1); skip > 0; skip--)
-        two = next_that_fits(set, choice, two + 1);
-    if (!is_better(&set->endpoints[one], &set->endpoints[two], choice, now_ns))
-        return one;
-    s3_breaker_pass_over(&set->endpoints[one].breaker, choice->is_put);
-    return two;
-}
-
-static size_t choose_locked(struct s3_endpoints *set, size_t avoid, bool is_put,
-                            uint64_t now_ns) REQUIRES(set->mutex)
-{
-    static const enum s3_endpoint_state states[] = {S3_HEALTHY, S3_SLOW};
-    struct s3_breaker_others best = others_locked(set, NULL, now_ns);
-    struct choice choice = {.is_put = is_put,
-                            .unknown_cost_ns = best.costs_ns[is_put]};
-
-    if (choice.unknown_cost_ns == 0)
-        choice.unknown_cost_ns = 1;
-    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
-        size_t index;
-
-        choice.state = states[i];
-        choice.avoid = avoid;
-        index = choose_of_locked(set, &choice, now_ns);
-        if (index == S3_ENDPOINT_NONE && avoid != S3_ENDPOINT_NONE) {
-            choice.avoid = S3_ENDPOINT_NONE;
-            index = choose_of_locked(set, &choice, now_ns);
-        }
-        if (index != S3_ENDPOINT_NONE)
-            return index;
-    }
-    return S3_ENDPOINT_NONE;
-}
+/* ---- requests ----------------------------------------------------------- */
 
 int s3_endpoints_choose(struct s3_endpoints *endpoints, size_t avoid,
                         bool is_put, uint64_t bytes, uint64_t now_ns,
                         struct s3_turn *ret_turn)
 {
     struct news news = {.endpoint = NULL};
+    struct s3_choice choice = {
+        .is_put = is_put, .avoid = avoid, .now_ns = now_ns};
     size_t index;
 
     mutex_lock(&endpoints->mutex);
     check_locked(endpoints, now_ns, &news);
-    index = choose_locked(endpoints, avoid, is_put, now_ns);
+    choice.random = random_locked(endpoints);
+    index = s3_choice_make(endpoints->breakers, endpoints->count,
+                           &endpoints->last, &choice);
     if (index != S3_ENDPOINT_NONE) {
-        struct endpoint *chosen = &endpoints->endpoints[index];
-
-        s3_breaker_begin(&chosen->breaker, is_put, bytes, now_ns, ret_turn);
+        s3_breaker_begin(&endpoints->breakers[index], is_put, bytes, now_ns,
+                         ret_turn);
         ret_turn->index = index;
-        s3_tally_begin(&chosen->tally);
+        s3_tally_begin(&endpoints->endpoints[index].tally);
     }
     mutex_unlock(&endpoints->mutex);
     tell(&news, NULL);
     return index != S3_ENDPOINT_NONE ? 0 : -EHOSTDOWN;
 }
 
-/* ---- what came of it ------------------------------------------------------
- */
+/* ---- what came of it ---------------------------------------------------- */
 
 void s3_endpoints_done(struct s3_endpoints *endpoints,
                        const struct s3_turn *turn,
                        const struct s3_outcome *outcome, uint64_t now_ns)
 {
-    struct endpoint *endpoint = &endpoints->endpoints[turn->index];
-    struct s3_breaker_others others;
+    struct s3_breaker *breaker = &endpoints->breakers[turn->index];
+    struct s3_ending ending = {.health = outcome->health,
+                               .latency_ns = outcome->latency_ns,
+                               .now_ns = now_ns};
     struct news news = {.endpoint = NULL};
     uint64_t since_ns;
     unsigned term;
 
     assert(turn->index < endpoints->count);
     mutex_lock(&endpoints->mutex);
-    s3_tally_end(&endpoint->tally, outcome, now_ns);
-    term = endpoint->breaker.term;
-    since_ns = endpoint->breaker.since_ns;
-    others = others_locked(endpoints, endpoint, now_ns);
-    s3_breaker_end(&endpoint->breaker, turn, outcome->health,
-                   outcome->latency_ns, &others, random_locked(endpoints),
-                   now_ns);
-    if (endpoint->breaker.term != term)
-        change_locked(endpoints, endpoint, since_ns, &news);
+    s3_tally_end(&endpoints->endpoints[turn->index].tally, outcome, now_ns);
+    term = breaker->term;
+    since_ns = breaker->since_ns;
+    ending.random = random_locked(endpoints);
+    ending.others = s3_choice_others(endpoints->breakers, endpoints->count,
+                                     turn->index, now_ns);
+    s3_breaker_end(breaker, turn, &ending);
+    if (breaker->term != term)
+        change_locked(endpoints, turn->index, since_ns, &news);
     mutex_unlock(&endpoints->mutex);
     tell(&news, outcome->text);
 }
 
-/* ---- probes ---------------------------------------------------------------
- */
+/* ---- probes ------------------------------------------------------------- */
+
+/* The endpoint whose probe is due first; S3_ENDPOINT_NONE: all are well. */
+static size_t first_probe_locked(struct s3_endpoints *set) REQUIRES(set->mutex)
+{
+    const struct s3_breaker *breakers = set->breakers;
+    size_t first = S3_ENDPOINT_NONE;
+
+    for (size_t i = 0; i < set->count; i++) {
+        if (breakers[i].state != S3_HEALTHY && !breakers[i].is_probed &&
+            (first == S3_ENDPOINT_NONE ||
+             breakers[i].probe_ns < breakers[first].probe_ns))
+            first = i;
+    }
+    return first;
+}
 
 uint64_t s3_endpoints_probe(struct s3_endpoints *endpoints, uint64_t now_ns,
                             struct s3_turn *ret_turn)
 {
-    struct endpoint *first = NULL;
     uint64_t wait_ns = UINT64_MAX;
+    size_t first;
 
     mutex_lock(&endpoints->mutex);
-    for (size_t i = 0; i < endpoints->count; i++) {
-        struct endpoint *endpoint = &endpoints->endpoints[i];
+    first = first_probe_locked(endpoints);
+    if (first != S3_ENDPOINT_NONE) {
+        struct s3_breaker *breaker = &endpoints->breakers[first];
 
-        if (endpoint->breaker.state != S3_HEALTHY &&
-            !endpoint->breaker.is_probed &&
-            (!first || endpoint->breaker.probe_ns < first->breaker.probe_ns))
-            first = endpoint;
-    }
-    if (first && first->breaker.probe_ns > now_ns) {
-        wait_ns = first->breaker.probe_ns - now_ns;
-    } else if (first) {
-        wait_ns = 0;
-        s3_breaker_begin_probe(&first->breaker, now_ns, ret_turn);
-        ret_turn->index = (size_t)(first - endpoints->endpoints);
-        s3_tally_begin(&first->tally);
+        wait_ns = breaker->probe_ns > now_ns ? breaker->probe_ns - now_ns : 0;
+        if (wait_ns == 0) {
+            s3_breaker_begin_probe(breaker, now_ns, ret_turn);
+            ret_turn->index = first;
+            s3_tally_begin(&endpoints->endpoints[first].tally);
+        }
     }
     mutex_unlock(&endpoints->mutex);
     return wait_ns;
@@ -480,8 +367,7 @@ void s3_endpoints_interrupt(struct s3_endpoints *endpoints)
     mutex_unlock(&endpoints->mutex);
 }
 
-/* ---- as JSON --------------------------------------------------------------
- */
+/* ---- as JSON ------------------------------------------------------------ */
 
 static const char *state_name(enum s3_endpoint_state state)
 {
@@ -513,8 +399,8 @@ char *s3_endpoints_describe(struct s3_endpoints *endpoints, uint64_t now_ns)
         uint64_t since_ns;
 
         mutex_lock(&endpoints->mutex);
-        state = endpoint->breaker.state;
-        since_ns = endpoint->breaker.since_ns;
+        state = endpoints->breakers[i].state;
+        since_ns = endpoints->breakers[i].since_ns;
         tally = endpoint->tally;
         mutex_unlock(&endpoints->mutex);
         (void)fputs(i > 0 ? ", {\"host\": " : "{\"host\": ", stream);

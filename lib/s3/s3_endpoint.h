@@ -28,13 +28,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "s3/s3_breaker.h"
+#include "s3/s3_choice.h"
 #include "s3/s3_tally.h"
 
 #define S3_PROBE_NS UINT64_C(1000000000)
-
-/* For s3_endpoints_choose: there is none to be avoided. */
-#define S3_ENDPOINT_NONE SIZE_MAX
 
 struct s3_endpoints;
 

@@ -158,12 +158,25 @@ static enum s3_verdict row_verdict(const struct s3_seen *seen,
     return row->verdicts[i];
 }
 
-/* A 404: only the store's own word for it is believed, not a proxy's page. */
+/*
+ * A 404: only the store's own word for an object that is not there is
+ * believed.  Another word is for something else that is not there; and without
+ * any it is the page of a proxy, which may have lost its server for a while.
+ */
 static enum s3_verdict judge_absent(const struct s3_seen *seen)
 {
-    if (!seen->may_be_absent || code_fits(seen, "NoSuchBucket"))
+    static const char *const words[] = {"NoSuchKey", "NoSuchVersion",
+                                        "NoSuchObject", "NotFound"};
+
+    if (!seen->may_be_absent)
         return CONFIGURATION;
-    return has_code(seen) || seen->is_head ? S3_VERDICT_ABSENT : NONSENSE;
+    if (!has_code(seen))
+        return seen->is_head ? S3_VERDICT_ABSENT : AGAIN;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (code_fits(seen, words[i]))
+            return S3_VERDICT_ABSENT;
+    }
+    return CONFIGURATION;
 }
 
 static enum s3_verdict judge_status(const struct s3_seen *seen)
@@ -210,7 +223,7 @@ enum s3_verdict s3_retry_judge(const struct s3_seen *seen)
     return AGAIN;
 }
 
-/* ---- what it says of the endpoint ---------------------------------------- */
+/* ---- what it says of the endpoint --------------------------------------- */
 
 /* Whether it is this host that lacks something. */
 static bool is_ours(int error)
@@ -236,7 +249,7 @@ static enum s3_health status_health(const struct s3_seen *seen)
     if (verdict == NO_CONDITIONAL)
         return S3_HEALTH_ANSWERED;
     if ((seen->status >= 500 && seen->status != 501) || seen->status < 200 ||
-        (seen->status == 404 && verdict == NONSENSE))
+        (seen->status == 404 && verdict == AGAIN))
         return S3_HEALTH_SERVER_ERROR;
     return S3_HEALTH_ANSWERED;
 }
@@ -267,8 +280,7 @@ bool s3_retry_may_be_applied(const struct s3_seen *seen)
     return seen->status >= 500 && seen->status != 501;
 }
 
-/* ---- how long to wait -----------------------------------------------------
- */
+/* ---- how long to wait --------------------------------------------------- */
 
 /* A number from 0 to limit. */
 static uint64_t random_up_to(uint64_t limit, uint64_t random)

@@ -21,6 +21,15 @@ static void begin(void)
     s3_breaker_init(&breaker, now_ns);
 }
 
+static void end(const struct s3_turn *turn, enum s3_health health,
+                uint64_t latency_ns, const struct s3_breaker_others *best,
+                uint64_t random)
+{
+    const struct s3_ending ending = {health, latency_ns, *best, random, now_ns};
+
+    s3_breaker_end(&breaker, turn, &ending);
+}
+
 /* A get without bytes that takes so long and ends so. */
 static void request(uint64_t took_ns, enum s3_health health)
 {
@@ -28,7 +37,7 @@ static void request(uint64_t took_ns, enum s3_health health)
 
     s3_breaker_begin(&breaker, false, 0, now_ns, &turn);
     now_ns += took_ns;
-    s3_breaker_end(&breaker, &turn, health, took_ns, &others, 0, now_ns);
+    end(&turn, health, took_ns, &others, 0);
 }
 
 /* The probe that is due, as late as that; the same for it. */
@@ -41,9 +50,7 @@ static void probe(uint64_t took_ns, enum s3_health health)
     s3_breaker_begin_probe(&breaker, now_ns, &turn);
     CHECK(breaker.is_probed);
     now_ns += took_ns;
-    s3_breaker_end(&breaker, &turn, health,
-                   health == S3_HEALTH_ANSWERED ? took_ns : 0, &others, 0,
-                   now_ns);
+    end(&turn, health, health == S3_HEALTH_ANSWERED ? took_ns : 0, &others, 0);
     CHECK(!breaker.is_probed);
 }
 
@@ -127,8 +134,7 @@ TEST("pauses are left to chance, by a quarter at most")
     for (uint64_t random = 1; random != 0; random <<= 1) {
         s3_breaker_init(&breaker, now_ns);
         s3_breaker_begin(&breaker, false, 0, now_ns, &turn);
-        s3_breaker_end(&breaker, &turn, S3_HEALTH_UNREACHABLE, 0, &nobody,
-                       random, now_ns);
+        end(&turn, S3_HEALTH_UNREACHABLE, 0, &nobody, random);
         CHECK(breaker.probe_ns <= now_ns + 50 * MS);
         CHECK(breaker.probe_ns >= now_ns + 37 * MS);
     }
@@ -175,16 +181,14 @@ TEST("what began before the state did changes nothing when it ends")
     for (unsigned i = 0; i < 6; i++)
         s3_breaker_begin(&breaker, false, 0, now_ns, &old[i]);
     request(MS, S3_HEALTH_UNREACHABLE);
-    s3_breaker_end(&breaker, &old[0], S3_HEALTH_ANSWERED, MS, &others, 0,
-                   now_ns);
+    end(&old[0], S3_HEALTH_ANSWERED, MS, &others, 0);
     CHECK(breaker.state == S3_RESTING);
     probe(MS, S3_HEALTH_ANSWERED);
     CHECK(breaker.state == S3_HEALTHY);
     CHECK(breaker.in_flight == 0 && breaker.weights == 0);
     for (unsigned i = 1; i < 6; i++)
-        s3_breaker_end(&breaker, &old[i],
-                       i < 4 ? S3_HEALTH_BROKEN : S3_HEALTH_UNREACHABLE, 0,
-                       &others, 0, now_ns);
+        end(&old[i], i < 4 ? S3_HEALTH_BROKEN : S3_HEALTH_UNREACHABLE, 0,
+            &others, 0);
     CHECK(breaker.state == S3_HEALTHY);
     CHECK(breaker.in_flight == 0 && breaker.failures == 0);
 }
@@ -210,16 +214,14 @@ TEST("with nobody to compare with, or by a few milliseconds, none is slow")
     for (unsigned i = 0; i < 100; i++) {
         s3_breaker_begin(&breaker, false, 0, now_ns, &turn);
         now_ns += 5 * S;
-        s3_breaker_end(&breaker, &turn, S3_HEALTH_ANSWERED, 5 * S, &nobody, 0,
-                       now_ns);
+        end(&turn, S3_HEALTH_ANSWERED, 5 * S, &nobody, 0);
     }
     CHECK(breaker.state == S3_HEALTHY);
     begin();
     for (unsigned i = 0; i < 100; i++) {
         s3_breaker_begin(&breaker, false, 0, now_ns, &turn);
         now_ns += 20 * MS;
-        s3_breaker_end(&breaker, &turn, S3_HEALTH_ANSWERED, 20 * MS, &fast, 0,
-                       now_ns);
+        end(&turn, S3_HEALTH_ANSWERED, 20 * MS, &fast, 0);
     }
     CHECK(breaker.state == S3_HEALTHY);
 }
@@ -246,8 +248,7 @@ TEST("a transfer counts by its size, gets and puts are compared apart")
     for (unsigned i = 0; i < 100; i++) {
         s3_breaker_begin(&breaker, false, 9 * MIB, now_ns, &turn);
         now_ns += 300 * MS;
-        s3_breaker_end(&breaker, &turn, S3_HEALTH_ANSWERED, 30 * MS, &others, 0,
-                       now_ns);
+        end(&turn, S3_HEALTH_ANSWERED, 30 * MS, &others, 0);
     }
     CHECK(s3_breaker_cost_ns(&breaker, false) > 28 * MS);
     CHECK(s3_breaker_cost_ns(&breaker, false) < 32 * MS);
@@ -255,8 +256,7 @@ TEST("a transfer counts by its size, gets and puts are compared apart")
     for (unsigned i = 0; i < 100; i++) {
         s3_breaker_begin(&breaker, true, 0, now_ns, &turn);
         now_ns += 600 * MS;
-        s3_breaker_end(&breaker, &turn, S3_HEALTH_ANSWERED, 0, &others, 0,
-                       now_ns);
+        end(&turn, S3_HEALTH_ANSWERED, 0, &others, 0);
     }
     CHECK(breaker.state == S3_HEALTHY);
     CHECK(s3_breaker_cost_ns(&breaker, true) > 590 * MS);
@@ -293,12 +293,10 @@ TEST("an answer ends the silence, and large transfers may be silent longer")
         s3_breaker_begin(&breaker, true, 9 * MIB, now_ns, &turns[i]);
     CHECK(s3_breaker_silence_ns(&breaker, now_ns + S) == S / 10);
     now_ns += S;
-    s3_breaker_end(&breaker, &turns[0], S3_HEALTH_ABANDONED, 0, &others, 0,
-                   now_ns);
+    end(&turns[0], S3_HEALTH_ABANDONED, 0, &others, 0);
     CHECK(s3_breaker_silence_ns(&breaker, now_ns) == S / 10);
     s3_breaker_begin(&breaker, true, 9 * MIB, now_ns, &turns[0]);
-    s3_breaker_end(&breaker, &turns[1], S3_HEALTH_SERVER_ERROR, 0, &others, 0,
-                   now_ns);
+    end(&turns[1], S3_HEALTH_SERVER_ERROR, 0, &others, 0);
     CHECK(s3_breaker_silence_ns(&breaker, now_ns) == 0);
     CHECK(s3_breaker_silence_ns(&breaker, now_ns + S) == S / 10);
 }

@@ -22,8 +22,7 @@ enum {
     AT_ONCE = 8, /* requests that a server does without being slower */
 };
 
-/* ---- the simulation -------------------------------------------------------
- */
+/* ---- the simulation ----------------------------------------------------- */
 
 enum mode {
     UP,
@@ -284,8 +283,7 @@ static unsigned share_of(size_t index)
     return asked > 0 ? sim.servers[index].asked * 100 / asked : 0;
 }
 
-/* ---- stories --------------------------------------------------------------
- */
+/* ---- stories ------------------------------------------------------------ */
 
 TEST("endpoints that are alike get equal shares")
 {
@@ -540,8 +538,7 @@ TEST("uploads alone: one that is 100 times slower gets few, until it is not")
     end_simulation();
 }
 
-/* ---- one thing at a time ---------------------------------------------------
- */
+/* ---- one thing at a time ------------------------------------------------ */
 
 /* A set of two, and the time at which it was made. */
 static struct s3_endpoints *new_pair(uint64_t *ret_now_ns)

@@ -62,8 +62,7 @@ static struct s3_seen lost(int error, bool is_connected, bool is_reused)
     };
 }
 
-/* ---- answers --------------------------------------------------------------
- */
+/* ---- answers ------------------------------------------------------------ */
 
 TEST("2xx is done, whichever it is")
 {
@@ -322,8 +321,12 @@ TEST("404 of an object is believed from the store, not from a proxy")
     CHECK(judge_read(404, "NoSuchKey", false) == S3_VERDICT_ABSENT);
     CHECK(judge_read(404, "NoSuchVersion", false) == S3_VERDICT_ABSENT);
     CHECK(judge_read(404, NULL, true) == S3_VERDICT_ABSENT);
-    CHECK(judge_read(404, NULL, false) == S3_VERDICT_NONSENSE);
-    CHECK(judge_read(404, "", false) == S3_VERDICT_NONSENSE);
+    CHECK(judge_read(404, NULL, false) == S3_VERDICT_AGAIN);
+    CHECK(judge_read(404, "", false) == S3_VERDICT_AGAIN);
+    /* Something else is not there. */
+    CHECK(judge_read(404, "NoSuchTenant", false) == S3_VERDICT_CONFIGURATION);
+    CHECK(judge_read(404, "NoSuchWebsiteConfiguration", false) ==
+          S3_VERDICT_CONFIGURATION);
 
     page.may_be_absent = true;
     CHECK(s3_retry_health(&page) == S3_HEALTH_SERVER_ERROR);
@@ -373,8 +376,7 @@ TEST("what a 5xx says of the endpoint")
     CHECK(health(412, NULL) == S3_HEALTH_ANSWERED);
 }
 
-/* ---- no answer ------------------------------------------------------------
- */
+/* ---- no answer ---------------------------------------------------------- */
 
 TEST("no connection, of any kind, is tried again, and the endpoint is gone")
 {
@@ -467,7 +469,7 @@ TEST("of an answer whose body was cut off, the status counts if it is clear")
     seen.status = 404;
     seen.is_conditional = false;
     seen.may_be_absent = true;
-    CHECK(s3_retry_judge(&seen) == S3_VERDICT_NONSENSE);
+    CHECK(s3_retry_judge(&seen) == S3_VERDICT_AGAIN);
 }
 
 TEST("what this host lacks is no fault of the endpoint")
@@ -509,8 +511,7 @@ TEST("only what was sent whole, and not refused, may have been applied")
     CHECK(s3_retry_may_be_applied(&seen));
 }
 
-/* ---- how long to wait -----------------------------------------------------
- */
+/* ---- how long to wait --------------------------------------------------- */
 
 TEST("delays are spread from 0 to a limit that doubles up to 2 s")
 {
