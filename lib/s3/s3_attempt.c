@@ -114,9 +114,9 @@ static void learn_from_document(struct s3_attempt *attempt)
 {
     const struct http_exchange *exchange = &attempt->exchange;
 
-    if (exchange->answer.status < 300 || !exchange->text ||
-        s3_error_parse(exchange->text, exchange->text_len,
-                       &attempt->document) != 0) {
+    /* Also of a success: some stores begin it before they know. */
+    if (!exchange->text || s3_error_parse(exchange->text, exchange->text_len,
+                                          &attempt->document) != 0) {
         attempt->document = (struct s3_error){0};
         return;
     }
@@ -164,6 +164,16 @@ static bool tells_the_object(struct s3_attempt *attempt)
     return answer->status == 200 && answer->has_length;
 }
 
+/*
+ * A store says which object it has stored.  A page that welcomes whoever comes
+ * by is no such answer; nor is the promise to do it later.
+ */
+static bool tells_of_storing(const struct http_head *answer)
+{
+    return answer->status == 201 || answer->status == 204 ||
+           (answer->status == 200 && http_head_get(answer, "ETag"));
+}
+
 /* Returns whether an answer of 2xx is the one to what was asked. */
 static bool is_the_answer(struct s3_attempt *attempt)
 {
@@ -182,6 +192,7 @@ static bool is_the_answer(struct s3_attempt *attempt)
                                 exchange->text ? exchange->text : "",
                                 exchange->text_len) == 0);
     case S3_PUT:
+        return tells_of_storing(&exchange->answer);
     case S3_DELETE:
     case S3_HEAD_BUCKET:
         break;
@@ -223,7 +234,7 @@ static void say_what_happened(struct s3_attempt *attempt)
 {
     const struct s3_seen *seen = &attempt->seen;
 
-    if (seen->status >= 300)
+    if (seen->status >= 300 || attempt->document.code[0])
         say_what_was_answered(attempt);
     else if (seen->status != 0 && seen->error == -EPROTO)
         (void)snprintf(attempt->words, sizeof(attempt->words),
@@ -249,7 +260,8 @@ static void judge_answer(struct s3_attempt *attempt, int error)
         learn_from_head(attempt);
         learn_from_document(attempt);
     }
-    if (!error && seen->status < 300 && !is_the_answer(attempt))
+    if (!error && seen->status < 300 && attempt->document.code[0] == '\0' &&
+        !is_the_answer(attempt))
         seen->error = -EPROTO;
     say_what_happened(attempt);
 }

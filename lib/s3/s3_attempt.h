@@ -49,7 +49,7 @@ struct s3_attempt {
     struct s3_seen seen; /* its may_be_applied and below are the caller's */
     enum s3_health health;
     size_t endpoint;          /* where it went, or S3_ENDPOINT_NONE */
-    struct s3_error document; /* of an answer that refuses; else empty */
+    struct s3_error document; /* of an answer that is one; else empty */
     uint64_t retry_after_ns;  /* 0: not told */
     uint64_t now_s, there_s;  /* the time here, and as it was signed */
     uint64_t answer_s;        /* the time that the answer tells; 0: none */

@@ -218,7 +218,7 @@ const char *s3_explain(const struct s3_attempt *attempt,
                                         : "");
     if (attempt->endpoint == S3_ENDPOINT_NONE)
         (void)snprintf(text, size, "%s", attempt->words);
-    else if (attempt->seen.status >= 300)
+    else if (attempt->seen.status >= 300 || attempt->document.code[0])
         explain_answer(&facts);
     else if (!attempt->seen.is_connected)
         explain_unreachable(&facts);

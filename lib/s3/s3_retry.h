@@ -44,7 +44,10 @@ struct s3_seen {
 enum s3_verdict {
     /* 2xx: the caller looks whether headers and body are what it asked for. */
     S3_VERDICT_DONE,
-    /* The object is not there: said by the store itself. */
+    /*
+     * The object is not there: said by the store itself.  But an answer to a
+     * HEAD has no words: it may be a proxy's, or mean the bucket.
+     */
     S3_VERDICT_ABSENT,
     /* The key of a conditional put is taken, by somebody else. */
     S3_VERDICT_EXISTS,

@@ -68,36 +68,6 @@ static int head(struct s3_parts *parts, const char *key,
     return error;
 }
 
-/* A head has no document that tells which it is that is not there. */
-static int check_bucket(struct s3_parts *parts)
-{
-    static const struct s3_operation operation = {.verb = S3_HEAD_BUCKET};
-    struct s3_call call = {
-        .operation = &operation,
-        .urgency = OBJECT_BACKGROUND,
-    };
-
-    return s3_call_run(parts, &call);
-}
-
-static int s3_store_head(struct object_store *store, const char *key,
-                         struct object_info *ret_info)
-{
-    struct s3_parts *parts = s3_parts_of_store(store);
-    int error;
-
-    if (!object_key_is_valid(key))
-        return -EINVAL;
-    error = head(parts, key, OBJECT_BACKGROUND, ret_info);
-    if (error == -ENOENT) {
-        int bucket_error = check_bucket(parts);
-
-        if (bucket_error)
-            error = bucket_error;
-    }
-    return error;
-}
-
 static int get(struct s3_parts *parts, const char *key, uint64_t offset,
                void *data, size_t len, enum object_urgency urgency)
 {
@@ -116,6 +86,34 @@ static int get(struct s3_parts *parts, const char *key, uint64_t offset,
     return s3_call_run(parts, &call);
 }
 
+/*
+ * A head of what is not there; but its answer has no document that tells what
+ * that is, nor who says so.  The answer to a get has.
+ */
+static int head_in_words(struct s3_parts *parts, const char *key,
+                         enum object_urgency urgency,
+                         struct object_info *ret_info)
+{
+    int error = head(parts, key, urgency, ret_info);
+    char byte;
+
+    if (error == -ENOENT) {
+        error = get(parts, key, 0, &byte, 1, urgency);
+        if (!error)
+            error = -EIO; /* there, and not there */
+    }
+    return error;
+}
+
+static int s3_store_head(struct object_store *store, const char *key,
+                         struct object_info *ret_info)
+{
+    if (!object_key_is_valid(key))
+        return -EINVAL;
+    return head_in_words(s3_parts_of_store(store), key, OBJECT_BACKGROUND,
+                         ret_info);
+}
+
 static int s3_store_get(struct object_store *store, const char *key,
                         uint64_t offset, void *data, size_t len,
                         enum object_urgency urgency)
@@ -128,7 +126,7 @@ static int s3_store_get(struct object_store *store, const char *key,
     if (len > 0)
         return get(s3_parts_of_store(store), key, offset, data, len, urgency);
     /* There is no range of no bytes. */
-    error = head(s3_parts_of_store(store), key, urgency, &info);
+    error = head_in_words(s3_parts_of_store(store), key, urgency, &info);
     return error == 0 && offset > info.size ? -EIO : error;
 }
 

@@ -258,6 +258,74 @@ TEST("an object that must be there is looked for a few times")
     end(&scene);
 }
 
+static void answer_page(struct s3_peer *peer,
+                        const struct s3_peer_request *request,
+                        struct s3_peer_answer *answer)
+{
+    (void)peer;
+    (void)request;
+    s3_peer_respond(answer, 404, "", "404 page not found\n", 19);
+}
+
+TEST("while a proxy has no server behind it, a read waits")
+{
+    struct scene scene;
+
+    begin(&scene, 8, answer_page);
+    CHECK(get(&scene, OBJECT_WAITED_FOR) == 0);
+    CHECK(scene.faults.met == 8);
+    end(&scene);
+}
+
+/* It has nothing to do with S3, and says that all is well. */
+static void answer_welcome(struct s3_peer *peer,
+                           const struct s3_peer_request *request,
+                           struct s3_peer_answer *answer)
+{
+    (void)peer;
+    (void)request;
+    s3_peer_respond(answer, 200, "", "<html>log in first</html>", 25);
+}
+
+static void answer_accepted(struct s3_peer *peer,
+                            const struct s3_peer_request *request,
+                            struct s3_peer_answer *answer)
+{
+    (void)peer;
+    (void)request;
+    s3_peer_respond(answer, 202, "ETag: \"x\"\r\n", "", 0);
+}
+
+static void answer_error_inside(struct s3_peer *peer,
+                                const struct s3_peer_request *request,
+                                struct s3_peer_answer *answer)
+{
+    (void)peer;
+    (void)request;
+    s3_peer_refuse(answer, 200, "ETag: \"x\"\r\n", "InternalError", "");
+}
+
+TEST("a put is done when a store says so, not when somebody says welcome")
+{
+    static void (*const all[])(struct s3_peer * peer,
+                               const struct s3_peer_request *request,
+                               struct s3_peer_answer *answer) = {
+        answer_welcome, answer_accepted, answer_error_inside};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        struct object_store *objects;
+        struct object_info info;
+        struct scene scene;
+
+        begin(&scene, 2, all[i]);
+        objects = s3_peer_objects(scene.peer);
+        CHECK(put(&scene) == 0);
+        CHECK(scene.faults.met == 2);
+        CHECK(objects->head(objects, "other", &info) == 0);
+        end(&scene);
+    }
+}
+
 /* ---- what can be learned ------------------------------------------------- */
 
 /* Whether the request is dated so many seconds from now, about. */
