@@ -6,7 +6,8 @@
  *   RUNNING   the second attempt runs, and the first one does or waits for it
  *   WON       the second one was answered first: its data are in the race,
  *             which is now the first one's; that one was ended
- *   FAILED    it was not answered; the first one goes its own way
+ *   FAILED    it was not answered.  The first one, if it still runs, knows of
+ *             the race no more, and may be raced again; else it goes its way
  *   LOST      the first one has left: the second one was ended, and what it
  *             still brings is dropped
  *
@@ -33,7 +34,7 @@
 #include "s3/s3_parts.h"
 
 enum {
-    THREADS = 2,
+    THREADS = 4,
     /* The budget, in parts of a second attempt: what a get adds, what one
      * costs, and how much may be saved up. */
     BUDGET_OF_GET = 1,
@@ -49,15 +50,19 @@ static const uint64_t DELAY_MIN_NS = UINT64_C(50) * 1000000;
 static const uint64_t BODY_TIMES = 2;
 /* So long does a first attempt that failed wait for the second one. */
 static const uint64_t PATIENCE_NS = UINT64_C(1000) * 1000000;
+/* So long, and twice the time of usual bodies, has a second attempt. */
+static const uint64_t SECOND_NS = UINT64_C(3000) * 1000000;
 static const uint64_t THROTTLED_NS = UINT64_C(5000) * 1000000;
 
 enum race_state { RUNNING, WON, FAILED, LOST };
 
 struct s3_race {
     enum race_state state;
+    bool is_awaited;          /* the first attempt has failed, and waits */
     unsigned users;           /* 2: who waits, and the thread; then 1 */
     struct s3_hedged *hedged; /* while RUNNING */
     size_t avoid;
+    uint64_t deadline_ns;
     struct s3_hold hold;
     struct s3_operation operation;
     char *key;
@@ -141,6 +146,7 @@ static bool attempt_second(struct s3_parts *parts, struct s3_race *race)
         return false;
     attempt.data = race->data;
     attempt.avoid = race->avoid;
+    attempt.deadline_ns = race->deadline_ns;
     attempt.hold = &race->hold;
     /* It is an extra request: there must be a place for it now. */
     if (s3_gate_enter(parts->gate, OBJECT_WAITED_FOR, 0, &pass) == 0) {
@@ -152,24 +158,17 @@ static bool attempt_second(struct s3_parts *parts, struct s3_race *race)
     return is_answered;
 }
 
-/* A thread has run the second attempt. */
-static struct s3_race *end_race_locked(struct s3_hedges *hedges,
-                                       struct s3_race *race, bool is_answered)
+/* ---- which gets are under way ------------------------------------------- */
+
+static void link_locked(struct s3_hedges *hedges, struct s3_hedged *hedged)
     REQUIRES(hedges->mutex)
 {
-    if (race->state == RUNNING) {
-        race->state = is_answered ? WON : FAILED;
-        if (is_answered) {
-            hedges->counts.won++;
-            s3_hold_end(&race->hedged->hold);
-        }
-        race->hedged = NULL;
-        condition_broadcast(&hedges->ended);
-    }
-    return leave_locked(hedges, race);
+    hedged->next = hedges->first;
+    if (hedged->next)
+        hedged->next->at = &hedged->next;
+    hedges->first = hedged;
+    hedged->at = &hedges->first;
 }
-
-/* ---- the threads -------------------------------------------------------- */
 
 static void unlink_locked(struct s3_hedges *hedges, struct s3_hedged *hedged)
     REQUIRES(hedges->mutex)
@@ -182,6 +181,52 @@ static void unlink_locked(struct s3_hedges *hedges, struct s3_hedged *hedged)
         hedged->next->at = hedged->at;
     hedged->at = NULL;
 }
+
+/* Returns how long bodies of this size usually take. */
+static uint64_t body_ns_locked(const struct s3_hedges *hedges,
+                               const struct s3_operation *operation)
+    REQUIRES(hedges->mutex)
+{
+    return BODY_TIMES * hedges->body_ns_per_kib * (operation->len >> 10);
+}
+
+/* ---- the end of a race -------------------------------------------------- */
+
+/*
+ * The second attempt was in vain, and the first one still runs: there may be
+ * another one.  The race has one user less.
+ */
+static void begin_anew_locked(struct s3_hedges *hedges, struct s3_race *race)
+    REQUIRES(hedges->mutex)
+{
+    struct s3_hedged *hedged = race->hedged;
+
+    hedged->race = NULL;
+    (void)leave_locked(hedges, race);
+    hedged->due_ns = clock_monotonic_ns() + hedges->delay_ns;
+    link_locked(hedges, hedged);
+}
+
+/* A thread has run the second attempt.  Returns the race if it is to go. */
+static struct s3_race *end_race_locked(struct s3_hedges *hedges,
+                                       struct s3_race *race, bool is_answered)
+    REQUIRES(hedges->mutex)
+{
+    if (race->state == RUNNING) {
+        race->state = is_answered ? WON : FAILED;
+        if (is_answered) {
+            hedges->counts.won++;
+            s3_hold_end(&race->hedged->hold);
+        } else if (!race->is_awaited) {
+            begin_anew_locked(hedges, race);
+        }
+        race->hedged = NULL;
+        condition_broadcast(&hedges->ended);
+    }
+    return leave_locked(hedges, race);
+}
+
+/* ---- the threads -------------------------------------------------------- */
 
 /* Returns the get that is due first, or NULL. */
 static struct s3_hedged *find_due_locked(struct s3_hedges *hedges)
@@ -202,12 +247,14 @@ static struct s3_race *begin_race_locked(struct s3_hedges *hedges,
                                          uint64_t now_ns)
     REQUIRES(hedges->mutex)
 {
-    /* Decided once: what is not raced now is not raced later. */
+    /* What is not raced now, for want of budget, is not raced later. */
     unlink_locked(hedges, hedged);
     if (hedges->budget < BUDGET_OF_ATTEMPT || now_ns < hedges->paused_until_ns)
         return NULL;
     hedged->race = race_new(hedged);
     if (hedged->race) {
+        hedged->race->deadline_ns =
+            now_ns + SECOND_NS + body_ns_locked(hedges, hedged->operation);
         hedges->budget -= BUDGET_OF_ATTEMPT;
         hedges->counts.begun++;
     }
@@ -334,13 +381,8 @@ void s3_hedge_begin(struct s3_hedges *hedges, struct s3_hedged *hedged,
     if (hedges->budget < BUDGET_MAX)
         hedges->budget += BUDGET_OF_GET;
     hedged->due_ns =
-        now_ns + hedges->delay_ns +
-        BODY_TIMES * hedges->body_ns_per_kib * (operation->len >> 10);
-    hedged->next = hedges->first;
-    if (hedged->next)
-        hedged->next->at = &hedged->next;
-    hedges->first = hedged;
-    hedged->at = &hedges->first;
+        now_ns + hedges->delay_ns + body_ns_locked(hedges, operation);
+    link_locked(hedges, hedged);
     if (hedged->due_ns < hedges->wake_ns) {
         /* Of a thread that is awake by then, the next look is soon enough. */
         hedges->wake_ns = hedged->due_ns;
@@ -356,6 +398,7 @@ static void settle_locked(struct s3_hedges *hedges, struct s3_race *race,
     uint64_t deadline_ns = clock_monotonic_ns() + PATIENCE_NS;
     bool is_early = !is_answered;
 
+    race->is_awaited = true;
     while (race->state == RUNNING && is_early)
         is_early =
             condition_wait_until(&hedges->ended, &hedges->mutex, deadline_ns);

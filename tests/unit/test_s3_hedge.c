@@ -11,7 +11,7 @@
 #include "unit/test.h"
 
 /* What the two attempts of a get meet, in the order in which they come. */
-enum meets { ANSWER, SILENCE, RESET, ANSWER_AFTER_SECOND, ABSENT, CUT };
+enum meets { ANSWER, SILENCE, DROP, RESET, ANSWER_AFTER_SECOND, ABSENT, CUT };
 
 struct story {
     enum meets first, second;
@@ -68,6 +68,8 @@ static void meet(struct story *story, enum meets meets, struct s3_peer *peer,
         break;
     case RESET:
         wait_for_second(story);
+        return;
+    case DROP:
         return;
     case ABSENT:
         s3_peer_refuse(answer, 404, "", "NoSuchKey", "");
@@ -168,6 +170,17 @@ TEST("with one endpoint it is overtaken on another connection")
     begin(&scene, 1, SILENCE, ANSWER);
     CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
     CHECK(counts_of(&scene).won == 1);
+    wait_for_gone(&scene.story, 1);
+    end(&scene);
+}
+
+TEST("a second attempt that fails is followed by another one")
+{
+    struct scene scene;
+
+    begin(&scene, 2, SILENCE, DROP);
+    CHECK(reads_well(&scene, OBJECT_WAITED_FOR));
+    CHECK(counts_of(&scene).begun == 2 && counts_of(&scene).won == 1);
     wait_for_gone(&scene.story, 1);
     end(&scene);
 }
