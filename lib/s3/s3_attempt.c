@@ -329,14 +329,22 @@ static enum s3_health health_of(const struct s3_attempt *attempt)
 
 /*
  * Connecting cannot be ended by a second attempt that has won.  Where there is
- * another endpoint, nobody waits long for one that may be gone.
+ * another endpoint, nobody waits long for one that may be gone, at first: if
+ * the line is slow, the next attempt may take its time.
  */
-static uint64_t connect_deadline(struct s3_parts *parts,
+static bool connects_shortly(const struct s3_parts *parts,
+                             const struct s3_attempt *attempt)
+{
+    return attempt->hold && attempt->avoid == S3_ENDPOINT_NONE &&
+           s3_endpoints_count(parts->endpoints) > 1;
+}
+
+static uint64_t connect_deadline(const struct s3_parts *parts,
                                  const struct s3_attempt *attempt)
 {
     uint64_t deadline_ns = clock_monotonic_ns() + RACED_CONNECT_NS;
-    bool is_short = attempt->hold && s3_endpoints_count(parts->endpoints) > 1 &&
-                    deadline_ns < attempt->deadline_ns;
+    bool is_short =
+        connects_shortly(parts, attempt) && deadline_ns < attempt->deadline_ns;
 
     return is_short ? deadline_ns : attempt->deadline_ns;
 }
@@ -369,6 +377,9 @@ static int ask(struct s3_parts *parts, struct s3_attempt *attempt)
         (void)snprintf(attempt->words, sizeof(attempt->words), "%s",
                        failure.text);
         attempt->health = s3_retry_health(&attempt->seen);
+        /* So little time proves nothing alone. */
+        if (error == -ETIMEDOUT && connects_shortly(parts, attempt))
+            attempt->health = S3_HEALTH_BROKEN;
         return 0;
     }
     attempt->seen.is_connected = true;

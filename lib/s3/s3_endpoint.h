@@ -15,8 +15,8 @@
  *    places are taken by requests that hang.
  *
  * A probe is a request that nobody waits for and that is given up soon: the
- * caller sends a HEAD of the bucket, on a fresh connection if it rests, for at
- * most S3_PROBE_NS.
+ * caller sends a HEAD of the bucket, on a fresh connection if it rests, for
+ * S3_PROBE_NS, mostly: see s3_prober.h.
  *
  * now_ns is clock_monotonic_ns(), passed in.  Changes of state are logged.
  * Threads: any.  Locks: its own, a leaf.

@@ -12,8 +12,12 @@
 #include "s3/s3_limits.h"
 #include "s3/s3_parts.h"
 #include "s3/s3_pool.h"
+#include "s3/s3_store.h"
 
-enum { THREADS_MAX = 4 };
+enum {
+    THREADS_MAX = 4,
+    SHORT_PROBES = 4, /* that were all silence, before a long one */
+};
 
 static const uint64_t TIDY_NS = UINT64_C(10) * 1000000000;
 
@@ -21,28 +25,44 @@ struct s3_prober {
     struct s3_parts *parts;
     pthread_t threads[THREADS_MAX];
     size_t count;
+    /* Of each endpoint: probes in a row that ended in silence.  They are the
+     * thread's that has its turn. */
+    unsigned silences[S3_ENDPOINTS_MAX];
 };
 
+uint64_t s3_prober_patience_ns(unsigned silences, uint64_t timeout_ns)
+{
+    bool is_long = silences % (SHORT_PROBES + 1) == SHORT_PROBES;
+
+    return is_long || timeout_ns < S3_PROBE_NS ? timeout_ns : S3_PROBE_NS;
+}
+
 /* Any answer will do; the endpoint's turn is told what came. */
-static void probe(struct s3_parts *parts, const struct s3_turn *turn)
+static void probe(struct s3_prober *prober, const struct s3_turn *turn)
 {
     static const struct s3_operation operation = {.verb = S3_HEAD_BUCKET};
+    struct s3_parts *parts = prober->parts;
+    unsigned *silences = &prober->silences[turn->index];
     struct s3_attempt attempt;
 
     if (s3_attempt_init(&attempt, &operation) == 0) {
         attempt.only = turn->index;
         attempt.is_fresh = true;
-        attempt.deadline_ns = clock_monotonic_ns() + S3_PROBE_NS;
+        attempt.deadline_ns =
+            clock_monotonic_ns() +
+            s3_prober_patience_ns(*silences, parts->timeout_ns);
         /* Why it did not begin does not matter: then health says nothing. */
         (void)s3_attempt_run(parts, &attempt);
     }
+    *silences = attempt.seen.error == -ETIMEDOUT ? *silences + 1 : 0;
     s3_attempt_end_turn(parts, &attempt, turn);
     s3_attempt_done(parts, &attempt);
 }
 
 static void *run_thread(void *argument)
 {
-    struct s3_parts *parts = argument;
+    struct s3_prober *prober = argument;
+    struct s3_parts *parts = prober->parts;
 
     for (;;) {
         uint64_t changes = s3_endpoints_changes(parts->endpoints);
@@ -52,7 +72,7 @@ static void *run_thread(void *argument)
 
         wait_ns = s3_endpoints_probe(parts->endpoints, now_ns, &turn);
         if (wait_ns == 0) {
-            probe(parts, &turn);
+            probe(prober, &turn);
             wait_ns = 1; /* whether it is time to end is asked below */
         }
         if (wait_ns > TIDY_NS)
@@ -78,7 +98,7 @@ static int start_threads(struct s3_prober *prober)
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     while (!error && prober->count < wanted) {
         error = -pthread_create(&prober->threads[prober->count], NULL,
-                                run_thread, prober->parts);
+                                run_thread, prober);
         if (!error)
             (void)pthread_setname_np(prober->threads[prober->count++],
                                      "s3 probe");

@@ -9,8 +9,18 @@
 #ifndef S3_S3_PROBER_H
 #define S3_S3_PROBER_H
 
+#include <stdint.h>
+
 struct s3_parts;
 struct s3_prober;
+
+/*
+ * Returns how long a probe may take, after so many in a row that ended in
+ * silence.  Mostly it is short, so that who comes back is found soon; but now
+ * and then as long as a request, or behind a slow line nobody would ever be
+ * found again.
+ */
+uint64_t s3_prober_patience_ns(unsigned silences, uint64_t timeout_ns);
 
 /* Start the threads; parts must be complete. */
 int s3_prober_new(struct s3_parts *parts, struct s3_prober **ret_prober);

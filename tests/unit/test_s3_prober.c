@@ -82,6 +82,53 @@ TEST("any answer to a probe will do, also one that refuses")
     s3_peer_stop(peer);
 }
 
+TEST("after a few short probes there is one as long as a request")
+{
+    static const uint64_t s = 1000000000;
+    unsigned longs = 0;
+
+    for (unsigned silences = 0; silences < 100; silences++) {
+        uint64_t ns = s3_prober_patience_ns(silences, 10 * s);
+
+        CHECK(ns == S3_PROBE_NS || ns == 10 * s);
+        longs += ns == 10 * s;
+        CHECK(s3_prober_patience_ns(silences, s / 2) == s / 2);
+    }
+    CHECK(s3_prober_patience_ns(0, 10 * s) == S3_PROBE_NS);
+    CHECK(longs >= 10 && longs <= 25);
+}
+
+/* As behind a line on which an answer takes longer than a short probe. */
+static void script_slow_line(void *context, struct s3_peer *peer,
+                             const struct s3_peer_request *request,
+                             struct s3_peer_answer *answer)
+{
+    atomic_uint *probes = context;
+
+    if (strcmp(request->method, "HEAD") == 0 &&
+        s3_prober_patience_ns(atomic_fetch_add(probes, 1), 2 * S3_PROBE_NS) ==
+            S3_PROBE_NS)
+        s3_peer_wait_until_gone(request);
+    else
+        s3_peer_serve(peer, request, answer);
+}
+
+TEST("an endpoint that answers no short probe is found by a long one")
+{
+    struct s3_peer *peer = s3_peer_start(1);
+    struct object_store *store = s3_peer_open_store(peer);
+    atomic_uint probes = 0;
+
+    s3_peer_close_port(peer, 0);
+    CHECK(put(store) == -EIO);
+    s3_peer_set_script(peer, script_slow_line, &probes);
+    s3_peer_open_port(peer, 0);
+    put_until_taken(store);
+    CHECK(atomic_load(&probes) == 5);
+    store->close(store);
+    s3_peer_stop(peer);
+}
+
 TEST("while one endpoint rests, requests go to the others")
 {
     struct s3_peer *peer = s3_peer_start(3);
