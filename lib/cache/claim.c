@@ -232,7 +232,7 @@ static int settle(struct claim *claim)
     error = epoch_create(options->store, options->device_name, &claim->intent,
                          &pace, &outcome);
     if (error == -EOPNOTSUPP) {
-        /* The store has changed its mind; it never took one of these. */
+        /* The store has changed its mind, and has not got this one. */
         put_probe_doubt(options->probe);
         return record_void(claim) == 0 ? -EAGAIN : -EIO;
     }

@@ -379,6 +379,22 @@ static int compare_taken(struct object_store *store, const char *key,
     return error;
 }
 
+/*
+ * The store knows no conditions, or not any more: an earlier attempt may have
+ * been carried out when it did, or by one of its servers that does.
+ */
+static int look_after_refusal(struct object_store *store, const char *key,
+                              const struct epoch_record *record,
+                              enum epoch_outcome *ret_outcome)
+{
+    struct object_info info;
+    int error = store->head(store, key, &info);
+
+    if (error == 0)
+        return compare_taken(store, key, record, ret_outcome);
+    return error == -ENOENT ? -EOPNOTSUPP : error;
+}
+
 static int put_record(struct object_store *store, const char *key,
                       const struct epoch_record *record,
                       const struct epoch_pace *pace,
@@ -392,6 +408,8 @@ static int put_record(struct object_store *store, const char *key,
     error = store->put(store, key, data, sizeof(data), !record->key_has_nonce);
     if (error == -EEXIST && !record->key_has_nonce)
         return compare_taken(store, key, record, ret_outcome);
+    if (error == -EOPNOTSUPP && !record->key_has_nonce)
+        error = look_after_refusal(store, key, record, ret_outcome);
     if (error < 0)
         log_error("%s: cannot create: %s", key, log_errno(error));
     else if (record->key_has_nonce)

@@ -386,6 +386,25 @@ TEST("an error while it is decided whose an epoch is decides nothing")
     end();
 }
 
+TEST("a store that knows no conditions any more may have known them before")
+{
+    struct epoch_record ours = make_record(1, 1), theirs = make_record(1, 2);
+
+    for (unsigned i = 0; i < 2; i++) {
+        begin();
+        CHECK(create(i == 0 ? &ours : &theirs, NULL) == EPOCH_OURS);
+        fault_store_plan(fault, STORE_PUT, 1, 0, STORE_FAILS, -EOPNOTSUPP);
+        fault_store_plan(fault, STORE_HEAD, 1, 1, STORE_FAILS, -ETIMEDOUT);
+        CHECK(create(&ours, NULL) == -ETIMEDOUT);
+        CHECK(create(&ours, NULL) == (i == 0 ? EPOCH_OURS : EPOCH_LOST));
+        end();
+    }
+    begin();
+    fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS, -EOPNOTSUPP);
+    CHECK(create(&ours, NULL) == -EOPNOTSUPP);
+    end();
+}
+
 TEST("what was created and is not listed is not decided")
 {
     struct epoch_record ours = make_record(2, 1);
