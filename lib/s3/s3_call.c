@@ -348,9 +348,6 @@ static int wait_for_change(struct run *run, uint64_t now_ns)
     if (!is_waited_for(run))
         return -EACCES;
     log_long_wait(run, now_ns);
-    /* Whatever was learned before may have changed when the wait ends. */
-    run->attempt.seen.clock_is_fixed = false;
-    run->attempt.seen.credentials_read = false;
     run->attempt.seen.region_followed = false;
     return s3_bell_wait_for_ring(&run->parts->bell, run->rings,
                                  now_ns + REFUSED_NS);
@@ -364,6 +361,11 @@ static int wait_before_next(struct run *run, const struct decision *decision)
 
     if (s3_bell_is_interrupted(&run->parts->bell))
         return -ECANCELED;
+    /* What was learned may be out of date when the wait ends. */
+    if (decision->step != STEP_NOW) {
+        run->attempt.seen.clock_is_fixed = false;
+        run->attempt.seen.credentials_read = false;
+    }
     switch (decision->step) {
     case STEP_NOW:
         return 0;

@@ -342,23 +342,38 @@ static bool is_dated(const struct s3_peer_request *request, int64_t ahead_s)
     return off_s > -300 && off_s < 300;
 }
 
+static void refuse_the_time(struct s3_peer_answer *answer, int64_t ahead_s)
+{
+    char element[128];
+    time_t there = time(NULL) + ahead_s;
+    struct tm parts;
+
+    CHECK(gmtime_r(&there, &parts));
+    CHECK(strftime(element, sizeof(element),
+                   "<ServerTime>%Y-%m-%dT%H:%M:%SZ</ServerTime>", &parts) > 0);
+    s3_peer_refuse(answer, 403, "", "RequestTimeTooSkewed", element);
+}
+
 /* A server that lives an hour ahead. */
 static void answer_an_hour_ahead(struct s3_peer *peer,
                                  const struct s3_peer_request *request,
                                  struct s3_peer_answer *answer)
 {
-    char element[128];
-    time_t there = time(NULL) + 3600;
-    struct tm parts;
-
-    if (is_dated(request, 3600)) {
+    if (is_dated(request, 3600))
         s3_peer_serve(peer, request, answer);
-        return;
-    }
-    CHECK(gmtime_r(&there, &parts));
-    CHECK(strftime(element, sizeof(element),
-                   "<ServerTime>%Y-%m-%dT%H:%M:%SZ</ServerTime>", &parts) > 0);
-    s3_peer_refuse(answer, 403, "", "RequestTimeTooSkewed", element);
+    else
+        refuse_the_time(answer, 3600);
+}
+
+/* One whose clock jumps while it is asked. */
+static void answer_with_a_jump(struct s3_peer *peer,
+                               const struct s3_peer_request *request,
+                               struct s3_peer_answer *answer)
+{
+    if (is_dated(request, 7200))
+        s3_peer_serve(peer, request, answer);
+    else
+        refuse_the_time(answer, is_dated(request, 0) ? 3600 : 7200);
 }
 
 TEST("a clock that is off is corrected by one request")
@@ -370,6 +385,15 @@ TEST("a clock that is off is corrected by one request")
     CHECK(s3_peer_requests(scene.peer) == 2);
     CHECK(put(&scene) == 0);
     CHECK(s3_peer_requests(scene.peer) == 3);
+    end(&scene);
+}
+
+TEST("a clock that jumps while a read is tried is corrected again")
+{
+    struct scene scene;
+
+    begin(&scene, 1000, answer_with_a_jump);
+    CHECK(get(&scene, OBJECT_BACKGROUND) == 0);
     end(&scene);
 }
 
