@@ -41,14 +41,17 @@ static int note_left(void *context, const char *key,
 {
     struct batch *batch = context;
     size_t site_len = strlen(batch->site_prefix);
+    bool is_ours = strncmp(key, batch->site_prefix, site_len) == 0;
+    bool is_found = false;
 
     (void)error; /* the attempt alone will tell it anew */
-    if (strncmp(key, batch->site_prefix, site_len) != 0)
-        return 0;
-    for (size_t i = 0; i < batch->count; i++) {
+    for (size_t i = 0; is_ours && i < batch->count; i++) {
         if (strcmp(key + site_len, batch->keys[i]) == 0)
-            batch->is_left[i] = true;
+            batch->is_left[i] = is_found = true;
     }
+    /* Written in another way, perhaps: then it may be any. */
+    if (!is_found)
+        memset(batch->is_left, true, sizeof(batch->is_left));
     return 0;
 }
 
