@@ -643,6 +643,34 @@ static void set_releasing(struct claim *claim, bool is_releasing)
     tell_changes(claim);
 }
 
+/* Ask with one LIST.  Returns whether another has created something. */
+static int look_for_others(struct claim *claim, bool *ret_is_lost)
+{
+    const struct claim_options *options = &claim->options;
+    struct epoch_newest newest;
+    int error = epoch_read_newest(options->store, options->device_name,
+                                  claim->highest, &newest);
+
+    if (error == 0)
+        *ret_is_lost = newest.count > 1 ||
+                       (newest.count == 1 &&
+                        !epoch_is_same(&newest.records[0], &claim->content));
+    return error;
+}
+
+/*
+ * Whether the store answers, and nobody else has the device.  An intent that
+ * cannot be decided would keep writes waiting, also after a restart; so there
+ * is none before that is known.
+ */
+static int check_before_release(struct claim *claim)
+{
+    bool is_lost = false;
+    int error = look_for_others(claim, &is_lost);
+
+    return error == 0 && is_lost ? fence(claim) : error;
+}
+
 static int create_release(struct claim *claim)
 {
     struct epoch_record record;
@@ -669,25 +697,12 @@ int claim_release(struct claim *claim)
     set_releasing(claim, true);
     error = claim->options.is_dirty(claim->options.context)
                 ? -EBUSY
-                : create_release(claim);
+                : check_before_release(claim);
+    if (error == 0)
+        error = create_release(claim);
     /* An intent that is left keeps writes waiting by itself. */
     set_releasing(claim, false);
     return end_turn(claim, error);
-}
-
-/* Ask with one LIST.  Returns whether another has created something. */
-static int look_for_others(struct claim *claim, bool *ret_is_lost)
-{
-    const struct claim_options *options = &claim->options;
-    struct epoch_newest newest;
-    int error = epoch_read_newest(options->store, options->device_name,
-                                  claim->highest, &newest);
-
-    if (error == 0)
-        *ret_is_lost = newest.count > 1 ||
-                       (newest.count == 1 &&
-                        !epoch_is_same(&newest.records[0], &claim->content));
-    return error;
 }
 
 int claim_watch(struct claim *claim, bool is_dirty)

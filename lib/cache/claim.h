@@ -179,8 +179,9 @@ int claim_publish(struct claim *claim, const struct claim_image *image);
 
 /*
  * Say in the bucket that everything is published, so that another host may
- * claim without being told to.  From the call on nothing may be written, for
- * good unless it fails with -EBUSY: something is in no image yet.  Nothing to
+ * claim without being told to.  During the call nothing may be written; after
+ * it neither, unless it fails before the store may have heard of it: -EBUSY,
+ * something is in no image yet; or when the store does not answer.  Nothing to
  * do when RELEASED.
  */
 int claim_release(struct claim *claim);

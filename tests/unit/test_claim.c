@@ -639,6 +639,37 @@ TEST("a publisher that was suspended, and wakes after its epoch was pruned, "
     }
 }
 
+TEST("nothing is released while the store does not answer: writes go on")
+{
+    struct host *a = &hosts[0];
+    struct state_facts facts;
+
+    NEED(begin());
+    CHECK(attach(a, CLAIM_NORMAL) == CLAIM_CREATE && claim_take(a->claim) == 0);
+    fault_store_plan(fault, STORE_PUT, 1, 0, STORE_FAILS, -ECANCELED);
+    fault_store_plan(fault, STORE_LIST, 1, 0, STORE_FAILS, -ECANCELED);
+    CHECK(claim_release(a->claim) == -ECANCELED && a->may_write);
+    state_log_facts(a->state_log, &facts);
+    CHECK(!facts.has_intent);
+    restart(a);
+    CHECK(attach(a, CLAIM_NORMAL) == CLAIM_SERVE && a->may_write);
+    end();
+}
+
+TEST("who lost the device has nothing to release")
+{
+    struct host *a = &hosts[0], *b = &hosts[1];
+
+    NEED(begin());
+    CHECK(attach(a, CLAIM_NORMAL) == CLAIM_CREATE && claim_take(a->claim) == 0);
+    CHECK(attach(b, CLAIM_TAKEOVER) == CLAIM_TAKE);
+    CHECK(claim_takeover(b->claim) == 0);
+    fault_store_plan(fault, STORE_PUT, 1, 0, STORE_FAILS, -EIO);
+    CHECK(claim_release(a->claim) == -ESTALE);
+    CHECK(claim_state(a->claim) == CLAIM_FENCED && is_owner(b, 2));
+    end();
+}
+
 TEST("a release that is undecided keeps writes waiting, and comes to an end")
 {
     struct host *a = &hosts[0];
