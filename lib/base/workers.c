@@ -11,7 +11,11 @@
 
 #include "base/mutex.h"
 
-enum { THREAD_NAME_SIZE = 16 }; /* what the kernel keeps, with the zero */
+enum {
+    THREAD_NAME_SIZE = 16, /* what the kernel keeps, with the zero */
+    /* While tasks never end, an idle one has its turn after so many. */
+    TASKS_PER_IDLE = 8,
+};
 
 /* Whether what this thread runs counts as an idle task. */
 static _Thread_local bool runs_idle;
@@ -29,7 +33,10 @@ struct workers {
     struct queue idle_tasks GUARDED_BY(lock);
     size_t idle_running GUARDED_BY(lock); /* threads that run one of these */
     size_t idle_max;                      /* how many may */
+    size_t passed_over GUARDED_BY(lock);  /* tasks taken while an idle one
+                                             waited and none ran */
     bool is_stopping GUARDED_BY(lock);
+    bool is_single; /* there is but one thread */
     char name[THREAD_NAME_SIZE];
     size_t count; /* of threads that were started */
     pthread_t threads[];
@@ -62,14 +69,31 @@ static struct workers_task *queue_take(struct queue *queue)
     return task;
 }
 
+/*
+ * Whether an idle task has waited long enough: what it does, such as to fetch
+ * ahead, is what would have the others end sooner.
+ */
+static bool idle_has_turn_locked(struct workers *workers)
+    REQUIRES(workers->lock)
+{
+    if (workers->is_single || workers->idle_running > 0 ||
+        !workers->idle_tasks.first) {
+        workers->passed_over = 0;
+        return false;
+    }
+    return workers->passed_over++ >= TASKS_PER_IDLE;
+}
+
 /* Returns the next task; *ret_is_idle says of which kind. NULL: none now. */
 static struct workers_task *next_task_locked(struct workers *workers,
                                              bool *ret_is_idle)
     REQUIRES(workers->lock)
 {
-    struct workers_task *task = queue_take(&workers->tasks);
+    struct workers_task *task = NULL;
 
     *ret_is_idle = false;
+    if (!idle_has_turn_locked(workers))
+        task = queue_take(&workers->tasks);
     if (!task && workers->idle_running < workers->idle_max) {
         task = queue_take(&workers->idle_tasks);
         *ret_is_idle = task != NULL;
@@ -125,6 +149,7 @@ int workers_start(const char *name, size_t count, struct workers **ret_workers)
     condition_init(&workers->task_waits);
     queue_init(&workers->tasks);
     queue_init(&workers->idle_tasks);
+    workers->is_single = count == 1;
     workers->idle_max = count > 1 ? count - 1 : 1;
     (void)snprintf(workers->name, sizeof(workers->name), "%s", name);
 

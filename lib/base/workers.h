@@ -33,7 +33,8 @@ void workers_submit(struct workers *workers, struct workers_task *task);
 
 /*
  * The same for a task that nobody waits for: it is run when no other task is
- * waiting, and one thread (of two or more) is always left for those.
+ * waiting, and one thread (of two or more) is always left for those.  If
+ * others never end, one such task runs at a time beside them.
  */
 void workers_submit_idle(struct workers *workers, struct workers_task *task);
 

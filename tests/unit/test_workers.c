@@ -355,6 +355,51 @@ TEST("the threads have their name and take no signals, who starts them does")
     CHECK(sigismember(&mask, SIGTERM) == 0);
 }
 
+struct endless {
+    struct workers_task task;
+    struct workers *workers;
+    atomic_bool *is_over;
+};
+
+/* Come again until it is over. */
+static void come_again(struct workers_task *task)
+{
+    struct endless *endless = holder_of(task, struct endless);
+
+    if (!atomic_load(endless->is_over))
+        workers_submit(endless->workers, task);
+}
+
+struct last_one {
+    struct workers_task task;
+    atomic_bool is_over;
+};
+
+static void end_it(struct workers_task *task)
+{
+    atomic_store(&holder_of(task, struct last_one)->is_over, true);
+}
+
+TEST("an idle task has its turn although others never end")
+{
+    struct last_one last = {.task = {end_it, NULL}, .is_over = false};
+    struct endless endless[4];
+    struct workers *workers;
+
+    NEED(workers_start("busy", 2, &workers) == 0);
+    for (size_t i = 0; i < 4; i++) {
+        endless[i] = (struct endless){
+            .task = {come_again, NULL},
+            .workers = workers,
+            .is_over = &last.is_over,
+        };
+        workers_submit(workers, &endless[i].task);
+    }
+    workers_submit_idle(workers, &last.task);
+    workers_stop(workers); /* returns when all have ended */
+    CHECK(atomic_load(&last.is_over));
+}
+
 TEST("stopping nobody does nothing")
 {
     workers_stop(NULL);
