@@ -47,12 +47,17 @@ class Run:
         return self
 
 
-def status_of(bench, server):
-    """Returns what s3blkdev-sync says of the only device."""
+def whole_status(bench, server):
+    """Returns what s3blkdev-sync says."""
     text = subprocess.run(
         [bench.options.sync, "-c", os.path.join(server.base, "s3blkdev.conf"),
          "status", "--json"], stdout=subprocess.PIPE, check=True).stdout
-    return json.loads(text)["devices"][0]
+    return json.loads(text)
+
+
+def status_of(bench, server):
+    """Returns what it says of the only device."""
+    return whole_status(bench, server)["devices"][0]
 
 
 def fill(bench, server, size):

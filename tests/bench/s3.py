@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 
-from bucket import Run, described, fill, status_of
+from bucket import Run, described, fill, status_of, whole_status
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -528,15 +528,11 @@ def run_s3backer(bench, gateway, block):
     return texts
 
 
-def endpoint_sum(status, name):
-    """Returns the sum of a counter over the endpoints."""
-    return sum(one[name] for one in status["store"]["endpoints"])
-
-
 def run_ours(bench, start, gateway):
     """The same for a device."""
     size = S3BACKER_SIZE
     server = start("s3-beside", size=size, settings=("cachesize 1G",),
+                   general=("workers 16", "fetchers 16"),
                    store=gateway.lines(prefix="beside"))
     texts = []
     for name, kind, arguments in JOBS:
@@ -556,11 +552,11 @@ def run_ours(bench, start, gateway):
                     f"first line")
     before = status_of(bench, server)["uploaded"]
     Run(bench, server, "3600").wait()
-    status = status_of(bench, server)
-    texts.append(f"{sent}; "
-                 f"{(status['uploaded'] - before) / MIB:.0f} MiB by that after "
-                 f"the last; the daemon's own requests since its last start: "
-                 f"{endpoint_sum(status, 'requests')}")
+    status = whole_status(bench, server)
+    uploaded = status["devices"][0]["uploaded"] - before
+    requests = sum(one["requests"] for one in status["store"]["endpoints"])
+    texts.append(f"{sent}; {uploaded / MIB:.0f} MiB by that after the last; "
+                 f"the daemon's own requests since its last start: {requests}")
     server.stop()
     return texts
 
