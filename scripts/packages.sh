@@ -24,7 +24,7 @@ packages_check=(
     diffutils e2fsprogs findutils fio fuse3 gnutls-bin libnbd-bin mount
     nbdkit procps python3 python3-libnbd qemu-utils shellcheck socat strace
     util-linux xfsprogs
-    ceph-mon ceph-osd curl faketime nodejs openssl radosgw
+    ceph-mon ceph-osd curl nodejs openssl radosgw
 )
 
 # For make check-swift: another S3 server, besides those above.
@@ -34,7 +34,7 @@ packages_swift=(
 
 # For make bench: what is measured beside the S3 client, and with what.
 packages_bench=(
-    haproxy nginx-light s3backer wrk
+    nginx-light s3backer wrk
 )
 
 # As packages_check, where the distribution has them apart: nbdfuse, if not

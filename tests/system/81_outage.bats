@@ -85,12 +85,15 @@ stop_fio() {
     done
 }
 
-# start_uploads: one run after the other, until go_on is gone
+# start_uploads: one run after the other, and evictions, until go_on is gone.
+# Any of them may fail, but none may be refused.
 start_uploads() {
     touch "$DIR/go_on"
     while [ -e "$DIR/go_on" ]; do
-        timeout 280 "$SYNC" -c "$CONFIG" -p "$DIR/sync.pid" 60 40 20 ||
-            echo "exit code $?"
+        for arguments in 5 "40 20"; do
+            # shellcheck disable=SC2086 # several arguments
+            sync_with -p "$DIR/sync.pid" $arguments || [ $? != 2 ] || exit 1
+        done
     done > "$DIR/uploads.log" 2>&1 3>&- &
     UPLOADS=$!
 }
@@ -199,12 +202,25 @@ stop_all() {
     [ "$(hostile_number complaints)" = 0 ]
 }
 
+# publish_all DEVICE: an image of all of it; a run that leaves a chunk to
+# somebody else who has it in hand makes none
+publish_all() {
+    local i
+
+    for i in 1 2 3 4 5; do
+        sync_with -p "$DIR/sync.pid" 3600
+        ! sync_with -d "$1" status | grep "unpublished *nothing" || return 0
+        echo "run $i made no image of all"
+    done
+    return 1
+}
+
 # nbd_copy_of_another_host DEVICE FILE: what is there and here is the same
 nbd_copy_of_another_host() {
     start_daemon
     nbdcopy "$(uri "$1")" "$DIR/here"
     stop_daemon
-    sync_with -p "$DIR/sync.pid" 3600
+    publish_all "$1"
     mkdir "$DIR/elsewhere"
     sed "s|^cachedir .*/$1\$|cachedir $DIR/elsewhere|" "$CONFIG" \
         > "$DIR/other.conf"
