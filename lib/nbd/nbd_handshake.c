@@ -17,7 +17,7 @@
 #include "base/stream.h"
 #include "base/tls.h"
 #include "cache/device.h"
-#include "nbd/nbd_server.h"
+#include "nbd/nbd_exports.h"
 #include "nbd/nbd_wire.h"
 
 enum {
@@ -113,18 +113,6 @@ static int discard_and_refuse(struct handshake *handshake, uint32_t type,
 
 /* ---- exports ------------------------------------------------------------ */
 
-static const struct nbd_export *
-find_export(const struct nbd_handshake_options *options, struct nbd_string name)
-{
-    if (name.len == 0)
-        return &options->exports[0];
-    for (size_t i = 0; i < options->exports_count; i++) {
-        if (nbd_string_is(name, options->exports[i].name))
-            return &options->exports[i];
-    }
-    return NULL;
-}
-
 /* What the client may use; some of it depends on what was agreed before. */
 static uint16_t export_flags(const struct nbd_export *export,
                              const struct nbd_session *session)
@@ -159,7 +147,8 @@ static int run_export_name(struct handshake *handshake)
 {
     struct nbd_string name = {(const char *)handshake->data,
                               handshake->option.len};
-    const struct nbd_export *export = find_export(handshake->options, name);
+    const struct nbd_export *export =
+        nbd_exports_find(handshake->options->exports, name);
     int error;
 
     /* This option knows no errors: the connection ends. */
@@ -176,8 +165,10 @@ static int run_export_name(struct handshake *handshake)
 
 static int run_list(struct handshake *handshake)
 {
-    for (size_t i = 0; i < handshake->options->exports_count; i++) {
-        const struct nbd_export *export = &handshake->options->exports[i];
+    struct nbd_exports *exports = handshake->options->exports;
+    const struct nbd_export *export = NULL;
+
+    while ((export = nbd_exports_next(exports, export)) != NULL) {
         const char *description =
             export->description ? export->description : "";
         size_t name_len = strlen(export->name);
@@ -271,7 +262,7 @@ static int run_info(struct handshake *handshake)
     if (error < 0)
         return refuse(handshake, NBD_REP_ERR_INVALID,
                       "the lengths or the name in this option are wrong");
-    export = find_export(handshake->options, request.name);
+    export = nbd_exports_find(handshake->options->exports, request.name);
     if (!export)
         return refuse(handshake, NBD_REP_ERR_UNKNOWN,
                       "there is no export of this name");
@@ -339,7 +330,7 @@ static int run_meta_context(struct handshake *handshake)
     if (error < 0)
         return refuse(handshake, NBD_REP_ERR_INVALID,
                       "the lengths or the strings in this option are wrong");
-    export = find_export(handshake->options, request.name);
+    export = nbd_exports_find(handshake->options->exports, request.name);
     if (!export)
         return refuse(handshake, NBD_REP_ERR_UNKNOWN,
                       "there is no export of this name");

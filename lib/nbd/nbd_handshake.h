@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 struct nbd_export;
+struct nbd_exports;
 struct stream;
 struct tls_context;
 
@@ -29,8 +30,7 @@ enum { NBD_PAYLOAD_ADVERTISED = 32 << 20 };
 enum { NBD_CONTEXT_ALLOCATION = 1 };
 
 struct nbd_handshake_options {
-    const struct nbd_export *exports;
-    size_t exports_count;
+    struct nbd_exports *exports;
     struct tls_context *tls; /* or NULL */
     bool tls_required;
     /* Set by the server that stops: options get ERR_SHUTDOWN from then on. */

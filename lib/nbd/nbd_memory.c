@@ -22,7 +22,7 @@ struct kept {
 
 struct nbd_memory {
     struct mutex lock;
-    size_t max;
+    size_t max GUARDED_BY(lock);
     size_t used GUARDED_BY(lock);
     struct nbd_memory_waiter *first GUARDED_BY(lock);
     struct kept *kept[CLASSES] GUARDED_BY(lock);
@@ -78,6 +78,14 @@ static void wake_first_locked(struct nbd_memory *memory) REQUIRES(memory->lock)
         memory->first->wake(memory->first);
 }
 
+void nbd_memory_limit(struct nbd_memory *memory, size_t max)
+{
+    mutex_lock(&memory->lock);
+    memory->max = max;
+    wake_first_locked(memory);
+    mutex_unlock(&memory->lock);
+}
+
 /* Take the waiter out of the line; whoever is first then may have luck. */
 static void leave_locked(struct nbd_memory *memory,
                          struct nbd_memory_waiter *waiter)
@@ -116,7 +124,7 @@ bool nbd_memory_take(struct nbd_memory *memory,
 
     mutex_lock(&memory->lock);
     taken = (!memory->first || memory->first == waiter) &&
-            size <= memory->max - memory->used;
+            memory->used <= memory->max && size <= memory->max - memory->used;
     if (taken) {
         memory->used += size;
         leave_locked(memory, waiter);

@@ -27,6 +27,12 @@ struct nbd_memory_waiter {
 /* Make a budget of max bytes. */
 int nbd_memory_new(size_t max, struct nbd_memory **ret_memory);
 
+/*
+ * Change the budget.  Of a smaller one nothing is taken back: as long as more
+ * than that is taken, nobody gets any.
+ */
+void nbd_memory_limit(struct nbd_memory *memory, size_t max);
+
 /* Free it; every buffer must have been returned.  NULL does nothing. */
 void nbd_memory_free(struct nbd_memory *memory);
 

@@ -39,14 +39,12 @@
 #include "nbd/nbd_handshake.h"
 #include "nbd/nbd_memory.h"
 #include "nbd/nbd_transmission.h"
-#include "nbd/nbd_wire.h"
 
 enum {
-    DRAIN_MS = 30000,      /* for the last replies of a client that leaves */
-    STALL_MS = 30000,      /* without progress while others need the memory */
-    LEAVE_MS = 10000,      /* for others to leave before a connection enters */
-    NO_MEANS_MS = 100,     /* between attempts when there are no descriptors */
-    MEMORY_MIN = 64 << 20, /* of an export: one request of any length */
+    DRAIN_MS = 30000,  /* for the last replies of a client that leaves */
+    STALL_MS = 30000,  /* without progress while others need the memory */
+    LEAVE_MS = 10000,  /* for others to leave before a connection enters */
+    NO_MEANS_MS = 100, /* between attempts when there are no descriptors */
     PEER_NAME_MAX = 80,
 };
 
@@ -74,7 +72,7 @@ struct listener {
 
 struct nbd_server {
     struct nbd_server_options options;
-    struct nbd_memory **memories; /* one an export */
+    struct nbd_exports *exports;
     struct nbd_counters counters;
     int stop_fd;             /* readable, for all listeners, once it stops */
     atomic_bool is_stopping; /* also changed under the lock */
@@ -97,36 +95,14 @@ static uint64_t deadline_after_ms(unsigned ms)
 
 /* ---- start -------------------------------------------------------------- */
 
-static bool exports_are_valid(const struct nbd_server_options *options)
+static int add_exports(struct nbd_server *server)
 {
-    if (options->exports_count == 0)
-        return false;
-    for (size_t i = 0; i < options->exports_count; i++) {
-        const char *name = options->exports[i].name;
+    const struct nbd_server_options *options = &server->options;
+    int error = nbd_exports_new(options->default_name, options->memory_max,
+                                &server->exports);
 
-        if (!nbd_string_is_valid((struct nbd_string){name, strlen(name)}))
-            return false;
-        for (size_t j = 0; j < i; j++) {
-            if (strcmp(name, options->exports[j].name) == 0)
-                return false;
-        }
-    }
-    return true;
-}
-
-static int memories_new(struct nbd_server *server)
-{
-    size_t count = server->options.exports_count;
-    size_t share = server->options.memory_max / count;
-    int error = 0;
-
-    if (share < MEMORY_MIN)
-        share = MEMORY_MIN;
-    server->memories = calloc(count, sizeof(struct nbd_memory *));
-    if (!server->memories)
-        return -ENOMEM;
-    for (size_t i = 0; i < count && error == 0; i++)
-        error = nbd_memory_new(share, &server->memories[i]);
+    for (size_t i = 0; i < options->exports_count && error == 0; i++)
+        error = nbd_exports_add(server->exports, &options->exports[i]);
     return error;
 }
 
@@ -136,7 +112,7 @@ int nbd_server_start(const struct nbd_server_options *options,
     struct nbd_server *server;
     int error;
 
-    if (!exports_are_valid(options) || (options->tls_required && !options->tls))
+    if (options->tls_required && !options->tls)
         return -EINVAL;
     server = calloc(1, sizeof(*server));
     if (!server)
@@ -151,7 +127,7 @@ int nbd_server_start(const struct nbd_server_options *options,
     mutex_init(&server->lock);
     condition_init(&server->changed);
     server->stop_fd = eventfd(0, EFD_CLOEXEC);
-    error = server->stop_fd < 0 ? -errno : memories_new(server);
+    error = server->stop_fd < 0 ? -errno : add_exports(server);
     if (error < 0) {
         nbd_server_free(server);
         return error;
@@ -165,15 +141,27 @@ void nbd_server_free(struct nbd_server *server)
     if (!server)
         return;
     assert(!server->connections && !server->listeners && !server->finished);
-    for (size_t i = 0; server->memories && i < server->options.exports_count;
-         i++)
-        nbd_memory_free(server->memories[i]);
-    free(server->memories);
+    nbd_exports_free(server->exports);
     if (server->stop_fd >= 0)
         (void)close(server->stop_fd);
     condition_done(&server->changed);
     mutex_done(&server->lock);
     free(server);
+}
+
+int nbd_server_add_export(struct nbd_server *server,
+                          const struct nbd_export *export)
+{
+    int error;
+
+    /* Under the lock, so that a stop, which drops what waits in devices,
+     * knows all of them. */
+    mutex_lock(&server->lock);
+    error = atomic_load(&server->is_stopping)
+                ? -ESHUTDOWN
+                : nbd_exports_add(server->exports, export);
+    mutex_unlock(&server->lock);
+    return error;
 }
 
 /* ---- entering transmission ---------------------------------------------- */
@@ -301,11 +289,10 @@ static void transmit(struct connection *connection,
                      const struct nbd_session *session)
 {
     struct nbd_server *server = connection->server;
-    size_t index = (size_t)(session->export - server->options.exports);
     const struct nbd_transmission_options options = {
         .stream = connection->stream,
         .session = *session,
-        .memory = server->memories[index],
+        .memory = nbd_exports_memory(session->export),
         .counters = &server->counters,
         .drain_ms = DRAIN_MS,
         .stall_ms = STALL_MS,
@@ -352,8 +339,7 @@ static void serve(struct connection *connection)
 {
     struct nbd_server *server = connection->server;
     const struct nbd_handshake_options options = {
-        .exports = server->options.exports,
-        .exports_count = server->options.exports_count,
+        .exports = server->exports,
         .tls = server->options.tls,
         .tls_required = server->options.tls_required,
         .stopping = &server->is_stopping,
@@ -626,6 +612,7 @@ static void drop_all_locked(struct nbd_server *server) REQUIRES(server->lock)
 int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
 {
     uint64_t deadline_ns = deadline_after_ms(deadline_ms);
+    const struct nbd_export *export = NULL;
     const uint64_t one = 1;
     bool is_in_time, is_late;
 
@@ -650,8 +637,8 @@ int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
         drop_all_locked(server);
     mutex_unlock(&server->lock);
     if (!is_in_time) {
-        for (size_t i = 0; i < server->options.exports_count; i++)
-            device_expel(server->options.exports[i].device);
+        while ((export = nbd_exports_next(server->exports, export)) != NULL)
+            device_expel(export->device);
         if (server->options.late)
             server->options.late(server->options.late_context);
         mutex_lock(&server->lock);
@@ -675,14 +662,15 @@ void nbd_server_status(struct nbd_server *server,
         .bytes_read = atomic_load(&server->counters.bytes_read),
         .bytes_written = atomic_load(&server->counters.bytes_written),
     };
+    const struct nbd_export *export = NULL;
 
     mutex_lock(&server->lock);
     status.connections = server->connections_count;
     status.connections_total = server->connections_total;
     status.connections_refused = server->connections_refused;
     mutex_unlock(&server->lock);
-    for (size_t i = 0; i < server->options.exports_count; i++)
-        status.memory_used += nbd_memory_used(server->memories[i]);
+    while ((export = nbd_exports_next(server->exports, export)) != NULL)
+        status.memory_used += nbd_memory_used(nbd_exports_memory(export));
     *ret_status = status;
 }
 

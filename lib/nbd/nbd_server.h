@@ -14,17 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nbd/nbd_exports.h"
+
 struct device;
 struct nbd_server;
 struct tls_context;
-
-/* A device as clients see it. */
-struct nbd_export {
-    struct device *device;
-    const char *name;        /* at most 4096 bytes of UTF-8 */
-    const char *description; /* for people, or NULL */
-    bool read_only;          /* also when the device is not */
-};
 
 enum {
     NBD_SERVER_MAX_CONNECTIONS = 100,  /* default of max_connections */
@@ -33,8 +27,9 @@ enum {
 };
 
 struct nbd_server_options {
-    const struct nbd_export *exports; /* at least one; "" is the first */
+    const struct nbd_export *exports; /* to begin with; copied */
     size_t exports_count;
+    const char *default_name;      /* what "" is; NULL: the first export */
     struct tls_context *tls;       /* or NULL: no TLS */
     bool tls_required;             /* nothing is told without TLS */
     size_t max_connections;        /* 0: the default */
@@ -55,11 +50,20 @@ struct nbd_server_options {
 };
 
 /*
- * Make a server that does not listen yet.  What the options point to must
- * outlive it.  -EINVAL: no export, two of one name, or a name too long.
+ * Make a server that does not listen yet.  What the options and exports point
+ * to must outlive it.  Errors as of nbd_server_add_export; -EINVAL: TLS is
+ * required, and there is none.
  */
 int nbd_server_start(const struct nbd_server_options *options,
                      struct nbd_server **ret_server);
+
+/*
+ * Serve one more export from now on; it is copied.  -EINVAL: its name is too
+ * long or no UTF-8; -EEXIST: there is one of that name; -ESHUTDOWN: the server
+ * has been stopped.
+ */
+int nbd_server_add_export(struct nbd_server *server,
+                          const struct nbd_export *export);
 
 /*
  * Accept connections on a listening socket, which belongs to the server from

@@ -13,8 +13,8 @@
 
 #include "base/clock.h"
 #include "base/stream.h"
+#include "nbd/nbd_exports.h"
 #include "nbd/nbd_handshake.h"
-#include "nbd/nbd_server.h"
 #include "support/memory_device.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -28,14 +28,28 @@ static void require(bool ok)
         abort();
 }
 
+static struct nbd_exports *make_exports(void)
+{
+    const struct nbd_export main = {.device = memory_device_new(1 << 20),
+                                    .name = "main",
+                                    .description = "a disk"};
+    const struct nbd_export other = {.device = memory_device_new(1 << 16),
+                                     .name = "other",
+                                     .read_only = true};
+    struct nbd_exports *exports;
+
+    require(nbd_exports_new(NULL, 0, &exports) == 0);
+    require(nbd_exports_add(exports, &main) == 0);
+    require(nbd_exports_add(exports, &other) == 0);
+    return exports;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct nbd_export exports[2];
+    static struct nbd_exports *exports;
     static uint8_t answers[1 << 18];
     static atomic_bool stopping;
     struct nbd_handshake_options options = {
-        .exports = exports,
-        .exports_count = 2,
         .stopping = &stopping,
     };
     struct nbd_session session = {0};
@@ -44,14 +58,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 1 || size > INPUT_MAX)
         return 0;
-    if (!exports[0].device) {
-        exports[0] = (struct nbd_export){.device = memory_device_new(1 << 20),
-                                         .name = "main",
-                                         .description = "a disk"};
-        exports[1] = (struct nbd_export){.device = memory_device_new(1 << 16),
-                                         .name = "other",
-                                         .read_only = true};
-    }
+    if (!exports)
+        exports = make_exports();
+    options.exports = exports;
     options.tls_required = (data[0] & 1) != 0;
     atomic_store(&stopping, (data[0] & 2) != 0);
     require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
@@ -62,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* Answers that nobody reads end it, instead of filling the socket. */
     options.deadline_ns = clock_monotonic_ns() + 20000000;
     if (nbd_handshake(&options, &stream, &session) == 0) {
-        require(session.export == &exports[0] || session.export == &exports[1]);
+        require(session.export != NULL);
         require(session.structured || !session.extended);
         require(session.structured || !session.block_status);
         require(!options.tls_required);

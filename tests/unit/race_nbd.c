@@ -297,3 +297,95 @@ TEST("a stop in the middle of it ends everything")
     race.fixture.server = NULL;
     nbd_fixture_done(&race.fixture);
 }
+
+enum { ADDED = 40, ADDING = 2, LISTING = 2 };
+
+struct growth {
+    struct nbd_fixture *fixture;
+    char names[ADDED][8];
+    atomic_size_t next;
+};
+
+/* Add exports that the others have not added yet. */
+static bool add_exports(struct growth *growth)
+{
+    for (;;) {
+        size_t i = atomic_fetch_add(&growth->next, 1);
+        struct nbd_export export = {.device = growth->fixture->device};
+
+        if (i >= ADDED)
+            return true;
+        export.name = growth->names[i];
+        if (nbd_server_add_export(growth->fixture->server, &export) != 0)
+            return false;
+        (void)sched_yield();
+    }
+}
+
+/* LIST until all are there, on one connection; what was there once stays. */
+static bool list_exports(struct growth *growth)
+{
+    struct nbd_client_answer answer;
+    struct nbd_server_status status;
+    struct nbd_client client;
+    size_t count = 0, before = 0;
+    bool ok = nbd_client_greet(&client, growth->fixture, 3);
+
+    while (ok && count < ADDED + 2) {
+        nbd_server_status(growth->fixture->server, &status);
+        count = 0;
+        ok = nbd_client_send_option(&client, NBD_OPT_LIST, NULL, 0);
+        while (ok && (ok = nbd_client_receive_answer(&client, &answer)) &&
+               answer.type == NBD_REP_SERVER)
+            count++;
+        ok = ok && answer.type == NBD_REP_ACK && count >= before;
+        before = count;
+    }
+    nbd_client_close(&client);
+    return ok;
+}
+
+struct growth_thread {
+    struct growth *growth;
+    bool (*run)(struct growth *growth);
+    bool ok;
+};
+
+static void *run_growth(void *argument)
+{
+    struct growth_thread *thread = argument;
+
+    thread->ok = thread->run(thread->growth);
+    return NULL;
+}
+
+TEST("exports are added by several while others ask for the list, and all of "
+     "them are found and served")
+{
+    static struct race race;
+    static struct growth growth;
+    struct growth_thread threads[ADDING + LISTING];
+    pthread_t ids[ADDING + LISTING];
+    struct nbd_client client;
+
+    race_start(&race, false);
+    growth.fixture = &race.fixture;
+    for (size_t i = 0; i < ADDED; i++)
+        (void)snprintf(growth.names[i], sizeof(growth.names[i]), "disk%zu", i);
+    for (size_t i = 0; i < ADDING + LISTING; i++) {
+        threads[i] = (struct growth_thread){
+            &growth, i < ADDING ? add_exports : list_exports, false};
+        NEED(pthread_create(&ids[i], NULL, run_growth, &threads[i]) == 0);
+    }
+    for (size_t i = 0; i < ADDING + LISTING; i++) {
+        (void)pthread_join(ids[i], NULL);
+        CHECK(threads[i].ok);
+    }
+    for (size_t i = 0; i < ADDED; i++) {
+        CHECK(nbd_client_enter(&client, &race.fixture, NBD_CLIENT_STRUCTURED,
+                               growth.names[i]));
+        nbd_client_close(&client);
+    }
+    race_join(&race);
+    nbd_fixture_done(&race.fixture);
+}

@@ -130,3 +130,25 @@ TEST("a size that is used now displaces kept buffers of another")
     nbd_memory_return(memory, again, 16 << 20);
     nbd_memory_free(memory);
 }
+
+TEST("a budget that grows serves who is first in line, and one that shrinks "
+     "waits for what is taken")
+{
+    struct nbd_memory *memory = make(100);
+    struct counted one = {.waiter.wake = wake}, two = {.waiter.wake = wake};
+
+    CHECK(nbd_memory_take(memory, &one.waiter, 100));
+    CHECK(!nbd_memory_take(memory, &two.waiter, 50));
+    nbd_memory_limit(memory, 150);
+    CHECK(two.woken == 1);
+    CHECK(nbd_memory_take(memory, &two.waiter, 50));
+    nbd_memory_limit(memory, 60);
+    CHECK(!nbd_memory_take(memory, &one.waiter, 1));
+    nbd_memory_give(memory, 90);
+    CHECK(!nbd_memory_take(memory, &one.waiter, 1));
+    nbd_memory_give(memory, 10);
+    CHECK(nbd_memory_take(memory, &one.waiter, 10));
+    CHECK(nbd_memory_used(memory) == 60);
+    nbd_memory_give(memory, 60);
+    nbd_memory_free(memory);
+}

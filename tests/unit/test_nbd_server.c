@@ -39,7 +39,7 @@ static void send_held_writes(struct nbd_fixture *fixture,
     memory_device_wait_held(fixture->device, count);
 }
 
-TEST("a server needs exports, with names that can be told apart and sent")
+TEST("exports need names that can be told apart and sent")
 {
     struct device *device = memory_device_new(4096);
     struct nbd_export exports[2] = {{.device = device, .name = "a"},
@@ -50,9 +50,8 @@ TEST("a server needs exports, with names that can be told apart and sent")
 
     NEED(name);
     memset(name, 'n', 4097);
-    CHECK(nbd_server_start(&options, &server) == -EINVAL);
     options.exports_count = 2;
-    CHECK(nbd_server_start(&options, &server) == -EINVAL);
+    CHECK(nbd_server_start(&options, &server) == -EEXIST);
     exports[1].name = "\xc3";
     CHECK(nbd_server_start(&options, &server) == -EINVAL);
     exports[1].name = name;
@@ -67,6 +66,72 @@ TEST("a server needs exports, with names that can be told apart and sent")
     nbd_server_free(NULL);
     (void)device_close(device);
     free(name);
+}
+
+/* A server that begins without exports, and whose "" is "main". */
+static void start_empty(struct nbd_fixture *fixture)
+{
+    nbd_fixture_init(fixture, test_dir());
+    fixture->options.exports_count = 0;
+    fixture->options.default_name = "main";
+    nbd_fixture_start(fixture);
+}
+
+TEST("an export that is added is found by whoever asks from then on, also on a "
+     "connection that was there before")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client early, main, second;
+    struct nbd_client_answer answer;
+
+    start_empty(&fixture);
+    NEED(nbd_client_greet(&early, &fixture, 3));
+    CHECK(nbd_client_ask(&early, NBD_OPT_LIST, NULL, 0) == NBD_REP_ACK);
+    CHECK(nbd_server_add_export(fixture.server, &fixture.exports[1]) == 0);
+    CHECK(nbd_client_send_option(&early, NBD_OPT_LIST, NULL, 0));
+    CHECK(nbd_client_receive_answer(&early, &answer));
+    CHECK(answer.type == NBD_REP_SERVER);
+    CHECK(answer.len >= 10 && memcmp(answer.data + 4, "second", 6) == 0);
+    CHECK(nbd_client_receive_answer(&early, &answer));
+    CHECK(answer.type == NBD_REP_ACK);
+    CHECK(nbd_client_enter(&second, &fixture, NBD_CLIENT_STRUCTURED, "second"));
+    CHECK(second.size == 1 << 20);
+    /* Who asks for the first of the configuration must not get another. */
+    CHECK(!nbd_client_enter(&main, &fixture, NBD_CLIENT_STRUCTURED, ""));
+    nbd_client_close(&main);
+    CHECK(nbd_server_add_export(fixture.server, &fixture.exports[0]) == 0);
+    CHECK(nbd_client_enter(&main, &fixture, NBD_CLIENT_STRUCTURED, ""));
+    CHECK(main.size == NBD_FIXTURE_SIZE && is_alive(&main));
+    CHECK(is_alive(&second));
+    CHECK(nbd_server_attached(fixture.server, fixture.device) == 1);
+    nbd_client_close(&main);
+    nbd_client_close(&second);
+    nbd_client_close(&early);
+    nbd_fixture_done(&fixture);
+}
+
+TEST(
+    "no export is added twice, nor after the stop, which knows those that were "
+    "added")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client client;
+
+    start_empty(&fixture);
+    CHECK(nbd_server_add_export(fixture.server, &fixture.exports[0]) == 0);
+    CHECK(nbd_server_add_export(fixture.server, &fixture.exports[0]) ==
+          -EEXIST);
+    CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    send_held_writes(&fixture, &client, 1);
+    CHECK(nbd_server_stop(fixture.server, 0) == -ETIMEDOUT);
+    CHECK(memory_device_seen(fixture.device).expelled > 0);
+    CHECK(nbd_server_add_export(fixture.server, &fixture.exports[1]) ==
+          -ESHUTDOWN);
+    nbd_client_close(&client);
+    memory_device_release(fixture.device);
+    nbd_server_free(fixture.server);
+    fixture.server = NULL;
+    nbd_fixture_done(&fixture);
 }
 
 TEST("a connection above max_connections is closed at once, half-open ones "
