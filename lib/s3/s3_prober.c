@@ -37,10 +37,19 @@ uint64_t s3_prober_patience_ns(unsigned silences, uint64_t timeout_ns)
     return is_long || timeout_ns < S3_PROBE_NS ? timeout_ns : S3_PROBE_NS;
 }
 
-/* Any answer will do; the endpoint's turn is told what came. */
+/* Whether a proxy may have answered instead of a store. */
+static bool may_be_page(const struct s3_attempt *attempt)
+{
+    return attempt->seen.status == 404 || attempt->seen.status == 503;
+}
+
+/* Any answer of a store will do; the endpoint's turn is told what came. */
 static void probe(struct s3_prober *prober, const struct s3_turn *turn)
 {
     static const struct s3_operation operation = {.verb = S3_HEAD_BUCKET};
+    /* Its answer has words, even if it refuses; but it costs more. */
+    static const struct s3_operation in_words = {.verb = S3_LIST,
+                                                 .max_keys = 1};
     struct s3_parts *parts = prober->parts;
     unsigned *silences = &prober->silences[turn->index];
     struct s3_attempt attempt;
@@ -53,6 +62,9 @@ static void probe(struct s3_prober *prober, const struct s3_turn *turn)
             s3_prober_patience_ns(*silences, parts->timeout_ns);
         /* Why it did not begin does not matter: then health says nothing. */
         (void)s3_attempt_run(parts, &attempt);
+        attempt.operation = &in_words;
+        if (may_be_page(&attempt))
+            (void)s3_attempt_run(parts, &attempt);
     }
     *silences = attempt.seen.error == -ETIMEDOUT ? *silences + 1 : 0;
     s3_attempt_end_turn(parts, &attempt, turn);

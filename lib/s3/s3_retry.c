@@ -249,7 +249,7 @@ static enum s3_health status_health(const struct s3_seen *seen)
     if (verdict == NO_CONDITIONAL)
         return S3_HEALTH_ANSWERED;
     if ((seen->status >= 500 && seen->status != 501) || seen->status < 200 ||
-        (seen->status == 404 && verdict == AGAIN))
+        (seen->status == 404 && !has_code(seen) && !seen->is_head))
         return S3_HEALTH_SERVER_ERROR;
     return S3_HEALTH_ANSWERED;
 }

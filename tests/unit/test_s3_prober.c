@@ -82,6 +82,50 @@ TEST("any answer to a probe will do, also one that refuses")
     s3_peer_stop(peer);
 }
 
+/* A proxy that has lost its server, and says so in one way or the other. */
+struct proxy {
+    unsigned status;
+    atomic_uint gets; /* of objects */
+};
+
+static void script_proxy(void *context, struct s3_peer *peer,
+                         const struct s3_peer_request *request,
+                         struct s3_peer_answer *answer)
+{
+    static const char page[] = "no server is available";
+    struct proxy *proxy = context;
+    bool is_head = strcmp(request->method, "HEAD") == 0;
+
+    (void)peer;
+    if (strstr(request->target, "/key"))
+        atomic_fetch_add(&proxy->gets, 1);
+    s3_peer_respond(answer, proxy->status, "", page,
+                    is_head ? 0 : strlen(page));
+}
+
+TEST("the page of a proxy is no answer to a probe")
+{
+    static const unsigned statuses[] = {404, 503};
+
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+        struct s3_peer *peer = s3_peer_start(1);
+        struct object_store *store = s3_peer_open_store(peer);
+        struct proxy proxy = {.status = statuses[i]};
+        char data[4];
+
+        s3_peer_set_script(peer, script_proxy, &proxy);
+        for (int j = 0; j < 3; j++)
+            CHECK(store->get(store, "key", 0, data, 4, OBJECT_AHEAD) < 0);
+        s3_peer_wait_for_requests(peer, 3 + 8);
+        CHECK(store->get(store, "key", 0, data, 4, OBJECT_AHEAD) == -EIO);
+        CHECK(atomic_load(&proxy.gets) == 3);
+        s3_peer_set_script(peer, NULL, NULL);
+        put_until_taken(store);
+        store->close(store);
+        s3_peer_stop(peer);
+    }
+}
+
 TEST("after a few short probes there is one as long as a request")
 {
     static const uint64_t s = 1000000000;

@@ -328,6 +328,7 @@ TEST("404 of an object is believed from the store, not from a proxy")
     CHECK(judge_read(404, "NoSuchWebsiteConfiguration", false) ==
           S3_VERDICT_CONFIGURATION);
 
+    CHECK(s3_retry_health(&page) == S3_HEALTH_SERVER_ERROR);
     page.may_be_absent = true;
     CHECK(s3_retry_health(&page) == S3_HEALTH_SERVER_ERROR);
     page.code = "NoSuchKey";
