@@ -37,10 +37,11 @@ struct run {
     struct s3_call *call;
     struct s3_attempt attempt;
     uint64_t begun_ns;
-    uint64_t failed_ns; /* first; 0: not yet */
-    uint64_t changes;   /* of endpoints, before the attempt */
-    uint64_t rings;     /* of the bell, before the attempt */
-    bool was_connected; /* an endpoint was there, whatever it did then */
+    uint64_t failed_ns;   /* first; 0: not yet */
+    uint64_t nonsense_ns; /* first; 0: not yet */
+    uint64_t changes;     /* of endpoints, before the attempt */
+    uint64_t rings;       /* of the bell, before the attempt */
+    bool was_connected;   /* an endpoint was there, whatever it did then */
     unsigned failures, throttles, absences, nonsenses;
 };
 
@@ -276,9 +277,26 @@ static struct decision absent(struct run *run)
     return again_after(run, -ENOENT, ABSENT_PAUSE_NS);
 }
 
+/*
+ * Whether what makes no sense has done so for long enough.  Of an object that
+ * is not as it must be, a few answers tell; but if it is a page of somebody
+ * who has nothing to do with S3, the store may be there again before long.
+ */
+static bool is_nonsense_for_good(struct run *run, uint64_t now_ns)
+{
+    const struct s3_seen *seen = &run->attempt.seen;
+    bool is_of_object = seen->status == 206 || seen->status == 416;
+
+    if (run->nonsense_ns == 0)
+        run->nonsense_ns = now_ns;
+    return ++run->nonsenses >= NONSENSE_TRIES &&
+           (is_of_object || !is_waited_for(run) ||
+            now_ns - run->nonsense_ns >= 2 * run->parts->timeout_ns);
+}
+
 static struct decision nonsense(struct run *run)
 {
-    if (++run->nonsenses >= NONSENSE_TRIES)
+    if (is_nonsense_for_good(run, clock_monotonic_ns()))
         return end_with(-EIO);
     return again_after(
         run, -EIO, s3_retry_delay_ns(run->nonsenses, false, 0, random_bits()));

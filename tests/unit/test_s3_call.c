@@ -287,6 +287,45 @@ static void answer_welcome(struct s3_peer *peer,
     s3_peer_respond(answer, 200, "", "<html>log in first</html>", 25);
 }
 
+static void answer_garbage(struct s3_peer *peer,
+                           const struct s3_peer_request *request,
+                           struct s3_peer_answer *answer)
+{
+    (void)peer;
+    (void)request;
+    s3_peer_respond_raw(answer, "what do you want?\n");
+}
+
+TEST("while something else is where the store was, a read waits for a while")
+{
+    static void (*const all[])(
+        struct s3_peer * peer, const struct s3_peer_request *request,
+        struct s3_peer_answer *answer) = {answer_welcome, answer_garbage};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        struct scene scene;
+
+        begin(&scene, 6, all[i]);
+        CHECK(get(&scene, OBJECT_WAITED_FOR) == 0);
+        CHECK(scene.faults.met == 6);
+        end(&scene);
+    }
+}
+
+TEST("something else that stays where the store was is an error, for a read")
+{
+    struct s3_peer_options options;
+    struct scene scene;
+
+    begin(&scene, UINT_MAX, answer_welcome);
+    scene.store->close(scene.store);
+    s3_peer_fill_options(scene.peer, &options);
+    options.options.timeout_ms = 500;
+    NEED(s3_store_open(&options.options, &scene.store) == 0);
+    CHECK(get(&scene, OBJECT_WAITED_FOR) == -EIO);
+    end(&scene);
+}
+
 static void answer_accepted(struct s3_peer *peer,
                             const struct s3_peer_request *request,
                             struct s3_peer_answer *answer)
