@@ -20,6 +20,7 @@ enum {
 };
 
 static const uint64_t TIDY_NS = UINT64_C(10) * 1000000000;
+static const uint64_t LONG_PROBE_NS = UINT64_C(10) * 1000000000;
 
 struct s3_prober {
     struct s3_parts *parts;
@@ -33,8 +34,9 @@ struct s3_prober {
 uint64_t s3_prober_patience_ns(unsigned silences, uint64_t timeout_ns)
 {
     bool is_long = silences % (SHORT_PROBES + 1) == SHORT_PROBES;
+    uint64_t patience_ns = is_long ? LONG_PROBE_NS : S3_PROBE_NS;
 
-    return is_long || timeout_ns < S3_PROBE_NS ? timeout_ns : S3_PROBE_NS;
+    return timeout_ns < patience_ns ? timeout_ns : patience_ns;
 }
 
 /* Whether a proxy may have answered instead of a store. */

@@ -17,8 +17,8 @@ struct s3_prober;
 /*
  * Returns how long a probe may take, after so many in a row that ended in
  * silence.  Mostly it is short, so that who comes back is found soon; but now
- * and then as long as a request, or behind a slow line nobody would ever be
- * found again.
+ * and then ten seconds, or behind a slow line nobody would ever be found
+ * again.
  */
 uint64_t s3_prober_patience_ns(unsigned silences, uint64_t timeout_ns);
 
