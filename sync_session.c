@@ -554,5 +554,7 @@ int sync_session_upload(void *session, const struct upload_work *work,
     struct sync_session *of = session;
     int error = check_store(of);
 
+    if (error == -EIO)
+        error = -EREMOTEIO; /* which is no failure of a chunk's file */
     return error ? error : upload_chunk(&of->uploads, work, ret_result);
 }

@@ -62,6 +62,7 @@ struct job {
     struct job *next;
     uint64_t chunk;
     unsigned failures;
+    unsigned doubts; /* of these, those that may mean a loss */
     enum upload_loss loss;
     uint64_t not_before_ns;
 
@@ -828,19 +829,30 @@ static void note_room_locked(struct leases *leases) REQUIRES(leases->mutex)
     leases->good = 0;
 }
 
+/*
+ * Whether it may be that the file or the bucket has lost something; else the
+ * store does not answer, or refuses, which says nothing of that.
+ */
+static bool is_doubtful(int error)
+{
+    return error != -EREMOTEIO && error != -ETIMEDOUT && error != -EBUSY &&
+           error != -EACCES;
+}
+
 /* The upload failed, or could not be recorded. */
 static void note_failure_locked(struct leases *leases, struct job *job,
                                 int error, bool is_lost, uint64_t now_ns)
     REQUIRES(leases->mutex)
 {
     job->failures++;
+    job->doubts += is_doubtful(error);
     if (error == -EBUSY)
         note_busy_locked(leases, job, now_ns);
     if (!job->lease.is_for_checkpoint)
         refuse_locked(leases, job->chunk, now_ns);
     if (is_lost)
         job->loss = UPLOAD_TABLE_LOST;
-    else if (job->failures >= FAILURES_LOST && job->loss == UPLOAD_NO_LOSS)
+    else if (job->doubts >= FAILURES_LOST && job->loss == UPLOAD_NO_LOSS)
         job->loss = UPLOAD_BLOCKS_LOST;
     job->not_before_ns = now_ns + backoff_ns(job->failures);
     if (error == -ESTALE)

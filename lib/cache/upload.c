@@ -663,7 +663,7 @@ static int put(const struct build *build, const unsigned char *object,
                   "(%" PRIu64 " like it not logged)",
                   build->context->device_name, build->work->chunk, key,
                   log_errno(error), left_out);
-    return error;
+    return error == -EIO ? -EREMOTEIO : error;
 }
 
 static uint32_t count_damaged(const struct chunk_table *table)

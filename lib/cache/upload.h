@@ -64,6 +64,7 @@ struct upload_result {
  * Read the state, build its object and put it.
  *   -ESTALE    the file has no such state: it was overtaken, or is damaged;
  *              only who hands out the work can tell (logged there)
+ *   -EREMOTEIO the store failed to take the object (-EIO of its put)
  *   others     of the store, of the disk (logged), or -ENOMEM
  * What is lost is marked as damaged in the object, and logged: blocks whose
  * checksum is wrong in the file and which are nowhere else, and what

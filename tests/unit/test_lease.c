@@ -516,6 +516,33 @@ TEST("a candidate that was uploaded in vain is passed over for a while")
     end();
 }
 
+TEST("that the store does not answer, however often, says nothing of what is "
+     "lost")
+{
+    static const int errors[] = {-ETIMEDOUT, -EBUSY, -EACCES, -EREMOTEIO};
+    struct lease lease;
+    uint64_t wait_ns;
+
+    NEED(begin());
+    NEED(begin_checkpoint(4, 1, 1));
+    NEED(take(&ANY, &lease, NULL) == 0);
+    for (unsigned i = 0; i < 12; i++) {
+        CHECK(report_failure(&lease, errors[i % 4]) == 0);
+        while (take(&ANY, &lease, &wait_ns) == -EAGAIN)
+            pass_time(wait_ns);
+        CHECK(lease.work.loss == UPLOAD_NO_LOSS);
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        CHECK(lease.work.loss == UPLOAD_NO_LOSS);
+        CHECK(report_failure(&lease, -EIO) == 0);
+        while (take(&ANY, &lease, &wait_ns) == -EAGAIN)
+            pass_time(wait_ns);
+    }
+    CHECK(lease.work.loss == UPLOAD_BLOCKS_LOST);
+    CHECK(report(1, &lease) == 0);
+    end();
+}
+
 /* ---- failures -------------------------------------------------------------
  */
 
@@ -528,8 +555,8 @@ TEST("after a failure there is a pause, longer each time, and others go first")
     NEED(begin_checkpoint(4, 2, 1));
     NEED(take(&ANY, &lease, NULL) == 0);
     failing = lease.work.chunk;
-    CHECK(report_failure(&lease, -ETIMEDOUT) == 0);
-    CHECK(counts(0, 100).last_error == -ETIMEDOUT);
+    CHECK(report_failure(&lease, -EIO) == 0);
+    CHECK(counts(0, 100).last_error == -EIO);
     CHECK(take(&ANY, &other, &wait_ns) == -EAGAIN);
     CHECK(wait_ns == SECOND);
     pass_time(wait_ns);

@@ -651,6 +651,19 @@ TEST("an upload that fails leaves the state to be uploaded again")
     end();
 }
 
+TEST("a store that fails is told apart from a file that cannot be read")
+{
+    struct upload_work work;
+    struct upload_result result;
+
+    NEED(begin_clean(1 << 20, 64));
+    NEED(change(4, 1, 1) && write_state());
+    work = next_work();
+    fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS, -EIO);
+    CHECK(upload_chunk(&context, &work, &result) == -EREMOTEIO);
+    end();
+}
+
 TEST("older objects that cannot be read are rested on for as long as possible")
 {
     NEED(begin_clean(1 << 20, 64));
