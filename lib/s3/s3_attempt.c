@@ -330,12 +330,12 @@ static enum s3_health health_of(const struct s3_attempt *attempt)
 /*
  * Connecting cannot be ended by a second attempt that has won.  Where there is
  * another endpoint, nobody waits long for one that may be gone, at first: if
- * the line is slow, the next attempt may take its time.
+ * the line is slow, the caller's next attempt may take its time.
  */
 static bool connects_shortly(const struct s3_parts *parts,
                              const struct s3_attempt *attempt)
 {
-    return attempt->hold && attempt->avoid == S3_ENDPOINT_NONE &&
+    return attempt->hold && !attempt->may_connect_long &&
            s3_endpoints_count(parts->endpoints) > 1;
 }
 

@@ -42,8 +42,9 @@ struct s3_attempt {
     size_t only;   /* at this endpoint, whose turn is the caller's affair */
     size_t avoid;  /* else: rather not at this one; on a new connection there */
     bool is_fresh; /* on a new connection */
-    uint64_t deadline_ns; /* of all of it; 0: as long as that may take */
-    struct s3_hold *hold; /* by which others may end it, or NULL */
+    uint64_t deadline_ns;  /* of all of it; 0: as long as that may take */
+    struct s3_hold *hold;  /* by which others may end it, or NULL */
+    bool may_connect_long; /* though there is a hold, and another endpoint */
 
     /* What came of it, until the next run or s3_attempt_done. */
     struct s3_seen seen; /* its may_be_applied and below are the caller's */

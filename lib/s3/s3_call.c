@@ -240,6 +240,7 @@ static struct decision again_after(struct run *run, int result,
                                    uint64_t pause_ns)
 {
     run->attempt.avoid = run->attempt.endpoint;
+    run->attempt.may_connect_long = true;
     return (struct decision){
         .step = STEP_PAUSE, .result = result, .pause_ns = pause_ns};
 }

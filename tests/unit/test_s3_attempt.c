@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "s3/s3_attempt.h"
 
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "base/clock.h"
 #include "object_store.h"
 #include "s3/credentials_set.h"
+#include "s3/s3_hold.h"
 #include "s3/s3_parts.h"
 #include "support/s3_peer.h"
 #include "unit/test.h"
@@ -112,6 +118,76 @@ TEST("an endpoint that is not there is told in words, and then rests")
     CHECK(s3_attempt_run(scene.parts, &scene.attempt) == -EHOSTDOWN);
     CHECK(scene.attempt.endpoint == S3_ENDPOINT_NONE);
     end(&scene);
+}
+
+/* A port where nobody accepts and no more may wait: connecting to it hangs. */
+struct full_port {
+    int listening, waiting[8];
+    uint16_t port;
+};
+
+static void full_port_open(struct full_port *full)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET,
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+    struct sockaddr *any = (struct sockaddr *)&address;
+    socklen_t len = sizeof(address);
+
+    full->listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(full->listening, any, len) == 0);
+    CHECK(listen(full->listening, 0) == 0);
+    CHECK(getsockname(full->listening, any, &len) == 0);
+    full->port = ntohs(address.sin_port);
+    for (size_t i = 0; i < 8; i++) {
+        full->waiting[i] =
+            socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        CHECK(connect(full->waiting[i], any, len) == 0 || errno == EINPROGRESS);
+    }
+}
+
+static void full_port_close(struct full_port *full)
+{
+    for (size_t i = 0; i < 8; i++)
+        (void)close(full->waiting[i]);
+    (void)close(full->listening);
+}
+
+TEST("a raced attempt connects for a short time, which proves little")
+{
+    struct s3_peer_options options;
+    struct full_port full;
+    struct s3_hold hold;
+    struct scene scene;
+    uint64_t short_ns;
+
+    full_port_open(&full);
+    begin(&scene, 1);
+    scene.store->close(scene.store);
+    s3_peer_fill_options(scene.peer, &options);
+    options.ports[1] = full.port;
+    options.options.ports_count = 2;
+    options.options.timeout_ms = 3000;
+    NEED(s3_store_open(&options.options, &scene.store) == 0);
+    scene.parts = s3_parts_of_store(scene.store);
+    s3_hold_init(&hold);
+    scene.attempt.hold = &hold;
+    scene.attempt.avoid = 0;
+    CHECK(verdict(&scene) == S3_VERDICT_AGAIN);
+    CHECK(scene.attempt.endpoint == 1);
+    CHECK(scene.attempt.seen.error == -ETIMEDOUT);
+    CHECK(scene.attempt.health == S3_HEALTH_BROKEN);
+    short_ns = scene.attempt.took_ns;
+    scene.attempt.may_connect_long = true;
+    CHECK(verdict(&scene) == S3_VERDICT_AGAIN);
+    CHECK(scene.attempt.endpoint == 1);
+    CHECK(scene.attempt.health == S3_HEALTH_UNREACHABLE);
+    CHECK(scene.attempt.took_ns > short_ns);
+    scene.attempt.hold = NULL;
+    s3_hold_done(&hold);
+    end(&scene);
+    full_port_close(&full);
 }
 
 TEST("an attempt at what cannot be asked for does not begin")
