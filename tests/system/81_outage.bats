@@ -45,7 +45,8 @@ write_cold() {
 }
 
 evict_cold() {
-    sync_with -d cold -p "$DIR/sync.pid" 1 0
+    # Beside the runs of start_uploads, which have a pid file of their own.
+    sync_with -d cold -p "$DIR/cold.pid" 1 0
 }
 
 # read_cold: the same comes back
@@ -92,7 +93,7 @@ start_uploads() {
     while [ -e "$DIR/go_on" ]; do
         for arguments in 5 "40 20"; do
             # shellcheck disable=SC2086 # several arguments
-            sync_with -p "$DIR/sync.pid" $arguments || [ $? != 2 ] || exit 1
+            sync_with -w 0 -p "$DIR/sync.pid" $arguments || [ $? != 2 ] || exit 1
         done
     done > "$DIR/uploads.log" 2>&1 3>&- &
     UPLOADS=$!
