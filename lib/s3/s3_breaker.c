@@ -20,8 +20,11 @@ enum {
     WEIGHT_ONE = 1024,   /* of a request without bytes; each KiB adds one */
 };
 
-/* Differences below it are no reason, whatever the factor. */
-#define SLOW_MIN_NS (20 * MS)
+/*
+ * Differences below it are no reason, whatever the factor: a busy host has
+ * whoever is on it wait for some ten milliseconds, now one and now the other.
+ */
+#define SLOW_MIN_NS (50 * MS)
 
 /* Pauses between the beginnings of two probes. */
 #define REST_FIRST_NS   (50 * MS)
@@ -74,16 +77,34 @@ uint64_t s3_breaker_silence_ns(const struct s3_breaker *breaker,
 static void enter(struct s3_breaker *breaker, enum s3_endpoint_state state,
                   uint64_t now_ns)
 {
-    bool is_probed = breaker->is_probed;
-    unsigned relapses = breaker->relapses, term = breaker->term;
+    const struct s3_breaker before = *breaker;
 
-    /* What it was like before says nothing of what it will be. */
     s3_breaker_init(breaker, now_ns);
     breaker->state = state;
-    breaker->term = term + 1;
-    breaker->relapses = relapses;
+    breaker->term = before.term + 1;
+    breaker->relapses = before.relapses;
     breaker->probe_ns = now_ns;
-    breaker->is_probed = is_probed;
+    breaker->is_probed = before.is_probed;
+}
+
+/* Enter a state in which what it cost before is the best that is known. */
+static void enter_as_known(struct s3_breaker *breaker,
+                           enum s3_endpoint_state state, uint64_t now_ns)
+{
+    const struct s3_breaker before = *breaker;
+
+    enter(breaker, state, now_ns);
+    for (size_t i = 0; i < S3_BREAKER_KINDS; i++) {
+        breaker->costs_ns[i] = before.costs_ns[i];
+        breaker->samples[i] = before.samples[i];
+    }
+}
+
+/* Take it that this is what requests without a body cost. */
+static void set_cost(struct s3_breaker *breaker, uint64_t cost_ns)
+{
+    breaker->costs_ns[false] = cost_ns > 0 ? cost_ns : 1;
+    breaker->samples[false] = SAMPLES_MIN;
 }
 
 static void enter_slow(struct s3_breaker *breaker, uint64_t now_ns)
@@ -97,7 +118,13 @@ static void enter_slow(struct s3_breaker *breaker, uint64_t now_ns)
         else if (breaker->relapses < RELAPSES_MAX)
             breaker->relapses++;
     }
-    enter(breaker, S3_SLOW, now_ns);
+    enter_as_known(breaker, S3_SLOW, now_ns);
+}
+
+void s3_breaker_promote(struct s3_breaker *breaker, uint64_t now_ns)
+{
+    assert(breaker->state == S3_SLOW);
+    enter_as_known(breaker, S3_HEALTHY, now_ns);
 }
 
 /* A pause, of which up to a quarter is left to chance. */
@@ -130,8 +157,10 @@ void s3_breaker_check(struct s3_breaker *breaker,
     /* When all are silent it is the way to them. */
     if (breaker->state == S3_HEALTHY &&
         is_times(silence_ns, SLOW_FACTOR, best_ns) &&
-        silence_ns >= SLOW_FACTOR * others->silence_ns)
+        silence_ns >= SLOW_FACTOR * others->silence_ns) {
         enter_slow(breaker, now_ns);
+        set_cost(breaker, silence_ns);
+    }
 }
 
 /* ---- requests ----------------------------------------------------------- */
@@ -179,15 +208,20 @@ static bool is_answered(const struct s3_ending *ending)
            ending->health == S3_HEALTH_THROTTLED;
 }
 
+/* How long a probe took: to its answer, not to make the connection. */
+static uint64_t probe_ns(const struct s3_turn *turn,
+                         const struct s3_ending *ending)
+{
+    return ending->latency_ns > 0 ? ending->latency_ns
+                                  : age_ns(ending->now_ns, turn->started_ns);
+}
+
 /* Whether a probe took about as long as it does elsewhere, if that is known. */
 static bool is_quick(const struct s3_turn *turn, const struct s3_ending *ending)
 {
     const uint64_t *costs_ns = ending->others.costs_ns;
-    uint64_t took_ns = ending->latency_ns > 0
-                           ? ending->latency_ns
-                           : age_ns(ending->now_ns, turn->started_ns);
 
-    return !is_times(took_ns, QUICK_FACTOR,
+    return !is_times(probe_ns(turn, ending), QUICK_FACTOR,
                      costs_ns[0] > 0 ? costs_ns[0] : costs_ns[1]);
 }
 
@@ -198,10 +232,12 @@ static void end_rest_probe(struct s3_breaker *breaker,
     uint64_t pause_ns = REST_FIRST_NS;
 
     if (is_answered(ending)) {
-        if (is_quick(turn, ending))
+        if (is_quick(turn, ending)) {
             enter(breaker, S3_HEALTHY, ending->now_ns);
-        else
+        } else {
             enter_slow(breaker, ending->now_ns);
+            set_cost(breaker, probe_ns(turn, ending));
+        }
         return;
     }
     breaker->pauses++;
@@ -216,6 +252,7 @@ static void end_slow_probe(struct s3_breaker *breaker,
                            const struct s3_turn *turn,
                            const struct s3_ending *ending)
 {
+    set_cost(breaker, probe_ns(turn, ending));
     if (!is_answered(ending)) {
         breaker->quick = 0;
         breaker->probe_ns =
@@ -246,15 +283,18 @@ static void end_probe(struct s3_breaker *breaker, const struct s3_turn *turn,
         end_slow_probe(breaker, turn, ending);
 }
 
-/* Remember how long it took, for its size. */
+/* Remember how long it took, for its size; or if it was given up, at least. */
 static void learn(struct s3_breaker *breaker, const struct s3_turn *turn,
-                  uint64_t now_ns)
+                  const struct s3_ending *ending)
 {
     uint64_t *cost_ns = &breaker->costs_ns[turn->is_put];
     unsigned *samples = &breaker->samples[turn->is_put];
-    uint64_t took_ns = (uint64_t)((double)age_ns(now_ns, turn->started_ns) *
-                                  WEIGHT_ONE / (double)turn->weight);
+    uint64_t age = age_ns(ending->now_ns, turn->started_ns);
+    uint64_t took_ns =
+        (uint64_t)((double)age * WEIGHT_ONE / (double)turn->weight);
 
+    if (ending->health == S3_HEALTH_ABANDONED && took_ns <= *cost_ns)
+        return;
     if (*samples > 0 && took_ns > OUTLIER_FACTOR * *cost_ns)
         took_ns = OUTLIER_FACTOR * *cost_ns;
     if (*samples < COST_MEMORY)
@@ -267,14 +307,14 @@ static void learn(struct s3_breaker *breaker, const struct s3_turn *turn,
 static void end_request(struct s3_breaker *breaker, const struct s3_turn *turn,
                         const struct s3_ending *ending)
 {
-    if (ending->health == S3_HEALTH_ABANDONED)
-        return;
+    bool is_abandoned = ending->health == S3_HEALTH_ABANDONED;
+
     if (is_answered(ending))
         breaker->failures = 0;
-    else
+    else if (!is_abandoned)
         fail(breaker, ending);
-    if (ending->health == S3_HEALTH_ANSWERED)
-        learn(breaker, turn, ending->now_ns);
+    if (ending->health == S3_HEALTH_ANSWERED || is_abandoned)
+        learn(breaker, turn, ending);
     for (size_t i = 0; i < S3_BREAKER_KINDS; i++) {
         if (breaker->state == S3_HEALTHY &&
             is_times(s3_breaker_cost_ns(breaker, i), SLOW_FACTOR,

@@ -9,9 +9,11 @@
  *   healthy -- five times as slow as the best of the others --> slow
  *   resting -- a probe is answered, quickly --> healthy; slowly --> slow
  *   slow -- probes in a row are answered quickly --> healthy
+ *   slow -- no other is well, and of the slow ones it is the best --> healthy
  *   slow -- as healthy --> resting
  *
- * What began before the present state did says nothing of it.
+ * What began before the present state did says nothing of it.  But what a slow
+ * one costs is remembered: as much as made it slow, then as its last probe.
  *
  * Threads: none of its own; the caller's lock guards it.
  */
@@ -58,7 +60,7 @@ struct s3_breaker {
     unsigned samples[S3_BREAKER_KINDS];  /* that these are of */
 };
 
-/* What the best of the other endpoints that are well does. */
+/* What the best of other endpoints does. */
 struct s3_breaker_others {
     uint64_t costs_ns[S3_BREAKER_KINDS]; /* 0: not known */
     uint64_t silence_ns;
@@ -92,6 +94,9 @@ void s3_breaker_end(struct s3_breaker *breaker, const struct s3_turn *turn,
 /* Look whether it has been silent for too long.  The state may change. */
 void s3_breaker_check(struct s3_breaker *breaker,
                       const struct s3_breaker_others *others, uint64_t now_ns);
+
+/* It is slow, but none is better: from now on it is well. */
+void s3_breaker_promote(struct s3_breaker *breaker, uint64_t now_ns);
 
 /*
  * Returns for how long it has owed answers to several requests and given

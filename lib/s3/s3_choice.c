@@ -14,15 +14,16 @@ struct candidates {
 };
 
 struct s3_breaker_others s3_choice_others(const struct s3_breaker breakers[],
-                                          size_t count, size_t except,
-                                          uint64_t now_ns)
+                                          size_t count,
+                                          enum s3_endpoint_state state,
+                                          size_t except, uint64_t now_ns)
 {
     struct s3_breaker_others best = {{0, 0}, UINT64_MAX};
 
     for (size_t i = 0; i < count; i++) {
         uint64_t silence_ns = s3_breaker_silence_ns(&breakers[i], now_ns);
 
-        if (i == except || breakers[i].state != S3_HEALTHY)
+        if (i == except || breakers[i].state != state)
             continue;
         if (silence_ns < best.silence_ns)
             best.silence_ns = silence_ns;
@@ -102,29 +103,51 @@ static size_t choose_of(const struct candidates *candidates, size_t *last,
     return two;
 }
 
+size_t s3_choice_best_slow(const struct s3_breaker breakers[], size_t count)
+{
+    size_t best = S3_ENDPOINT_NONE;
+    uint64_t best_ns = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t cost_ns = s3_breaker_cost_ns(&breakers[i], false);
+
+        if (breakers[i].state == S3_SLOW &&
+            (best == S3_ENDPOINT_NONE || cost_ns < best_ns)) {
+            best = i;
+            best_ns = cost_ns;
+        }
+    }
+    return best;
+}
+
 size_t s3_choice_make(struct s3_breaker breakers[], size_t count, size_t *last,
                       const struct s3_choice *choice)
 {
-    static const enum s3_endpoint_state states[] = {S3_HEALTHY, S3_SLOW};
-    struct s3_breaker_others best =
-        s3_choice_others(breakers, count, S3_ENDPOINT_NONE, choice->now_ns);
+    const struct {
+        enum s3_endpoint_state state;
+        size_t avoid;
+    } order[] = {
+        {S3_HEALTHY, choice->avoid},
+        {S3_SLOW, choice->avoid},
+        {S3_HEALTHY, S3_ENDPOINT_NONE},
+        {S3_SLOW, S3_ENDPOINT_NONE},
+    };
+    struct s3_breaker_others best = s3_choice_others(
+        breakers, count, S3_HEALTHY, S3_ENDPOINT_NONE, choice->now_ns);
     uint64_t best_ns = best.costs_ns[choice->is_put];
     size_t index = S3_ENDPOINT_NONE;
 
-    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
-        struct candidates candidates = {.breakers = breakers,
-                                        .count = count,
-                                        .state = states[i],
-                                        .avoid = choice->avoid,
-                                        .unknown_cost_ns =
-                                            best_ns > 0 ? best_ns : 1};
+    for (size_t i = 0;
+         i < sizeof(order) / sizeof(order[0]) && index == S3_ENDPOINT_NONE;
+         i++) {
+        const struct candidates candidates = {.breakers = breakers,
+                                              .count = count,
+                                              .state = order[i].state,
+                                              .avoid = order[i].avoid,
+                                              .unknown_cost_ns =
+                                                  best_ns > 0 ? best_ns : 1};
 
         index = choose_of(&candidates, last, choice);
-        candidates.avoid = S3_ENDPOINT_NONE;
-        if (index == S3_ENDPOINT_NONE)
-            index = choose_of(&candidates, last, choice);
-        if (index != S3_ENDPOINT_NONE)
-            break;
     }
     return index;
 }

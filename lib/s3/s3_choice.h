@@ -23,7 +23,7 @@
 
 struct s3_choice {
     bool is_put;
-    size_t avoid;    /* only if there is no other, or S3_ENDPOINT_NONE */
+    size_t avoid;    /* only if all others rest, or S3_ENDPOINT_NONE */
     uint64_t random; /* any 64 random bits */
     uint64_t now_ns;
 };
@@ -36,9 +36,13 @@ struct s3_choice {
 size_t s3_choice_make(struct s3_breaker breakers[], size_t count, size_t *last,
                       const struct s3_choice *choice);
 
-/* Returns what the best of those does that are well, but for number except. */
+/* Returns what the best in this state does, but for number except. */
 struct s3_breaker_others s3_choice_others(const struct s3_breaker breakers[],
-                                          size_t count, size_t except,
-                                          uint64_t now_ns);
+                                          size_t count,
+                                          enum s3_endpoint_state state,
+                                          size_t except, uint64_t now_ns);
+
+/* Returns the slow one that is the least so, or S3_ENDPOINT_NONE. */
+size_t s3_choice_best_slow(const struct s3_breaker breakers[], size_t count);
 
 #endif

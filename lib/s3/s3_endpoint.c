@@ -160,6 +160,30 @@ static uint64_t random_locked(struct s3_endpoints *set) REQUIRES(set->mutex)
 
 /* ---- changes of state --------------------------------------------------- */
 
+static bool another_is_well_locked(const struct s3_endpoints *set, size_t index)
+    REQUIRES(set->mutex)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (i != index && set->breakers[i].state == S3_HEALTHY)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * One is not well any more.  When none is, the best of the slow ones is: much
+ * slower than which others?
+ */
+static void promote_locked(struct s3_endpoints *set, uint64_t now_ns)
+    REQUIRES(set->mutex)
+{
+    size_t best = s3_choice_best_slow(set->breakers, set->count);
+
+    if (best != S3_ENDPOINT_NONE &&
+        !another_is_well_locked(set, S3_ENDPOINT_NONE))
+        s3_breaker_promote(&set->breakers[best], now_ns);
+}
+
 /* Have everybody know of the state that an endpoint has now. */
 static void change_locked(struct s3_endpoints *set, size_t index,
                           uint64_t since_ns, struct news *news)
@@ -174,6 +198,8 @@ static void change_locked(struct s3_endpoints *set, size_t index,
         endpoint->tally.rests++;
     set->changes++;
     condition_broadcast(&set->changed);
+    if (!is_well)
+        promote_locked(set, breaker->since_ns);
     /* One that comes and goes is told of now and then; both, or neither. */
     if (is_well ? !endpoint->is_told
                 : !log_limit_allows(&endpoint->limit, &left_out))
@@ -210,7 +236,10 @@ static void tell(const struct news *news, const char *text)
     }
 }
 
-/* Find one that owes answers for too long: one at a time is soon enough. */
+/*
+ * Find one that owes answers for too long: one at a time is soon enough.  If
+ * it is the last that is well, a slow one that does answer is better.
+ */
 static void check_locked(struct s3_endpoints *set, uint64_t now_ns,
                          struct news *news) REQUIRES(set->mutex)
 {
@@ -222,7 +251,9 @@ static void check_locked(struct s3_endpoints *set, uint64_t now_ns,
         if (breaker->state != S3_HEALTHY ||
             s3_breaker_silence_ns(breaker, now_ns) == 0)
             continue;
-        others = s3_choice_others(set->breakers, set->count, i, now_ns);
+        others = s3_choice_others(
+            set->breakers, set->count,
+            another_is_well_locked(set, i) ? S3_HEALTHY : S3_SLOW, i, now_ns);
         s3_breaker_check(breaker, &others, now_ns);
         if (breaker->state != S3_HEALTHY) {
             change_locked(set, i, since_ns, news);
@@ -279,12 +310,24 @@ void s3_endpoints_done(struct s3_endpoints *endpoints,
     since_ns = breaker->since_ns;
     ending.random = random_locked(endpoints);
     ending.others = s3_choice_others(endpoints->breakers, endpoints->count,
-                                     turn->index, now_ns);
+                                     S3_HEALTHY, turn->index, now_ns);
     s3_breaker_end(breaker, turn, &ending);
     if (breaker->term != term)
         change_locked(endpoints, turn->index, since_ns, &news);
     mutex_unlock(&endpoints->mutex);
     tell(&news, outcome->text);
+}
+
+bool s3_endpoints_is_left(struct s3_endpoints *endpoints, size_t index)
+{
+    bool is_left;
+
+    assert(index < endpoints->count);
+    mutex_lock(&endpoints->mutex);
+    is_left = endpoints->breakers[index].state != S3_HEALTHY &&
+              another_is_well_locked(endpoints, index);
+    mutex_unlock(&endpoints->mutex);
+    return is_left;
 }
 
 /* ---- probes ------------------------------------------------------------- */
@@ -307,10 +350,13 @@ static size_t first_probe_locked(struct s3_endpoints *set) REQUIRES(set->mutex)
 uint64_t s3_endpoints_probe(struct s3_endpoints *endpoints, uint64_t now_ns,
                             struct s3_turn *ret_turn)
 {
+    struct news news = {.endpoint = NULL};
     uint64_t wait_ns = UINT64_MAX;
     size_t first;
 
     mutex_lock(&endpoints->mutex);
+    /* Those who would ask may all wait for the one that is silent. */
+    check_locked(endpoints, now_ns, &news);
     first = first_probe_locked(endpoints);
     if (first != S3_ENDPOINT_NONE) {
         struct s3_breaker *breaker = &endpoints->breakers[first];
@@ -323,6 +369,7 @@ uint64_t s3_endpoints_probe(struct s3_endpoints *endpoints, uint64_t now_ns,
         }
     }
     mutex_unlock(&endpoints->mutex);
+    tell(&news, NULL);
     return wait_ns;
 }
 

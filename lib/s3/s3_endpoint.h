@@ -13,6 +13,9 @@
  *    answered quickly; more of them if it had become slow again soon after
  *    the last time.  No answer for that long also counts, so that not all
  *    places are taken by requests that hang.
+ *  - Unless all rest, there is one that is well: the best of slow ones is.
+ *    The last one that is well becomes slow by silence alone, compared with
+ *    the slow ones, one of which then takes its place.
  *
  * A probe is a request that nobody waits for and that is given up soon: the
  * caller sends a HEAD of the bucket, on a fresh connection if it rests, for
@@ -65,10 +68,10 @@ const char *s3_endpoints_name(const struct s3_endpoints *endpoints,
 
 /*
  * Choose the endpoint of a request that moves so many bytes (of bodies, both
- * ways), another one than number avoid if one is well; a slow one only if all
- * others rest.  is_put: a put, whose
- * duration is compared with that of other puts.  0, and the caller owes a
- * s3_endpoints_done; -EHOSTDOWN: all rest: see s3_endpoints_wait.
+ * ways): one that is well, but not number avoid unless all others rest.
+ * is_put: a put, whose duration is compared with that of other puts.  0, and
+ * the caller owes a s3_endpoints_done; -EHOSTDOWN: all rest: see
+ * s3_endpoints_wait.
  */
 int s3_endpoints_choose(struct s3_endpoints *endpoints, size_t avoid,
                         bool is_put, uint64_t bytes, uint64_t now_ns,
@@ -78,6 +81,12 @@ int s3_endpoints_choose(struct s3_endpoints *endpoints, size_t avoid,
 void s3_endpoints_done(struct s3_endpoints *endpoints,
                        const struct s3_turn *turn,
                        const struct s3_outcome *outcome, uint64_t now_ns);
+
+/*
+ * Returns whether requests that wait there had better be asked elsewhere: it
+ * is not well, and another one is.
+ */
+bool s3_endpoints_is_left(struct s3_endpoints *endpoints, size_t index);
 
 /*
  * Begin the probe that is due, if any.  Returns 0, and the caller owes a

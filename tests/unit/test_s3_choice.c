@@ -128,7 +128,7 @@ TEST("one whose cost is not known is taken for one of the best")
     CHECK(times_chosen(3, 2) >= 25);
 }
 
-TEST("the one to be avoided, and slow ones, come after those that are well")
+TEST("slow ones come after those that are well, to be avoided after them")
 {
     begin();
     breakers[1].state = S3_SLOW;
@@ -138,13 +138,30 @@ TEST("the one to be avoided, and slow ones, come after those that are well")
         CHECK(choose(COUNT, 0, i) == 3);
     }
     breakers[3].state = S3_RESTING;
+    for (uint64_t i = 0; i < 20; i++) {
+        CHECK(choose(COUNT, S3_ENDPOINT_NONE, i) == 0);
+        CHECK(choose(COUNT, 0, i) == 1);
+    }
+    breakers[1].state = S3_RESTING;
+    for (uint64_t i = 0; i < 20; i++)
+        CHECK(choose(COUNT, 0, i) == 0);
+    breakers[0].state = S3_SLOW;
     for (uint64_t i = 0; i < 20; i++)
         CHECK(choose(COUNT, 0, i) == 0);
     breakers[0].state = S3_RESTING;
-    for (uint64_t i = 0; i < 20; i++)
-        CHECK(choose(COUNT, 1, i) == 1);
-    breakers[1].state = S3_RESTING;
     CHECK(choose(COUNT, S3_ENDPOINT_NONE, 0) == S3_ENDPOINT_NONE);
+}
+
+TEST("of slow ones the best is that which costs least")
+{
+    begin();
+    for (size_t i = 0; i < COUNT; i++)
+        set_cost(i, (50 - 10 * i) * MS);
+    CHECK(s3_choice_best_slow(breakers, COUNT) == S3_ENDPOINT_NONE);
+    breakers[0].state = breakers[1].state = S3_SLOW;
+    CHECK(s3_choice_best_slow(breakers, COUNT) == 1);
+    breakers[3].state = S3_RESTING;
+    CHECK(s3_choice_best_slow(breakers, COUNT) == 1);
 }
 
 TEST("the others are those that are well, and the best of each is told")
@@ -158,13 +175,16 @@ TEST("the others are those that are well, and the best of each is told")
     breakers[1].state = S3_SLOW;
     breakers[3].costs_ns[true] = 70 * MS;
     breakers[3].samples[true] = 100;
-    others = s3_choice_others(breakers, COUNT, 2, NOW_NS);
+    others = s3_choice_others(breakers, COUNT, S3_HEALTHY, 2, NOW_NS);
     CHECK(others.costs_ns[false] == 30 * MS);
     CHECK(others.costs_ns[true] == 70 * MS);
     CHECK(others.silence_ns == 0);
-    others = s3_choice_others(breakers, COUNT, S3_ENDPOINT_NONE, NOW_NS);
+    others =
+        s3_choice_others(breakers, COUNT, S3_HEALTHY, S3_ENDPOINT_NONE, NOW_NS);
     CHECK(others.costs_ns[false] == 10 * MS);
-    others = s3_choice_others(breakers, 1, 0, NOW_NS);
+    others = s3_choice_others(breakers, COUNT, S3_SLOW, 2, NOW_NS);
+    CHECK(others.costs_ns[false] == 20 * MS && others.costs_ns[true] == 0);
+    others = s3_choice_others(breakers, 1, S3_HEALTHY, 0, NOW_NS);
     CHECK(others.costs_ns[false] == 0 && others.costs_ns[true] == 0);
     CHECK(others.silence_ns == UINT64_MAX);
 }
