@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 
 #include "base/auto.h"
@@ -13,7 +14,11 @@
 #include "sync_evict.h"
 #include "sync_session.h"
 
-enum { CHECKPOINT_TRIES = 5 }; /* while the disk is full */
+enum {
+    CHECKPOINT_TRIES = 5, /* while the disk is full */
+    REST_MS = 1000,       /* while the store does not answer; doubled */
+    REST_MAX_MS = 60000,
+};
 
 /* ---- images ------------------------------------------------------------- */
 
@@ -41,6 +46,15 @@ static int tell_left(struct sync *sync, const struct config_device *device,
     return COMMON_TIME_UP;
 }
 
+/* A request failed; perhaps only since the store does not answer now. */
+static int fail_request(struct sync *sync, const struct config_device *device,
+                        const char *what, int error, struct sync_image *image)
+{
+    image->may_be_later =
+        error == -ETIMEDOUT || error == -EIO || error == -EBUSY;
+    return sync_fail_request(sync, device, what, error);
+}
+
 /* All of ours is uploaded: the owner makes the image if that was the rest. */
 static int publish(struct sync *sync, const struct config_device *device,
                    const struct uploader_counts *counts,
@@ -52,8 +66,8 @@ static int publish(struct sync *sync, const struct config_device *device,
     (void)sync_request(sync, "publish");
     error = sync_ask_any(sync);
     if (error)
-        return sync_fail_request(sync, device, "the image is not published",
-                                 error);
+        return fail_request(sync, device, "the image is not published", error,
+                            ret_image);
     if (sync_number(sync, "left") > 0)
         return tell_left(sync, device, counts);
     ret_image->is_made = true;
@@ -100,7 +114,8 @@ int sync_make_image(struct sync *sync, const struct config_device *device,
         *ret_image = (struct sync_image){.is_made = false};
         error = ask_for_checkpoint(sync, device);
         if (error)
-            return sync_fail_request(sync, device, "no checkpoint", error);
+            return fail_request(sync, device, "no checkpoint", error,
+                                ret_image);
         ret_image->joined = sync_number(sync, "joined") != 0;
         counts.left = sync_number(sync, "left");
         if (sync_number(sync, "time_ns") == 0)
@@ -163,14 +178,17 @@ static void collect(struct sync *sync, const struct config_device *device)
                     sync_reason(sync, error));
 }
 
-static int upload_device(struct sync *sync, const struct config_device *device)
+/* *ret_again: it came to nothing because the store does not answer now. */
+static int upload_device(struct sync *sync, const struct config_device *device,
+                         bool *ret_again)
 {
-    struct sync_image image;
+    struct sync_image image = {.is_made = false};
     int code, error = sync_open(sync, device, DEVICE_ATTACH_NORMAL);
 
     if (error)
         return error == -ECANCELED ? COMMON_TIME_UP : COMMON_FAILED;
     code = sync_make_image(sync, device, &image);
+    *ret_again = image.may_be_later;
     if (code == COMMON_OK)
         collect(sync, device);
     if (code == COMMON_TIME_UP && is_behind(sync, device))
@@ -222,11 +240,54 @@ static int pass_over(const struct sync_candidate *candidate)
     return COMMON_BEHIND;
 }
 
+/* Try what is left, once.  Returns whether something is left again. */
+static bool upload_round(struct sync *sync, struct sync_candidate *list,
+                         size_t count)
+{
+    bool is_any_left = false;
+
+    for (size_t i = 0; i < count && !sync_is_stopping(sync); i++) {
+        struct sync_candidate *candidate = &list[i];
+        bool has_time = clock_monotonic_ns() < sync->deadline_ns;
+
+        if (!candidate->is_left)
+            continue;
+        candidate->is_left = false;
+        /* Of a single one nothing is known yet. */
+        if (has_time || count == 1)
+            candidate->code =
+                upload_device(sync, candidate->device, &candidate->is_left);
+        else
+            candidate->code = pass_over(candidate);
+        is_any_left |= candidate->is_left;
+    }
+    return is_any_left;
+}
+
+/* Wait before another round.  Returns whether there is time for one. */
+static bool rest(const struct sync *sync, unsigned rounds)
+{
+    struct pollfd stop = {.fd = sync->stop_fd, .events = POLLIN};
+    uint64_t now_ns = clock_monotonic_ns(), left_ms;
+    int wait_ms = REST_MS;
+
+    if (now_ns >= sync->deadline_ns)
+        return false;
+    left_ms = (sync->deadline_ns - now_ns) / 1000000 + 1;
+    while (--rounds > 0 && wait_ms < REST_MAX_MS)
+        wait_ms *= 2;
+    if ((uint64_t)wait_ms > left_ms)
+        wait_ms = (int)left_ms;
+    return poll(&stop, 1, wait_ms) == 0 &&
+           clock_monotonic_ns() < sync->deadline_ns;
+}
+
 int sync_upload_devices(struct sync *sync)
 {
     size_t count;
     AUTO_FREE struct sync_candidate *list =
         sync_choose_devices(sync, false, &count);
+    unsigned rounds = 1;
     int code = COMMON_OK;
 
     if (!list)
@@ -236,14 +297,12 @@ int sync_upload_devices(struct sync *sync)
     if (count > 1)
         code = sort_by_age(sync, list, count);
     for (size_t i = 0; i < count; i++) {
-        bool has_time = clock_monotonic_ns() < sync->deadline_ns;
-
-        if (sync_is_stopping(sync))
-            return sync_worse(code, COMMON_TIME_UP);
-        /* Of a single one nothing is known yet. */
-        code = sync_worse(code, has_time || count == 1
-                                    ? upload_device(sync, list[i].device)
-                                    : pass_over(&list[i]));
+        list[i].is_left = true;
+        list[i].code = COMMON_TIME_UP; /* if a signal ends all before */
     }
+    while (upload_round(sync, list, count) && rest(sync, rounds))
+        rounds++;
+    for (size_t i = 0; i < count; i++)
+        code = sync_worse(code, list[i].code);
     return code;
 }

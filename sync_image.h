@@ -16,6 +16,7 @@
 struct sync_image {
     bool joined; /* it was begun before we asked */
     bool is_made;
+    bool may_be_later; /* it failed for want of an answer of the store */
     uint64_t epoch;
 };
 

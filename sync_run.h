@@ -129,6 +129,8 @@ struct sync_candidate {
     const struct config_device *device;
     uint64_t unpublished_ns; /* UINT64_MAX: nothing */
     bool is_behind;
+    int code;     /* what it came to */
+    bool is_left; /* it is to be tried, perhaps again */
 };
 
 /* Returns the device of that name, or NULL. */

@@ -157,6 +157,32 @@ stop_all() {
     stop_all
 }
 
+@test "a run that begins without the store goes on when that is back" {
+    write_config "s3timeout 2000"
+    add_device one 32M "chunksize 1M"
+    add_device two 32M "chunksize 1M"
+    head -c 2M /dev/urandom > "$DIR/small"
+    start_daemon
+    nbdcopy "$DIR/small" "$(uri one)"
+    nbdcopy "$DIR/small" "$(uri two)"
+    # What was not released is not claimed by who starts again.
+    stop_daemon
+    start_daemon
+    gateway 1 kill
+    gateway 2 kill
+    sync_with -p "$DIR/sync.pid" 3600 > "$DIR/run.log" 2>&1 3>&- &
+    run=$!
+    until grep -q 'two: no checkpoint' "$DIR/run.log"; do
+        kill -0 "$run"
+        sleep 0.1
+    done
+    gateway 1 start
+    gateway 2 start
+    wait "$run"
+    sync_with status | grep -c 'unpublished nothing' | grep -qx 2
+    stop_daemon
+}
+
 @test "one of two gateways goes and comes back" {
     start_all
     gateway 2 kill
