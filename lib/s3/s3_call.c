@@ -178,8 +178,9 @@ static bool is_answered(const struct s3_attempt *attempt, int error)
 }
 
 /*
- * Run an attempt that may be raced.  Returns 1 if the other one has won, else
- * as s3_attempt_run.
+ * Run an attempt that may be raced, or moved.  Returns 1 if another one has
+ * won; -EAGAIN: it was ended, another endpoint is better; else as
+ * s3_attempt_run.
  */
 static int attempt_raced(struct run *run)
 {
@@ -198,7 +199,7 @@ static int attempt_raced(struct run *run)
         return 1;
     if (answered)
         s3_hedge_learn(hedges, attempt);
-    return error;
+    return error == -ECANCELED && hedged.is_moved ? -EAGAIN : error;
 }
 
 /* Returns 1 if another one has won; 0: seen says; or why it did not begin. */
@@ -342,6 +343,9 @@ static struct decision decide(struct run *run)
 static struct decision decide_unbegun(struct run *run, int error)
 {
     switch (error) {
+    case -EAGAIN:
+        run->attempt.avoid = run->attempt.endpoint;
+        return again_at_once();
     case -EHOSTDOWN:
         return (struct decision){.step = STEP_REST, .result = -EIO};
     case -EACCES:

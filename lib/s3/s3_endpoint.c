@@ -318,15 +318,19 @@ void s3_endpoints_done(struct s3_endpoints *endpoints,
     tell(&news, outcome->text);
 }
 
-bool s3_endpoints_is_left(struct s3_endpoints *endpoints, size_t index)
+bool s3_endpoints_is_left(struct s3_endpoints *endpoints, size_t index,
+                          uint64_t now_ns)
 {
+    struct news news = {.endpoint = NULL};
     bool is_left;
 
     assert(index < endpoints->count);
     mutex_lock(&endpoints->mutex);
+    check_locked(endpoints, now_ns, &news);
     is_left = endpoints->breakers[index].state != S3_HEALTHY &&
               another_is_well_locked(endpoints, index);
     mutex_unlock(&endpoints->mutex);
+    tell(&news, NULL);
     return is_left;
 }
 

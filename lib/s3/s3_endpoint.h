@@ -84,9 +84,11 @@ void s3_endpoints_done(struct s3_endpoints *endpoints,
 
 /*
  * Returns whether requests that wait there had better be asked elsewhere: it
- * is not well, and another one is.
+ * is not well, maybe since it has owed answers for too long by now, and
+ * another one is.
  */
-bool s3_endpoints_is_left(struct s3_endpoints *endpoints, size_t index);
+bool s3_endpoints_is_left(struct s3_endpoints *endpoints, size_t index,
+                          uint64_t now_ns);
 
 /*
  * Begin the probe that is due, if any.  Returns 0, and the caller owes a

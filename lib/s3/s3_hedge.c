@@ -30,6 +30,7 @@
 #include "base/histogram.h"
 #include "base/log.h"
 #include "s3/s3_attempt.h"
+#include "s3/s3_endpoint.h"
 #include "s3/s3_gate.h"
 #include "s3/s3_parts.h"
 
@@ -81,6 +82,7 @@ struct s3_hedges {
     struct s3_hedged *first GUARDED_BY(mutex); /* under way, and no race yet */
     uint64_t wake_ns GUARDED_BY(mutex); /* when a thread looks, at the latest */
     unsigned budget GUARDED_BY(mutex);
+    unsigned racing GUARDED_BY(mutex); /* threads */
     uint64_t paused_until_ns GUARDED_BY(mutex);
     struct histogram first_bytes GUARDED_BY(mutex);
     unsigned learned GUARDED_BY(mutex);
@@ -212,6 +214,7 @@ static struct s3_race *end_race_locked(struct s3_hedges *hedges,
                                        struct s3_race *race, bool is_answered)
     REQUIRES(hedges->mutex)
 {
+    hedges->racing--;
     if (race->state == RUNNING) {
         race->state = is_answered ? WON : FAILED;
         if (is_answered) {
@@ -241,23 +244,46 @@ static struct s3_hedged *find_due_locked(struct s3_hedges *hedges)
     return found;
 }
 
-/* Returns a race for this get, which is due, if there may be one. */
+/* Whether it waits at an endpoint that is not well, and another one is. */
+static bool is_left_locked(struct s3_hedges *hedges, struct s3_hedged *hedged,
+                           uint64_t now_ns) REQUIRES(hedges->mutex)
+{
+    size_t endpoint = s3_hold_endpoint(&hedged->hold);
+
+    return endpoint != S3_ENDPOINT_NONE &&
+           s3_endpoints_is_left(hedges->parts->endpoints, endpoint, now_ns);
+}
+
+/*
+ * Returns a race for this get, which is due, if there may be one.  All but one
+ * of the threads run races: that one looks after those that wait meanwhile.
+ */
 static struct s3_race *begin_race_locked(struct s3_hedges *hedges,
                                          struct s3_hedged *hedged,
                                          uint64_t now_ns)
     REQUIRES(hedges->mutex)
 {
-    /* What is not raced now, for want of budget, is not raced later. */
-    unlink_locked(hedges, hedged);
-    if (hedges->budget < BUDGET_OF_ATTEMPT || now_ns < hedges->paused_until_ns)
+    hedged->was_due = true;
+    if (is_left_locked(hedges, hedged, now_ns)) {
+        /* This is no request more: it needs no budget, and no place. */
+        unlink_locked(hedges, hedged);
+        hedged->is_moved = true;
+        s3_hold_end(&hedged->hold);
         return NULL;
-    hedged->race = race_new(hedged);
-    if (hedged->race) {
-        hedged->race->deadline_ns =
-            now_ns + SECOND_NS + body_ns_locked(hedges, hedged->operation);
-        hedges->budget -= BUDGET_OF_ATTEMPT;
-        hedges->counts.begun++;
     }
+    if (hedges->racing < THREADS - 1 && hedges->budget >= BUDGET_OF_ATTEMPT &&
+        now_ns >= hedges->paused_until_ns)
+        hedged->race = race_new(hedged);
+    if (!hedged->race) {
+        hedged->due_ns = now_ns + hedges->delay_ns;
+        return NULL;
+    }
+    unlink_locked(hedges, hedged);
+    hedged->race->deadline_ns =
+        now_ns + SECOND_NS + body_ns_locked(hedges, hedged->operation);
+    hedges->budget -= BUDGET_OF_ATTEMPT;
+    hedges->racing++;
+    hedges->counts.begun++;
     return hedged->race;
 }
 
@@ -376,6 +402,7 @@ void s3_hedge_begin(struct s3_hedges *hedges, struct s3_hedged *hedged,
     s3_hold_init(&hedged->hold);
     hedged->operation = operation;
     hedged->race = NULL;
+    hedged->was_due = hedged->is_moved = false;
     mutex_lock(&hedges->mutex);
     hedges->counts.gets++;
     if (hedges->budget < BUDGET_MAX)
@@ -440,7 +467,7 @@ bool s3_hedge_was_due(struct s3_hedges *hedges, struct s3_hedged *hedged)
     bool was_due;
 
     mutex_lock(&hedges->mutex);
-    was_due = !hedged->at;
+    was_due = hedged->was_due;
     mutex_unlock(&hedges->mutex);
     return was_due;
 }

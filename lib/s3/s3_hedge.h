@@ -10,8 +10,12 @@
  * other one.  At most one get in twenty is attempted twice, and none while the
  * store throttles.
  *
- * Threads: any.  Locks: its own; s3_hold's are taken under it; nothing waits
- * while holding it.
+ * One that is overdue at an endpoint that is not well, while another one is, is
+ * not attempted twice but moved: its attempt is ended, and the caller makes
+ * another one.  So nobody waits where silence was noticed, however many do.
+ *
+ * Threads: any.  Locks: its own; those of s3_hold and s3_endpoint are taken
+ * under it; nothing waits while holding it.
  */
 #ifndef S3_S3_HEDGE_H
 #define S3_S3_HEDGE_H
@@ -32,10 +36,12 @@ struct s3_hedges;
 /* A get under way, on the stack of who waits for it. */
 struct s3_hedged {
     struct s3_hold hold; /* for its attempt */
+    bool is_moved;       /* known at the end: the attempt was ended for that */
 
     /* internal */
     const struct s3_operation *operation;
-    uint64_t due_ns;
+    uint64_t due_ns; /* to be looked at */
+    bool was_due;
     struct s3_race *race;
     struct s3_hedged *next, **at;
 };
@@ -66,8 +72,8 @@ bool s3_hedge_end(struct s3_hedges *hedges, struct s3_hedged *hedged,
                   bool is_answered, void *data);
 
 /*
- * Returns whether it was decided whether there is a second attempt; until
- * then, this one is not overdue.  For tests.
+ * Returns whether it is overdue: it was looked whether there may be a second
+ * attempt.  For tests.
  */
 bool s3_hedge_was_due(struct s3_hedges *hedges, struct s3_hedged *hedged);
 

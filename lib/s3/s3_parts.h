@@ -4,8 +4,8 @@
  *
  * s3_store.c makes and frees it; the pointers and values do not change in
  * between, and what they lead to locks itself.  No lock of any of them is held
- * while another one is called, but for s3_hedge's, then s3_hold's, and that
- * one, then s3_pool's.
+ * while another one is called, but for s3_hedge's, then s3_endpoint's or
+ * s3_hold's, and that one, then s3_pool's.
  */
 #ifndef S3_S3_PARTS_H
 #define S3_S3_PARTS_H

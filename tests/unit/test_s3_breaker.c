@@ -370,6 +370,62 @@ TEST("one that is slow again soon needs more quick probes, up to 24")
     CHECK(breaker.state == S3_HEALTHY);
 }
 
+TEST("what was given up took that long at least; if less, it says nothing")
+{
+    uint64_t cost_ns;
+
+    begin();
+    for (unsigned i = 0; i < 20; i++)
+        request(30 * MS, S3_HEALTH_ANSWERED);
+    cost_ns = s3_breaker_cost_ns(&breaker, false);
+    request(5 * MS, S3_HEALTH_ABANDONED);
+    CHECK(s3_breaker_cost_ns(&breaker, false) == cost_ns);
+    for (unsigned i = 0; i < 8; i++)
+        request(S, S3_HEALTH_ABANDONED);
+    CHECK(breaker.state == S3_SLOW);
+}
+
+TEST("a slow one costs what made it slow, then what its last probe took")
+{
+    static const struct s3_breaker_others talking = {{30000000, 0}, 0};
+    struct s3_turn turns[3];
+
+    begin();
+    slow_down();
+    CHECK(s3_breaker_cost_ns(&breaker, false) >= 150 * MS);
+    probe(20 * MS, S3_HEALTH_ANSWERED);
+    CHECK(s3_breaker_cost_ns(&breaker, false) == 20 * MS);
+    probe(S, S3_HEALTH_BROKEN);
+    CHECK(s3_breaker_cost_ns(&breaker, false) == S);
+    begin();
+    for (unsigned i = 0; i < 3; i++)
+        s3_breaker_begin(&breaker, false, 0, now_ns, &turns[i]);
+    s3_breaker_check(&breaker, &talking, now_ns + 400 * MS);
+    CHECK(breaker.state == S3_SLOW);
+    CHECK(s3_breaker_cost_ns(&breaker, false) == 400 * MS);
+    begin();
+    request(MS, S3_HEALTH_UNREACHABLE);
+    probe(900 * MS, S3_HEALTH_ANSWERED);
+    CHECK(breaker.state == S3_SLOW);
+    CHECK(s3_breaker_cost_ns(&breaker, false) == 900 * MS);
+}
+
+TEST("a slow one that is well for want of a better one has its cost still")
+{
+    unsigned term;
+
+    begin();
+    slow_down();
+    probe(300 * MS, S3_HEALTH_ANSWERED);
+    term = breaker.term;
+    s3_breaker_promote(&breaker, now_ns);
+    CHECK(breaker.state == S3_HEALTHY && breaker.term != term);
+    CHECK(s3_breaker_cost_ns(&breaker, false) == 300 * MS);
+    /* Beside a better one it is slow again at once. */
+    request(300 * MS, S3_HEALTH_ANSWERED);
+    CHECK(breaker.state == S3_SLOW);
+}
+
 TEST("one that is passed over is forgiven after some dozen times")
 {
     unsigned times = 0;

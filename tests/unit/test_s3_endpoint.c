@@ -222,7 +222,8 @@ static void end_request(struct worker *worker)
 /* Who waits for too long asks elsewhere, if that may be: as of s3_hedge. */
 static void look_at_overdue(struct worker *worker)
 {
-    bool is_left = s3_endpoints_is_left(sim.set, worker->turn.index);
+    bool is_left =
+        s3_endpoints_is_left(sim.set, worker->turn.index, sim.now_ns);
 
     if (!is_left && sim.budget < BUDGET_OF_ATTEMPT) {
         worker->overdue_ns += sim.overdue_ns;
@@ -633,7 +634,7 @@ static void mark_slow(size_t index, uint64_t took_ns)
                                   sim.now_ns - took_ns, &turns[i]) == 0);
     for (size_t i = 0; i < 8; i++)
         s3_endpoints_done(sim.set, &turns[i], &outcome, sim.now_ns);
-    CHECK(s3_endpoints_is_left(sim.set, index));
+    CHECK(s3_endpoints_is_left(sim.set, index, sim.now_ns));
 }
 
 TEST("noise makes no endpoint slow")
@@ -864,17 +865,20 @@ TEST("a slow endpoint is better than none")
         CHECK(turn.index == 0);
         done(set, &turn, S3_HEALTH_ANSWERED, now_ns + MS);
     }
-    CHECK(s3_endpoints_is_left(set, 1) && !s3_endpoints_is_left(set, 0));
+    CHECK(s3_endpoints_is_left(set, 1, now_ns) &&
+          !s3_endpoints_is_left(set, 0, now_ns));
     CHECK(s3_endpoints_choose(set, 0, false, 0, now_ns, &turn) == 0);
     CHECK(turn.index == 1);
     done(set, &turn, S3_HEALTH_ABANDONED, now_ns);
     rest(set, 0, now_ns);
-    CHECK(s3_endpoints_is_left(set, 0) && !s3_endpoints_is_left(set, 1));
+    CHECK(s3_endpoints_is_left(set, 0, now_ns) &&
+          !s3_endpoints_is_left(set, 1, now_ns));
     CHECK(s3_endpoints_choose(set, 1, false, 0, now_ns, &turn) == 0);
     CHECK(turn.index == 1);
     done(set, &turn, S3_HEALTH_UNREACHABLE, now_ns);
     /* There is nowhere else to go. */
-    CHECK(!s3_endpoints_is_left(set, 0) && !s3_endpoints_is_left(set, 1));
+    CHECK(!s3_endpoints_is_left(set, 0, now_ns) &&
+          !s3_endpoints_is_left(set, 1, now_ns));
     for (unsigned i = 0; i < 3; i++)
         done(set, &turns[i], S3_HEALTH_ABANDONED, now_ns);
     end_simulation();

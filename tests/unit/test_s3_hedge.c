@@ -338,3 +338,71 @@ TEST("while the store throttles nothing is attempted twice")
     CHECK(counts_of(&scene).begun == 0);
     end(&scene);
 }
+
+/* ---- at an endpoint that is not well ------------------------------------ */
+
+enum { READERS = 48 };
+
+/* Many gets at once, of which those at the first port are not answered. */
+struct crowd {
+    struct mutex mutex;
+    struct condition changed;
+    unsigned gets, silent;
+};
+
+static void meet_crowd(void *context, struct s3_peer *peer,
+                       const struct s3_peer_request *request,
+                       struct s3_peer_answer *answer)
+{
+    struct crowd *crowd = context;
+
+    if (strcmp(request->method, "GET") == 0) {
+        mutex_lock(&crowd->mutex);
+        crowd->gets++;
+        crowd->silent += request->port == 0;
+        condition_broadcast(&crowd->changed);
+        /* So that as many go to either. */
+        while (crowd->gets < READERS)
+            condition_wait(&crowd->changed, &crowd->mutex);
+        mutex_unlock(&crowd->mutex);
+    }
+    if (request->port == 0)
+        s3_peer_wait_until_gone(request);
+    else
+        s3_peer_serve(peer, request, answer);
+}
+
+TEST("who waits where silence was noticed is moved, however many there are")
+{
+    struct scene scene = {.peer = s3_peer_start(2)};
+    struct getter getters[READERS];
+    struct s3_peer_options options;
+    struct crowd crowd = {.gets = 0};
+    struct s3_hedge_counts counts;
+
+    s3_peer_fill_options(scene.peer, &options);
+    options.options.timeout_ms = 3600 * 1000;
+    options.options.concurrency = READERS;
+    NEED(s3_store_open(&options.options, &scene.store) == 0);
+    CHECK(scene.store->put(scene.store, "key", "0123", 4, false) == 0);
+    mutex_init(&crowd.mutex);
+    condition_init(&crowd.changed);
+    s3_peer_set_script(scene.peer, meet_crowd, &crowd);
+    for (size_t i = 0; i < READERS; i++) {
+        getters[i] =
+            (struct getter){.scene = &scene, .urgency = OBJECT_WAITED_FOR};
+        NEED(pthread_create(&getters[i].thread, NULL, run_getter,
+                            &getters[i]) == 0);
+    }
+    for (size_t i = 0; i < READERS; i++) {
+        CHECK(pthread_join(getters[i].thread, NULL) == 0);
+        CHECK(getters[i].result == 0);
+    }
+    counts = counts_of(&scene);
+    CHECK(counts.begun <= 10 + (counts.gets + 19) / 20);
+    CHECK(crowd.silent > counts.begun && counts.gets > READERS);
+    scene.store->close(scene.store);
+    s3_peer_stop(scene.peer);
+    condition_done(&crowd.changed);
+    mutex_done(&crowd.mutex);
+}
