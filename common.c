@@ -24,6 +24,7 @@
 #include "cache/control_client.h"
 #include "cache/control_server.h"
 #include "cache/interrupter.h"
+#include "cache/opener.h"
 #include "cache/owner.h"
 #include "cache/put_probe.h"
 #include "cache/status_text.h"
@@ -530,6 +531,7 @@ static int close_device(struct common_device *device, bool releases)
 {
     int error;
 
+    atomic_store(&device->state, COMMON_DEVICE_CLOSED);
     if (device->owner)
         owner_interrupt(device->owner);
     control_server_stop(device->control);
@@ -538,14 +540,17 @@ static int close_device(struct common_device *device, bool releases)
     owner_stop(device->owner);
     error = device_close(device->device);
     free(device->image);
+    device->control = NULL;
+    device->owner = NULL;
+    device->device = NULL;
+    device->image = NULL;
     return error;
 }
 
 /* Open the device and all that belongs to it. */
-static int open_whole_device(const struct common_resources *resources,
-                             const struct config *config,
-                             struct common_device *device)
+static int open_whole_device(struct common_device *device)
 {
+    const struct common_resources *resources = device->resources;
     int error;
 
     if (device->opening->yield)
@@ -554,11 +559,12 @@ static int open_whole_device(const struct common_resources *resources,
         error = open_wanted_device(resources, device);
     if (error) {
         free(device->image);
+        device->image = NULL;
         return error;
     }
     /* Who writes nothing here has nothing to upload, nor a claim. */
     if (!device->config->read_only)
-        error = start_owner(resources, config, device);
+        error = start_owner(resources, device->whole_config, device);
     if (!error)
         error = serve_control(device);
     if (error)
@@ -566,13 +572,58 @@ static int open_whole_device(const struct common_resources *resources,
     return error;
 }
 
-/* Open all that can be opened.  Returns the last error if there is none. */
-static int open_devices(const struct config *config,
+/* Say, once, that it is not served, and until when. */
+static void say_not_open(const struct common_device *device, int error)
+{
+    const char *name = device->config->name;
+
+    /* Another process may well have it, if we are no daemon. */
+    if (error == -EWOULDBLOCK && device->opening->yield)
+        return;
+    if (error == -EHOSTDOWN && device->opening->opened)
+        log_warning("%s: waits: the store is needed to open it; it is served "
+                    "as soon as that answers",
+                    name);
+    else
+        log_error("%s: cannot be opened, and is not served: %s", name,
+                  error == -EHOSTDOWN ? "the store is needed for that"
+                                      : log_errno(error));
+}
+
+/* opener_options.open */
+static int try_device(void *item, unsigned tries)
+{
+    struct common_device *device = item;
+    const struct common_opening *opening = device->opening;
+    int error = open_whole_device(device);
+
+    if (!error) {
+        atomic_store(&device->state, COMMON_DEVICE_OPEN);
+        if (opening->opened)
+            opening->opened(opening->context, device);
+        if (tries > 0)
+            log_info("%s: waits no longer, and is served",
+                     device->config->name);
+        return 0;
+    }
+    if (error == -EHOSTDOWN && opening->opened) {
+        if (tries == 0)
+            say_not_open(device, error);
+        atomic_store(&device->state, COMMON_DEVICE_WAITS);
+        return error;
+    }
+    if (error != -ECANCELED) /* else it is the end */
+        say_not_open(device, error);
+    device->error = error;
+    atomic_store(&device->state, COMMON_DEVICE_LEFT_OUT);
+    return 0; /* done with */
+}
+
+/* Prepare a place for each device that is to be opened. */
+static int list_devices(const struct config *config,
                         const struct common_opening *opening,
                         struct common_resources *resources)
 {
-    int error = 0;
-
     resources->devices =
         calloc(config->devices_count, sizeof(*resources->devices));
     if (!resources->devices)
@@ -580,29 +631,53 @@ static int open_devices(const struct config *config,
     for (size_t i = 0; i < config->devices_count; i++) {
         struct common_device *next =
             &resources->devices[resources->devices_count];
-        int this_error;
 
         if (opening->only && opening->only != &config->devices[i])
             continue;
-        *next = (struct common_device){
-            .config = &config->devices[i],
-            .opening = opening,
-        };
-        this_error = open_whole_device(resources, config, next);
-        if (this_error) {
-            /* Another process may well have it, if we are no daemon. */
-            if (this_error != -EWOULDBLOCK || !opening->yield)
-                log_error("%s: cannot be opened, and is not served: %s",
-                          config->devices[i].name,
-                          this_error == -EHOSTDOWN
-                              ? "the store is needed for that"
-                              : log_errno(this_error));
-            error = this_error;
-            continue;
-        }
+        next->config = &config->devices[i];
+        next->whole_config = config;
+        next->opening = opening;
+        next->resources = resources;
         resources->devices_count++;
     }
-    return resources->devices_count > 0 ? 0 : error;
+    return 0;
+}
+
+size_t common_count_devices(const struct common_resources *resources,
+                            enum common_device_state state)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < resources->devices_count; i++)
+        count += atomic_load(&resources->devices[i].state) == state;
+    return count;
+}
+
+/* Open all that can be opened.  Returns the last error if there is none. */
+static int open_devices(const struct config *config,
+                        const struct common_opening *opening,
+                        struct common_resources *resources)
+{
+    AUTO_FREE void **items = calloc(config->devices_count, sizeof(*items));
+    struct opener_options options = {.open = try_device, .items = items};
+    int error = items ? list_devices(config, opening, resources) : -ENOMEM;
+
+    if (error)
+        return error;
+    options.items_count = resources->devices_count;
+    for (size_t i = 0; i < options.items_count; i++)
+        items[i] = &resources->devices[i];
+    error = opener_start(&options, &resources->opener);
+    if (error)
+        return error;
+    if (common_count_devices(resources, COMMON_DEVICE_WAITS) == 0) {
+        opener_stop(resources->opener);
+        resources->opener = NULL;
+    }
+    if (common_count_devices(resources, COMMON_DEVICE_LEFT_OUT) <
+        resources->devices_count)
+        return 0;
+    return resources->devices[resources->devices_count - 1].error;
 }
 
 static int make_probe(struct common_resources *resources)
@@ -628,42 +703,57 @@ int common_open_resources(const struct config *config,
                           const struct common_opening *opening,
                           struct common_resources *ret_resources)
 {
-    struct common_resources resources = {.store = NULL};
+    struct common_resources *resources = ret_resources;
     int error;
 
+    *resources = (struct common_resources){.store = NULL};
     if (config->devices_count == 0) {
         log_error("there is no device in the configuration");
         return -ENXIO;
     }
-    error = common_open_store(config, &resources.store);
+    error = common_open_store(config, &resources->store);
     /* Without an answer what is here can be served all the same. */
     if (!error)
-        (void)common_check_store(config, resources.store);
+        (void)common_check_store(config, resources->store);
     if (!error)
-        error = make_probe(&resources);
+        error = make_probe(resources);
     if (!error)
-        error = make_share(config, &resources);
+        error = make_share(config, resources);
     if (!error)
-        error = workers_start("worker", config->workers, &resources.workers);
+        error = workers_start("worker", config->workers, &resources->workers);
     if (!error)
-        error = workers_start("fetcher", config->fetchers, &resources.fetchers);
+        error =
+            workers_start("fetcher", config->fetchers, &resources->fetchers);
     if (!error)
-        error = open_devices(config, opening, &resources);
-    if (error) {
-        (void)common_close_resources(&resources, false);
-        return error;
-    }
-    *ret_resources = resources;
-    return 0;
+        error = open_devices(config, opening, resources);
+    if (error)
+        (void)common_close_resources(resources, false);
+    return error;
 }
 
 /* ---- status ------------------------------------------------------------- */
+
+/* What is known of a device that is not open yet. */
+static void describe_waiting(const struct common_device *device,
+                             struct control_message *status)
+{
+    control_message_start(status, "ok");
+    control_message_add(status, "device", device->config->name);
+    control_message_add_number(status, "size", device->config->size);
+    control_message_add_number(status, "chunk_size",
+                               device->config->chunk_size);
+    control_message_add(status, "state", "waiting");
+}
 
 static int describe(const struct common_device *device,
                     struct control_message *status)
 {
     struct control_message request;
 
+    if (atomic_load(&device->state) != COMMON_DEVICE_OPEN) {
+        describe_waiting(device, status);
+        return 0;
+    }
     if (!device->owner) {
         describe_read_only(device, status);
         return 0;
@@ -679,6 +769,7 @@ static int handle_status(void *context, const struct control_message *request,
     const struct common_resources *resources = context;
     AUTO_FREE struct control_message *statuses =
         calloc(resources->devices_count, sizeof(*statuses));
+    size_t count = 0;
     char *text = NULL;
     int error = 0;
 
@@ -686,11 +777,15 @@ static int handle_status(void *context, const struct control_message *request,
     (void)holder;
     if (!statuses)
         return -ENOMEM;
-    for (size_t i = 0; i < resources->devices_count && !error; i++)
-        error = describe(&resources->devices[i], &statuses[i]);
+    for (size_t i = 0; i < resources->devices_count && !error; i++) {
+        const struct common_device *device = &resources->devices[i];
+
+        if (atomic_load(&device->state) != COMMON_DEVICE_LEFT_OUT)
+            error = describe(device, &statuses[count++]);
+    }
     if (!error)
-        text = status_text_json_of_all(statuses, resources->devices_count);
-    for (size_t i = 0; i < resources->devices_count; i++)
+        text = status_text_json_of_all(statuses, count);
+    for (size_t i = 0; i < count; i++)
         control_message_clear(&statuses[i]);
     if (error)
         return error;
@@ -730,20 +825,39 @@ void common_limit_closing(struct common_resources *resources, int fd,
         log_warning("closing may take long: %s", log_errno(error));
 }
 
-int common_close_resources(struct common_resources *resources, bool releases)
+/* Close those that are open.  Returns the first error. */
+static int close_devices(struct common_resources *resources, bool releases)
 {
     int first_error = 0;
 
-    control_server_stop(resources->status);
     for (size_t i = resources->devices_count; i > 0; i--) {
         struct common_device *device = &resources->devices[i - 1];
-        int error = close_device(device, releases);
+        int error = 0;
 
+        if (atomic_load(&device->state) == COMMON_DEVICE_OPEN)
+            error = close_device(device, releases);
         if (error)
             log_error("%s: was closed with an error: %s", device->config->name,
                       log_errno(error));
         first_error = first_error ? first_error : error;
     }
+    return first_error;
+}
+
+int common_close_resources(struct common_resources *resources, bool releases)
+{
+    int first_error, error;
+
+    control_server_stop(resources->status);
+    opener_interrupt(resources->opener);
+    first_error = close_devices(resources, releases);
+    /* A try that runs is cut off, now that nobody else needs the store; it
+     * may have opened a device, too. */
+    if (resources->opener)
+        resources->store->interrupt(resources->store);
+    opener_stop(resources->opener);
+    error = close_devices(resources, false);
+    first_error = first_error ? first_error : error;
     workers_stop(resources->fetchers);
     workers_stop(resources->workers);
     if (resources->probe)

@@ -6,11 +6,12 @@
  * the store and the devices, closing in reverse.  The one place that knows
  * both cache and s3; nothing below lib/ includes it.
  *
- * Threads: one, the program's first.
+ * Threads: one, the program's first; others open devices.
  */
 #ifndef COMMON_H
 #define COMMON_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -114,16 +115,32 @@ struct control_message;
 struct control_server;
 struct device;
 struct interrupter;
+struct opener;
 struct owner;
 struct upload_share;
 
+enum common_device_state {
+    COMMON_DEVICE_CLOSED,
+    COMMON_DEVICE_WAITS, /* for the store, which is needed to open it */
+    COMMON_DEVICE_OPEN,
+    COMMON_DEVICE_LEFT_OUT, /* it cannot be opened */
+};
+
 struct common_device {
     const struct config_device *config;
+    /*
+     * Whoever reads that it is open may use what follows: it was set before,
+     * and stays until it is closed.  Until then only its opener does.
+     */
+    _Atomic enum common_device_state state;
     struct device *device;
     struct owner *owner; /* NULL: read-only */
     struct control_server *control;
-    const struct common_opening *opening;
     char *image; /* names of device and snapshot, each with its 0; or NULL */
+    int error;   /* why it is left out */
+    const struct config *whole_config;
+    const struct common_opening *opening;
+    struct common_resources *resources;
 };
 
 /* What is opened, and how. */
@@ -138,6 +155,12 @@ struct common_opening {
     void (*yield)(void *context, int fd);
     /* How many clients a device has; NULL: none, ever. */
     uint64_t (*connections)(void *context, const struct device *device);
+    /*
+     * A device that cannot be opened without an answer of the store waits for
+     * it, and this is called, in another thread, when it is open; perhaps
+     * before common_open_resources returns.  NULL: it is left out.
+     */
+    void (*opened)(void *context, struct common_device *device);
     void *context;
 };
 
@@ -149,8 +172,9 @@ struct common_resources {
     struct upload_share *share;      /* of what goes to it */
     struct workers *workers;
     struct workers *fetchers;
-    struct common_device *devices; /* those that could be opened */
+    struct common_device *devices; /* all that are to be opened */
     size_t devices_count;
+    struct opener *opener;         /* of those that wait; NULL: none does */
     struct control_server *status; /* NULL: none is configured */
 };
 
@@ -165,16 +189,21 @@ int common_open_store(const struct config *config,
 int common_check_store(const struct config *config, struct object_store *store);
 
 /*
- * Open the store, start the workers, open devices, own them towards the
- * bucket, and serve their control sockets.  A device that cannot be opened is
- * logged and left out.  Returns 0 or a negative errno: then what is needed
- * for all of them, or every single one, failed, and nothing is open.
+ * Open the store, start the workers, open devices side by side, own them
+ * towards the bucket, and serve their control sockets.  A device that cannot
+ * be opened is logged and left out, or waits.  Returns 0 or a negative errno:
+ * then what is needed for all of them failed, or every single one and none of
+ * them waits, and nothing is open.
  * -EWOULDBLOCK: another process has it (all).  config, opening and
  * *ret_resources must stay where they are until it is closed.
  */
 int common_open_resources(const struct config *config,
                           const struct common_opening *opening,
                           struct common_resources *ret_resources);
+
+/* Returns how many devices are in that state now. */
+size_t common_count_devices(const struct common_resources *resources,
+                            enum common_device_state state);
 
 /*
  * Serve the status socket, if there is one in the configuration.

@@ -76,8 +76,8 @@ struct daemon {
     struct common_opening opening;
     struct common_resources resources;
     struct tls_context *tls;
-    struct nbd_export *exports;
-    struct mutex server_lock;  /* for owners, who ask for connections */
+    struct mutex server_lock;  /* for owners, who ask for connections, and
+                                  for devices that are opened late */
     struct nbd_server *server; /* changed here, under the lock */
     struct socket_path paths[CONFIG_LIST_MAX];
     size_t paths_count;
@@ -193,6 +193,40 @@ static uint64_t count_connections(void *context, const struct device *device)
     return count;
 }
 
+/* Serve an open device to clients; the server is there. */
+static int export_device(struct nbd_server *server,
+                         const struct common_device *device)
+{
+    const struct nbd_export export = {
+        .device = device->device,
+        .name = device->config->name,
+        .description = device->config->description,
+        .read_only = device->config->read_only,
+    };
+    int error = nbd_server_add_export(server, &export);
+
+    /* It was opened while the server started: both have seen that. */
+    return error == -EEXIST ? 0 : error;
+}
+
+/*
+ * common_opening.opened: a server that is not there yet takes all that are
+ * open when it starts; one that is stopped takes no more.
+ */
+static void export_late(void *context, struct common_device *device)
+{
+    struct daemon *daemon = context;
+    int error = 0;
+
+    mutex_lock(&daemon->server_lock);
+    if (daemon->server)
+        error = export_device(daemon->server, device);
+    mutex_unlock(&daemon->server_lock);
+    if (error && error != -ESHUTDOWN)
+        log_error("%s: cannot be served: %s", device->config->name,
+                  log_errno(error));
+}
+
 /* Let owners ask the server or, with NULL, none.  Returns the one before. */
 static struct nbd_server *exchange_server(struct daemon *daemon,
                                           struct nbd_server *server)
@@ -210,6 +244,8 @@ static int open_resources(struct daemon *daemon)
 {
     daemon->opening = (struct common_opening){
         .connections = count_connections,
+        /* The one connection would not wait for a device. */
+        .opened = daemon->options.single ? NULL : export_late,
         .context = daemon,
     };
     return common_open_resources(daemon->config, &daemon->opening,
@@ -226,12 +262,10 @@ static void interrupt_store(void *context)
 
 static int start_server(struct daemon *daemon)
 {
-    struct nbd_server *server;
-    int error;
-
     const struct common_resources *resources = &daemon->resources;
-    struct nbd_server_options options = {
-        .exports_count = resources->devices_count,
+    const struct nbd_server_options options = {
+        /* As long as it is not there, no other takes its place. */
+        .default_name = resources->devices[0].config->name,
         .tls = daemon->tls,
         .tls_required = daemon->config->tls == CONFIG_TLS_REQUIRED,
         .max_connections = daemon->config->max_connections,
@@ -239,25 +273,18 @@ static int start_server(struct daemon *daemon)
         .late = interrupt_store,
         .late_context = daemon,
     };
+    struct nbd_server *server;
+    int error = nbd_server_start(&options, &server);
 
-    daemon->exports =
-        calloc(resources->devices_count, sizeof(*daemon->exports));
-    if (!daemon->exports)
-        return -ENOMEM;
-    for (size_t i = 0; i < resources->devices_count; i++) {
+    if (error)
+        return error;
+    (void)exchange_server(daemon, server);
+    for (size_t i = 0; i < resources->devices_count && !error; i++) {
         const struct common_device *device = &resources->devices[i];
 
-        daemon->exports[i] = (struct nbd_export){
-            .device = device->device,
-            .name = device->config->name,
-            .description = device->config->description,
-            .read_only = device->config->read_only,
-        };
+        if (atomic_load(&device->state) == COMMON_DEVICE_OPEN)
+            error = export_device(server, device);
     }
-    options.exports = daemon->exports;
-    error = nbd_server_start(&options, &server);
-    if (!error)
-        (void)exchange_server(daemon, server);
     return error;
 }
 
@@ -380,23 +407,28 @@ static void tell_status(struct daemon *daemon)
 {
     struct nbd_server_status server;
     uint64_t journal_used = 0, parked = 0;
-    size_t failed = 0;
+    size_t failed = 0, open = 0, waiting;
 
     nbd_server_status(daemon->server, &server);
     for (size_t i = 0; i < daemon->resources.devices_count; i++) {
+        const struct common_device *device = &daemon->resources.devices[i];
         struct device_status status;
 
-        device_status(daemon->resources.devices[i].device, &status);
+        if (atomic_load(&device->state) != COMMON_DEVICE_OPEN)
+            continue;
+        open++;
+        device_status(device->device, &status);
         journal_used += status.journal_used;
         parked += status.parked;
         failed += status.failed;
     }
-    common_notify("WATCHDOG=1\nSTATUS=%zu of %zu devices on %zu sockets, "
-                  "%zu failed; %zu connections, %" PRIu64
-                  " requests waiting for space, %" PRIu64 " MiB in journals",
-                  daemon->resources.devices_count,
-                  daemon->config->devices_count, daemon->listeners, failed,
-                  server.connections, parked, journal_used >> 20);
+    waiting = common_count_devices(&daemon->resources, COMMON_DEVICE_WAITS);
+    common_notify(
+        "WATCHDOG=1\nSTATUS=%zu of %zu devices on %zu sockets, "
+        "%zu failed, %zu waiting for the store; %zu connections, "
+        "%" PRIu64 " requests waiting for space, %" PRIu64 " MiB in journals",
+        open, daemon->config->devices_count, daemon->listeners, failed, waiting,
+        server.connections, parked, journal_used >> 20);
 }
 
 /* Returns whether the signal that was received says to end. */
@@ -474,7 +506,6 @@ static int stop(struct daemon *daemon)
     }
     close_error = common_close_resources(&daemon->resources, true);
     tls_free(daemon->tls);
-    free(daemon->exports);
     free(daemon->sockets.listening);
     if (daemon->signals >= 0)
         (void)close(daemon->signals);
@@ -501,7 +532,8 @@ static int run(struct daemon *daemon)
 
     if (!error) {
         log_info("serving; devices: %zu, sockets: %zu",
-                 daemon->resources.devices_count, daemon->listeners);
+                 common_count_devices(&daemon->resources, COMMON_DEVICE_OPEN),
+                 daemon->listeners);
         common_notify("READY=1");
         leave_foreground(daemon);
         wait_for_end(daemon);

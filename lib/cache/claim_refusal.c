@@ -79,11 +79,6 @@ void claim_refusal_log(const char *device_name, enum claim_action action,
     case CLAIM_REFUSE_CONFLICT:
         log_refusal(device_name, &REFUSALS[action], record);
         break;
-    case CLAIM_WAIT:
-        log_error("%s: there is nothing of the device here, and whether it is"
-                  " in the store cannot be found out",
-                  device_name);
-        break;
     case CLAIM_SERVE:
         log_warning("%s: the store does not answer: what is here is served,"
                     " nothing is uploaded",
@@ -95,6 +90,7 @@ void claim_refusal_log(const char *device_name, enum claim_action action,
                   " served, nothing is uploaded",
                   device_name);
         break;
+    case CLAIM_WAIT: /* said once by who opens the device, again and again */
     case CLAIM_CREATE:
     case CLAIM_GO_ON:
     case CLAIM_LOAD:

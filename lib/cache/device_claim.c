@@ -72,6 +72,8 @@ int device_claim_ask_new(struct device *device)
         return device_image_ask_new(device);
     action = claim_ask_for_new(device->options.store, device->options.name,
                                mode_of(device), &record);
+    if (action == CLAIM_WAIT)
+        return refusal(action);
     if (claim_action_refuses(action)) {
         log_error("%s: there is nothing of the device in %s",
                   device->options.name, device->options.cachedir);
@@ -287,7 +289,8 @@ int device_claim_load_image(struct device *device,
                  adoption.changed);
     adopt_done(&adoption);
     image_close(image);
-    return error;
+    /* No answer any more, in the middle of it. */
+    return error == -ETIMEDOUT || error == -EBUSY ? -EHOSTDOWN : error;
 }
 
 static int load(struct device *device, const struct epoch_record *record)

@@ -9,7 +9,7 @@
  *   device               name
  *   size chunk_size
  *   state                serving, new (no image yet), failed, fenced,
- *                        read-only
+ *                        read-only, waiting (for the store, to be opened)
  *   claim                unknown, ours, claimed, released, fenced
  *   claim_epoch          newest that we know of
  *   claim_host           who wrote it

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/opener.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+
+static const uint64_t PAUSE_NS = UINT64_C(1000000000);
+static const uint64_t PAUSE_MAX_NS = UINT64_C(30000000000);
+
+struct item {
+    struct opener *opener;
+    void *what;
+    pthread_t thread;
+};
+
+struct opener {
+    int (*open)(void *item, unsigned tries);
+    uint64_t (*pause_ns)(unsigned tries);
+    struct mutex lock;
+    struct condition changed;
+    size_t untried GUARDED_BY(lock); /* of those that have a thread */
+    bool is_ending GUARDED_BY(lock);
+    size_t items_count; /* that have a thread */
+    struct item items[];
+};
+
+uint64_t opener_pause_ns(unsigned tries)
+{
+    uint64_t pause_ns = PAUSE_NS;
+
+    for (; tries > 1 && pause_ns < PAUSE_MAX_NS; tries--)
+        pause_ns *= 2;
+    return pause_ns < PAUSE_MAX_NS ? pause_ns : PAUSE_MAX_NS;
+}
+
+/* Wait before the next try.  Returns whether there is to be one. */
+static bool pause_before_next(struct opener *opener, unsigned tries)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + opener->pause_ns(tries);
+    bool is_in_time = true, goes_on;
+
+    mutex_lock(&opener->lock);
+    if (tries == 1) {
+        opener->untried--;
+        condition_broadcast(&opener->changed);
+    }
+    while (!opener->is_ending && is_in_time)
+        is_in_time =
+            condition_wait_until(&opener->changed, &opener->lock, deadline_ns);
+    goes_on = !opener->is_ending;
+    mutex_unlock(&opener->lock);
+    return goes_on;
+}
+
+static void *run(void *argument)
+{
+    struct item *item = argument;
+    struct opener *opener = item->opener;
+    unsigned tries = 0;
+
+    while (opener->open(item->what, tries) == -EHOSTDOWN) {
+        if (!pause_before_next(opener, ++tries))
+            return NULL;
+    }
+    mutex_lock(&opener->lock);
+    if (tries == 0) {
+        opener->untried--;
+        condition_broadcast(&opener->changed);
+    }
+    mutex_unlock(&opener->lock);
+    return NULL;
+}
+
+/* Start a thread that no signal is delivered to. */
+static int start_item(struct opener *opener, void *what)
+{
+    struct item *item = &opener->items[opener->items_count];
+    sigset_t all, before;
+    int error;
+
+    *item = (struct item){.opener = opener, .what = what};
+    mutex_lock(&opener->lock);
+    opener->untried++;
+    mutex_unlock(&opener->lock);
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = -pthread_create(&item->thread, NULL, run, item);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error)
+        return error;
+    (void)pthread_setname_np(item->thread, "opener");
+    opener->items_count++;
+    return 0;
+}
+
+int opener_start(const struct opener_options *options,
+                 struct opener **ret_opener)
+{
+    struct opener *opener =
+        calloc(1, sizeof(*opener) + options->items_count * sizeof(struct item));
+    int error = 0;
+
+    if (!opener)
+        return -ENOMEM;
+    opener->open = options->open;
+    opener->pause_ns = options->pause_ns ? options->pause_ns : opener_pause_ns;
+    mutex_init(&opener->lock);
+    condition_init(&opener->changed);
+    for (size_t i = 0; i < options->items_count && !error; i++)
+        error = start_item(opener, options->items[i]);
+    if (error) {
+        opener_stop(opener);
+        return error;
+    }
+    mutex_lock(&opener->lock);
+    while (opener->untried > 0)
+        condition_wait(&opener->changed, &opener->lock);
+    mutex_unlock(&opener->lock);
+    *ret_opener = opener;
+    return 0;
+}
+
+void opener_interrupt(struct opener *opener)
+{
+    if (!opener)
+        return;
+    mutex_lock(&opener->lock);
+    opener->is_ending = true;
+    condition_broadcast(&opener->changed);
+    mutex_unlock(&opener->lock);
+}
+
+void opener_stop(struct opener *opener)
+{
+    if (!opener)
+        return;
+    opener_interrupt(opener);
+    for (size_t i = 0; i < opener->items_count; i++)
+        (void)pthread_join(opener->items[i].thread, NULL);
+    condition_done(&opener->changed);
+    mutex_done(&opener->lock);
+    free(opener);
+}
