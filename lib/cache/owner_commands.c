@@ -19,6 +19,9 @@
 
 enum { PERCENT = 100 };
 
+/* Who has nothing to upload but what others may bring back looks so often. */
+static const uint64_t OTHERS_UPLOAD_NS = 200000000;
+
 /* ---- helpers ------------------------------------------------------------- */
 
 /* Read [from to); all without these keys. */
@@ -125,6 +128,21 @@ static int checkpoint(struct owner *owner,
     return 0;
 }
 
+/*
+ * Whether others have chunks of these hundredths in hand, so that there may be
+ * something to do again: who asks has not done all before they have.
+ */
+static bool others_upload(struct owner *owner, const struct lease_wish *wish)
+{
+    struct lease_counts counts;
+
+    if (wish->purpose != LEASE_CHECKPOINT)
+        return false;
+    lease_count(owner->leases, wish->start_percent, wish->stop_percent,
+                &counts);
+    return counts.leased > 0;
+}
+
 static int lease(struct owner *owner, const struct control_message *request,
                  uint64_t holder, struct control_message *reply)
 {
@@ -151,6 +169,10 @@ static int lease(struct owner *owner, const struct control_message *request,
         error = owner_claim(owner);
     if (error == 0)
         error = lease_take(owner->leases, &wish, &taken, &wait_ns);
+    if (error == -ENODATA && others_upload(owner, &wish)) {
+        wait_ns = OTHERS_UPLOAD_NS;
+        error = -EAGAIN;
+    }
     if (error == -EAGAIN) {
         control_message_start(reply, "wait");
         control_message_add_number(reply, "milliseconds",
