@@ -116,6 +116,7 @@ export class Connection {
         this.request = null;  // whose body is being read
         this.fault = null;
         this.isBusy = false;  // a request is being answered
+        this.isAnswered = false; // all of its answer is on its way
         this.isIgnoring = false; // what comes is thrown away
         this.closesNext = false;
         stream.on('data', (data) => this.receive(data));
@@ -140,7 +141,7 @@ export class Connection {
             this.finish('fin');
             return;
         }
-        if (this.isBusy && !this.isPipelined) {
+        if (this.isBusy && !this.isAnswered && !this.isPipelined) {
             this.server.complain('a request before the last one\'s answer');
             this.isPipelined = true;
         }
@@ -336,7 +337,7 @@ export class Connection {
         if (fault.pace)
             await this.writeSlowly(bytes, fault.pace);
         else
-            await new Promise((done) => this.stream.write(bytes, done));
+            await this.writeLast(bytes);
         const mustClose = isClosing || fault.raw !== undefined ||
             fault.cut_head !== undefined || fault.cut_body !== undefined ||
             (fault.lengths?.length === 0 && !fault.chunked) ||
@@ -345,18 +346,26 @@ export class Connection {
     }
 
     async writeSlowly(bytes, pace) {
-        for (let at = 0; at < bytes.length && !this.stream.destroyed;
+        let at = 0;
+        for (; at + pace.bytes < bytes.length && !this.stream.destroyed;
             at += pace.bytes) {
             this.stream.write(bytes.subarray(at, at + pace.bytes));
             await new Promise((done) => setTimeout(done, pace.every_ms));
         }
+        await this.writeLast(bytes.subarray(at));
+    }
+
+    // Whoever reads these may ask again, before we hear that they were sent.
+    async writeLast(bytes) {
+        this.isAnswered = true;
+        await new Promise((done) => this.stream.write(bytes, done));
     }
 
     // What becomes of the connection.
     finish(how) {
         switch (how) {
         case 'keep':
-            this.isBusy = this.isPipelined = false;
+            this.isBusy = this.isAnswered = this.isPipelined = false;
             this.advance();
             return;
         case 'next':
