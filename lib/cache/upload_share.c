@@ -69,16 +69,17 @@ void upload_share_leave(struct upload_share *share,
     mutex_unlock(&share->mutex);
 }
 
-/* Returns how many devices upload. */
-static uint64_t count_locked(const struct upload_share *share, uint64_t now_ns)
+/* Returns how many devices upload, this one included. */
+static uint64_t count_locked(const struct upload_share *share,
+                             const struct upload_sharer *own, uint64_t now_ns)
     REQUIRES(share->mutex)
 {
-    uint64_t count = 0;
+    uint64_t count = 1;
 
     for (const struct upload_sharer *sharer = share->sharers; sharer;
          sharer = sharer->next)
-        count +=
-            sharer->asked_ns > 0 && now_ns - sharer->asked_ns < UPLOADING_NS;
+        count += sharer != own && sharer->asked_ns > 0 &&
+                 now_ns - sharer->asked_ns < UPLOADING_NS;
     return count;
 }
 
@@ -93,7 +94,7 @@ uint64_t upload_share_rate(struct upload_share *share,
                             bandwidth_minute(clock_realtime_ns()));
     mutex_lock(&share->mutex);
     sharer->asked_ns = now_ns;
-    count = count_locked(share, now_ns);
+    count = count_locked(share, sharer, now_ns);
     mutex_unlock(&share->mutex);
     return limit == 0 ? 0 : (limit + count - 1) / count;
 }

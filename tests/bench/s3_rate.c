@@ -281,7 +281,7 @@ static void run_ranges(bool is_bare)
     static struct bare bare;
     unsigned char *data = malloc(length);
     uint64_t word = 0x2545f4914f6cdd1dU;
-    size_t count = 0;
+    size_t count = 0, median, tail;
     double sum = 0;
 
     need(data != NULL && length > 0 && length <= size, "LENGTH is wrong");
@@ -309,11 +309,12 @@ static void run_ranges(bool is_bare)
     }
     need(count > 0, "no request fitted into the time");
     qsort(times, count, sizeof(*times), compare);
+    median = count / 2;
+    tail = count * 99 / 100;
     (void)printf("{\"requests\": %zu, \"mean_us\": %.1f, \"p50_us\": %.1f, "
                  "\"p99_us\": %.1f}\n",
-                 count, sum / (double)count / 1e3,
-                 (double)times[count / 2] / 1e3,
-                 (double)times[count * 99 / 100] / 1e3);
+                 count, sum / (double)count / 1e3, (double)times[median] / 1e3,
+                 (double)times[tail] / 1e3);
     if (is_bare) {
         stream_close(bare.stream);
         tls_free(bare.tls);
