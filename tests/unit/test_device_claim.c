@@ -590,7 +590,7 @@ TEST("a rollback that cannot be finished serves nothing; the next start does "
     CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_FENCED);
     CHECK(roll_back_to(&first));
     fault_store_plan(fault, STORE_GET, 1, 1, STORE_FAILS, -ETIMEDOUT);
-    CHECK(device_adopt_published(disks[0]->device) == -ETIMEDOUT);
+    CHECK(device_adopt_published(disks[0]->device) == -EHOSTDOWN);
     device_shut(disks[0]->device, false);
     CHECK(fixture_status(disks[0]).gate == DEVICE_GATE_FENCED);
     CHECK(!has(0, 0, 2) && !has(0, 7, 0) && !put(0, 7, 1));
