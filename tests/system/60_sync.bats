@@ -68,6 +68,7 @@ has_image() {
     mkdir "$DIR/elsewhere"
     sed "s|^cachedir .*|cachedir $DIR/elsewhere|; s|^listen .*|listen $SOCKET|" \
         "$CONFIG" > "$of_other"
+    chmod 600 "$of_other" # there may be a secret in it
     timeout "$DEADLINE_S" "$SYNC" -c "$of_other" takeover disk
     CONFIG=$of_other start_daemon
     nbdcopy "$(uri disk)" "$DIR/copy"
@@ -598,6 +599,7 @@ for a, b in zip(command, by_socket):
     written_device
     start_daemon
     other_store other < "$CONFIG" > "$DIR/other.conf"
+    chmod 600 "$DIR/other.conf"
     run timeout "$DEADLINE_S" "$SYNC" -c "$DIR/other.conf" -p "$DIR/pid" 3600
     [ "$status" = 1 ] && [[ $output == *"not the one"* ]]
     [ -z "$(CONFIG=$DIR/other.conf store keys disk/chunk/)" ]
