@@ -11,6 +11,7 @@
 
 #include "base/human.h"
 #include "base/json_check.h"
+#include "base/json_string.h"
 
 /* ---- text that grows ---------------------------------------------------- */
 
@@ -94,22 +95,6 @@ static const struct {
 };
 
 /* Text as a JSON string of ASCII only; a byte beyond is shown as Latin-1. */
-static void add_json_string(struct text *text, const char *value)
-{
-    add(text, "\"");
-    for (; *value != '\0'; value++) {
-        unsigned char byte = (unsigned char)*value;
-
-        if (byte < 0x20 || byte >= 0x7f)
-            add(text, "\\u%04x", byte);
-        else if (byte == '"' || byte == '\\')
-            add(text, "\\%c", byte);
-        else
-            add(text, "%c", byte);
-    }
-    add(text, "\"");
-}
-
 static void add_json_value(struct text *text,
                            const struct control_message *status,
                            const char *key, enum kind kind)
@@ -118,7 +103,7 @@ static void add_json_value(struct text *text,
     int error;
 
     if (kind == TEXT) {
-        add_json_string(text, control_message_get(status, key));
+        json_string_write(text->stream, control_message_get(status, key));
         return;
     }
     error = control_message_get_number(
