@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 
 static const uint64_t PAUSE_NS = UINT64_C(1000000000);
 static const uint64_t PAUSE_MAX_NS = UINT64_C(30000000000);
@@ -77,24 +77,19 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Start a thread that no signal is delivered to. */
+/* Start the thread of a thing. */
 static int start_item(struct opener *opener, void *what)
 {
     struct item *item = &opener->items[opener->items_count];
-    sigset_t all, before;
     int error;
 
     *item = (struct item){.opener = opener, .what = what};
     mutex_lock(&opener->lock);
     opener->untried++;
     mutex_unlock(&opener->lock);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = -pthread_create(&item->thread, NULL, run, item);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    error = thread_start("opener", run, item, &item->thread);
     if (error)
         return error;
-    (void)pthread_setname_np(item->thread, "opener");
     opener->items_count++;
     return 0;
 }

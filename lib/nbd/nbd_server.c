@@ -22,7 +22,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +34,7 @@
 #include "base/mutex.h"
 #include "base/net.h"
 #include "base/stream.h"
+#include "base/thread.h"
 #include "cache/device.h"
 #include "nbd/nbd_handshake.h"
 #include "nbd/nbd_memory.h"
@@ -428,23 +428,6 @@ int nbd_server_serve(struct nbd_server *server, int fd)
 
 /* ---- threads ------------------------------------------------------------ */
 
-/* Start a thread that no signal is delivered to. */
-static int start_thread(pthread_t *ret_thread, const char *name,
-                        void *(*run)(void *), void *argument)
-{
-    sigset_t all, before;
-    int error;
-
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(ret_thread, NULL, run, argument);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0)
-        return -error;
-    (void)pthread_setname_np(*ret_thread, name);
-    return 0;
-}
-
 static void *connection_thread(void *argument)
 {
     serve(argument);
@@ -491,8 +474,8 @@ static void start_connection(struct nbd_server *server, int fd)
         return;
     /* Under the lock, so that nobody joins a thread not yet known. */
     mutex_lock(&server->lock);
-    error = start_thread(&connection->thread, "nbd-connection",
-                         connection_thread, connection);
+    error = thread_start("nbd-connection", connection_thread, connection,
+                         &connection->thread);
     if (error < 0) {
         unlist_locked(server, connection);
         server->connections_count--;
@@ -550,8 +533,8 @@ int nbd_server_listen(struct nbd_server *server, int fd)
         mutex_lock(&server->lock);
         error = atomic_load(&server->is_stopping)
                     ? -ESHUTDOWN
-                    : start_thread(&listener->thread, "nbd-listener",
-                                   listener_thread, listener);
+                    : thread_start("nbd-listener", listener_thread, listener,
+                                   &listener->thread);
         if (error == 0) {
             listener->next = server->listeners;
             server->listeners = listener;

@@ -22,13 +22,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/histogram.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "s3/s3_attempt.h"
 #include "s3/s3_endpoint.h"
 #include "s3/s3_gate.h"
@@ -337,19 +337,14 @@ static void *run_thread(void *argument)
 
 static int start_threads(struct s3_hedges *hedges)
 {
-    sigset_t all, before;
     int error = 0;
 
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     while (!error && hedges->threads_count < THREADS) {
-        error = -pthread_create(&hedges->threads[hedges->threads_count], NULL,
-                                run_thread, hedges);
+        error = thread_start("s3 hedge", run_thread, hedges,
+                             &hedges->threads[hedges->threads_count]);
         if (!error)
-            (void)pthread_setname_np(hedges->threads[hedges->threads_count++],
-                                     "s3 hedge");
+            hedges->threads_count++;
     }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
 

@@ -3,10 +3,10 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "s3/s3_attempt.h"
 #include "s3/s3_endpoint.h"
 #include "s3/s3_limits.h"
@@ -103,21 +103,16 @@ static void *run_thread(void *argument)
 static int start_threads(struct s3_prober *prober)
 {
     size_t wanted = s3_endpoints_count(prober->parts->endpoints);
-    sigset_t all, before;
     int error = 0;
 
     if (wanted > THREADS_MAX)
         wanted = THREADS_MAX;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     while (!error && prober->count < wanted) {
-        error = -pthread_create(&prober->threads[prober->count], NULL,
-                                run_thread, prober);
+        error = thread_start("s3 probe", run_thread, prober,
+                             &prober->threads[prober->count]);
         if (!error)
-            (void)pthread_setname_np(prober->threads[prober->count++],
-                                     "s3 probe");
+            prober->count++;
     }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
 
