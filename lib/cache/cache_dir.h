@@ -26,10 +26,11 @@ struct superblock {
     uint8_t device_id[UUID_SIZE];   /* of the device, wherever it goes */
     uint8_t boot_id[UUID_SIZE];     /* of the host when last opened */
     char device_name[64];
-    uint64_t size;        /* bytes */
-    uint32_t chunk_size;  /* bytes */
-    uint64_t incarnation; /* grows when acknowledged writes may be lost */
-    bool clean;           /* closed in order since it was last opened */
+    /* These two change while the device is open, see device_superblock.h. */
+    _Atomic uint64_t size;        /* bytes */
+    _Atomic uint64_t incarnation; /* grows when answered writes may be lost */
+    uint32_t chunk_size;          /* bytes */
+    bool clean;                   /* closed in order since it was last opened */
     /* No image lacks a write older than that, or than its cut (since 1970). */
     uint64_t unpublished_since_ns;
 };

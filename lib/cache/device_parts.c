@@ -561,6 +561,7 @@ int device_parts_open(struct device *device,
 
     device->journal_dirfd = -1;
     mutex_init(&device->gate_mutex);
+    mutex_init(&device->superblock_mutex);
     unpublished_init(&device->unpublished);
     device_ahead_init(device);
     device->options.segment_size = segment_size_of(&device->options);
@@ -622,6 +623,7 @@ int device_parts_close(struct device *device, bool was_opened)
         (void)file_close(device->journal_dirfd);
     cache_dir_close(device->cache_dir);
     unpublished_done(&device->unpublished);
+    mutex_done(&device->superblock_mutex);
     mutex_done(&device->gate_mutex);
     return error;
 }

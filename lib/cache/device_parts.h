@@ -30,6 +30,7 @@
 struct device {
     struct device_options options;
     struct superblock superblock;
+    struct mutex superblock_mutex;       /* see device_superblock.h */
     atomic_bool has_failed;              /* writes and flushes get -EIO */
     atomic_int gate;                     /* of device_gate */
     struct mutex gate_mutex;             /* who changes the gate */
