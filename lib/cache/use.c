@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Ticks are in sheets, as in the file; a sheet is made when the first of its
+ * chunks is used, and stays.  When the device grows past the list of sheets,
+ * a longer list takes the place of the old one, which stays too: so whoever
+ * has found a sheet may use it without a lock.
+ */
 #include "cache/use.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -14,6 +21,7 @@
 #include "base/crc32c.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mutex.h"
 
 static const char NAME[] = "use";
 static const char NAME_NEW[] = "use.new";
@@ -43,17 +51,121 @@ enum {
     BUFFER_SHEETS = 32, /* read and written at once */
 };
 
+struct sheet {
+    _Atomic uint32_t ticks[SHEET_CHUNKS];
+};
+
+struct sheets {
+    struct sheets *replaced; /* the shorter list before */
+    uint64_t count;
+    _Atomic(struct sheet *) list[];
+};
+
 struct use {
     int cache_dirfd;
     const char *device_name;
-    uint64_t chunks_count;
-    uint64_t sheets_count;
     uint32_t first_tick; /* above all that were read */
     uint64_t opened_ns;
-    atomic_bool has_changed;  /* since it was saved */
-    _Atomic uint8_t *is_used; /* of a sheet: it has ticks */
-    _Atomic uint32_t ticks[];
+    atomic_bool has_changed; /* since it was saved */
+    /* Changed under the lock: first the list, then how far it may be used. */
+    struct mutex lock;
+    _Atomic(struct sheets *) sheets;
+    _Atomic uint64_t chunks_count;
 };
+
+/* ---- sheets -------------------------------------------------------------- */
+
+static struct sheets *new_sheets(uint64_t chunks_count)
+{
+    uint64_t count = chunks_count / SHEET_CHUNKS + 1;
+    struct sheets *sheets;
+
+    if (count > (SIZE_MAX - sizeof(*sheets)) / sizeof(sheets->list[0]))
+        return NULL;
+    sheets = calloc(1, sizeof(*sheets) + count * sizeof(sheets->list[0]));
+    if (sheets)
+        sheets->count = count;
+    return sheets;
+}
+
+static void free_sheets(struct sheets *sheets)
+{
+    for (uint64_t i = 0; i < sheets->count; i++)
+        free(atomic_load(&sheets->list[i]));
+    while (sheets) {
+        struct sheets *replaced = sheets->replaced;
+
+        free(sheets);
+        sheets = replaced;
+    }
+}
+
+/* Returns a sheet of the list, or NULL: none of its chunks was used. */
+static struct sheet *sheet_at(const struct sheets *sheets, uint64_t number)
+{
+    return atomic_load_explicit(&sheets->list[number], memory_order_acquire);
+}
+
+/* Returns the sheet of a chunk that is not past the end, or NULL. */
+static struct sheet *find_sheet(const struct use *use, uint64_t chunk)
+{
+    struct sheets *sheets =
+        atomic_load_explicit(&use->sheets, memory_order_acquire);
+
+    return sheet_at(sheets, chunk / SHEET_CHUNKS);
+}
+
+/* Returns the sheet of that number, made if need be; NULL: no memory. */
+static struct sheet *make_sheet(struct use *use, uint64_t number)
+{
+    struct sheets *sheets;
+    struct sheet *sheet;
+
+    mutex_lock(&use->lock);
+    sheets = atomic_load(&use->sheets);
+    assert(number < sheets->count);
+    sheet = atomic_load(&sheets->list[number]);
+    if (!sheet) {
+        sheet = calloc(1, sizeof(*sheet));
+        atomic_store_explicit(&sheets->list[number], sheet,
+                              memory_order_release);
+    }
+    mutex_unlock(&use->lock);
+    return sheet;
+}
+
+static int grow_locked(struct use *use, uint64_t chunks_count)
+    REQUIRES(use->lock)
+{
+    struct sheets *old = atomic_load(&use->sheets), *sheets;
+
+    if (chunks_count / SHEET_CHUNKS >= old->count) {
+        sheets = new_sheets(chunks_count);
+        if (!sheets)
+            return -ENOMEM;
+        /* Sheets are made under the lock only: none is left behind. */
+        for (uint64_t i = 0; i < old->count; i++)
+            atomic_init(&sheets->list[i], atomic_load(&old->list[i]));
+        sheets->replaced = old;
+        atomic_store_explicit(&use->sheets, sheets, memory_order_release);
+    }
+    atomic_store_explicit(&use->chunks_count, chunks_count,
+                          memory_order_release);
+    return 0;
+}
+
+int use_grow(struct use *use, uint64_t chunks_count)
+{
+    int error = 0;
+
+    if (!use)
+        return 0;
+    mutex_lock(&use->lock);
+    if (chunks_count > atomic_load(&use->chunks_count))
+        error = grow_locked(use, chunks_count);
+    mutex_unlock(&use->lock);
+    return error;
+}
 
 /* ---- read ---------------------------------------------------------------- */
 
@@ -74,17 +186,20 @@ static int decode_header(const unsigned char *from, uint32_t *ret_tick)
 static int decode_sheet(struct use *use, const unsigned char *from,
                         uint32_t highest)
 {
-    uint64_t sheet = get_le64(from + SHEET_NUMBER);
+    uint64_t number = get_le64(from + SHEET_NUMBER);
+    struct sheet *sheet;
 
     if (get_le32(from + SHEET_CHECKSUM) != crc32c(0, from, SHEET_CHECKSUM))
         return -EBADMSG;
-    if (sheet >= use->sheets_count)
+    if (number >= atomic_load(&use->sheets)->count)
         return 0;
-    use->is_used[sheet] = true;
+    sheet = make_sheet(use, number);
+    if (!sheet)
+        return -ENOMEM;
     for (uint64_t i = 0; i < SHEET_CHUNKS; i++) {
         uint32_t tick = get_le32(from + SHEET_TICKS + i * 4);
 
-        use->ticks[sheet * SHEET_CHUNKS + i] = tick < highest ? tick : highest;
+        atomic_init(&sheet->ticks[i], tick < highest ? tick : highest);
     }
     return 0;
 }
@@ -129,26 +244,21 @@ static int read_file(struct use *use, uint32_t *ret_tick)
 int use_open(int cache_dirfd, const char *device_name, uint64_t chunks_count,
              struct use **ret_use)
 {
-    uint64_t sheets = chunks_count / SHEET_CHUNKS + 1;
-    struct use *use;
+    struct sheets *sheets = new_sheets(chunks_count);
+    struct use *use = calloc(1, sizeof(*use));
     uint32_t highest = 0;
     int error;
 
-    if (sheets > SIZE_MAX / SHEET_SIZE)
-        return -ENOMEM;
-    use =
-        calloc(1, sizeof(*use) + sheets * SHEET_CHUNKS * sizeof(use->ticks[0]));
-    if (!use)
-        return -ENOMEM;
-    use->is_used = calloc(sheets, sizeof(use->is_used[0]));
-    if (!use->is_used) {
+    if (!sheets || !use) {
+        free(sheets);
         free(use);
         return -ENOMEM;
     }
+    mutex_init(&use->lock);
     use->cache_dirfd = cache_dirfd;
     use->device_name = device_name;
-    use->chunks_count = chunks_count;
-    use->sheets_count = sheets;
+    atomic_init(&use->sheets, sheets);
+    atomic_init(&use->chunks_count, chunks_count);
     use->opened_ns = clock_monotonic_ns();
     error = read_file(use, &highest);
     if (error < 0 && error != -ENOENT)
@@ -172,29 +282,44 @@ static uint32_t tick_now(const struct use *use)
                : UINT32_MAX;
 }
 
+static bool is_past_end(const struct use *use, uint64_t chunk)
+{
+    return chunk >=
+           atomic_load_explicit(&use->chunks_count, memory_order_acquire);
+}
+
 void use_touch(struct use *use, uint64_t chunk)
 {
-    _Atomic uint8_t *is_used;
+    _Atomic uint32_t *tick;
+    struct sheet *sheet;
     uint32_t now;
 
-    if (!use || chunk >= use->chunks_count)
+    if (!use || is_past_end(use, chunk))
+        return;
+    sheet = find_sheet(use, chunk);
+    if (!sheet)
+        sheet = make_sheet(use, chunk / SHEET_CHUNKS);
+    if (!sheet) /* it counts as not used for long */
         return;
     now = tick_now(use);
-    if (atomic_load_explicit(&use->ticks[chunk], memory_order_relaxed) == now)
+    tick = &sheet->ticks[chunk % SHEET_CHUNKS];
+    if (atomic_load_explicit(tick, memory_order_relaxed) == now)
         return;
-    atomic_store_explicit(&use->ticks[chunk], now, memory_order_relaxed);
-    is_used = &use->is_used[chunk / SHEET_CHUNKS];
-    if (!atomic_load_explicit(is_used, memory_order_relaxed))
-        atomic_store_explicit(is_used, true, memory_order_relaxed);
+    atomic_store_explicit(tick, now, memory_order_relaxed);
     if (!atomic_load_explicit(&use->has_changed, memory_order_relaxed))
         atomic_store_explicit(&use->has_changed, true, memory_order_relaxed);
 }
 
 uint32_t use_tick(const struct use *use, uint64_t chunk)
 {
-    if (!use || chunk >= use->chunks_count)
+    struct sheet *sheet;
+
+    if (!use || is_past_end(use, chunk))
         return 0;
-    return atomic_load_explicit(&use->ticks[chunk], memory_order_relaxed);
+    sheet = find_sheet(use, chunk);
+    return sheet ? atomic_load_explicit(&sheet->ticks[chunk % SHEET_CHUNKS],
+                                        memory_order_relaxed)
+                 : 0;
 }
 
 /* ---- save ---------------------------------------------------------------- */
@@ -211,36 +336,39 @@ static int write_header(const struct use *use, int fd)
     return file_write(fd, header, sizeof(header), 0);
 }
 
-static void encode_sheet(const struct use *use, uint64_t sheet,
+static void encode_sheet(const struct sheet *sheet, uint64_t number,
                          unsigned char *to)
 {
-    put_le64(to + SHEET_NUMBER, sheet);
+    put_le64(to + SHEET_NUMBER, number);
     for (uint64_t i = 0; i < SHEET_CHUNKS; i++)
         put_le32(to + SHEET_TICKS + i * 4,
-                 atomic_load_explicit(&use->ticks[sheet * SHEET_CHUNKS + i],
-                                      memory_order_relaxed));
+                 atomic_load_explicit(&sheet->ticks[i], memory_order_relaxed));
     put_le32(to + SHEET_CHECKSUM, crc32c(0, to, SHEET_CHECKSUM));
 }
 
 static int write_sheets(const struct use *use, int fd)
 {
-    AUTO_FREE unsigned char *sheets = malloc(BUFFER_SHEETS * SHEET_SIZE);
+    const struct sheets *sheets =
+        atomic_load_explicit(&use->sheets, memory_order_acquire);
+    AUTO_FREE unsigned char *buffer = malloc(BUFFER_SHEETS * SHEET_SIZE);
     uint64_t offset = HEADER_SIZE;
     size_t size = 0;
-    int error = sheets ? 0 : -ENOMEM;
+    int error = buffer ? 0 : -ENOMEM;
 
-    for (uint64_t i = 0; error == 0 && i < use->sheets_count; i++) {
-        if (!atomic_load_explicit(&use->is_used[i], memory_order_relaxed))
+    for (uint64_t i = 0; error == 0 && i < sheets->count; i++) {
+        const struct sheet *sheet = sheet_at(sheets, i);
+
+        if (!sheet)
             continue;
-        encode_sheet(use, i, sheets + size);
+        encode_sheet(sheet, i, buffer + size);
         size += SHEET_SIZE;
         if (size < BUFFER_SHEETS * SHEET_SIZE)
             continue;
-        error = file_write(fd, sheets, size, offset);
+        error = file_write(fd, buffer, size, offset);
         offset += size;
         size = 0;
     }
-    return error == 0 && size > 0 ? file_write(fd, sheets, size, offset)
+    return error == 0 && size > 0 ? file_write(fd, buffer, size, offset)
                                   : error;
 }
 
@@ -288,6 +416,7 @@ void use_close(struct use *use)
     if (!use)
         return;
     use_save(use);
-    free((void *)(uintptr_t)use->is_used);
+    free_sheets(atomic_load(&use->sheets));
+    mutex_done(&use->lock);
     free(use);
 }

@@ -9,8 +9,9 @@
  * is set makes no chunk look old.  To lose the file is harmless: then chunks go
  * in the order of the catalog.
  *
- * Threads: any; one at a time saves.  Locks: none.  A tick may be a moment
- * late in coming to other threads, which is all the same.
+ * Threads: any; one at a time saves.  Locks: its own, a leaf, only to make
+ * room.  A tick may be a moment late in coming to other threads, which is all
+ * the same.
  */
 #ifndef CACHE_USE_H
 #define CACHE_USE_H
@@ -26,6 +27,9 @@ struct use;
  */
 int use_open(int cache_dirfd, const char *device_name, uint64_t chunks_count,
              struct use **ret_use);
+
+/* The device has so many chunks now; never fewer.  NULL does nothing. */
+int use_grow(struct use *use, uint64_t chunks_count);
 
 /* Save and free.  NULL does nothing. */
 void use_close(struct use *use);

@@ -73,6 +73,37 @@ TEST("no use, and a chunk past the end, are nothing")
     (void)close(dirfd);
 }
 
+TEST("a device that grows keeps what is known, and has room for what is new")
+{
+    int dirfd = open_test_dir();
+    struct use *use = open_use(dirfd, 10);
+    uint32_t first;
+
+    NEED(use);
+    use_touch(use, 5);
+    first = use_tick(use, 5);
+    pass_time(1);
+    /* By so little that the list of sheets is long enough, and by more. */
+    for (uint64_t chunks = 20; chunks <= CHUNKS; chunks *= 5) {
+        use_touch(use, chunks - 1);
+        CHECK(use_tick(use, chunks - 1) == 0);
+        CHECK(use_grow(use, chunks) == 0);
+        CHECK(use_tick(use, chunks - 1) == 0);
+        use_touch(use, chunks - 1);
+        CHECK(use_tick(use, chunks - 1) > first);
+        CHECK(use_tick(use, 5) == first);
+    }
+    CHECK(use_grow(use, 1) == 0); /* never fewer */
+    CHECK(use_tick(use, 62499) > first);
+    CHECK(use_grow(NULL, 1) == 0);
+    use_close(use);
+    use = open_use(dirfd, CHUNKS);
+    NEED(use);
+    CHECK(use_tick(use, 5) == first && use_tick(use, 62499) > first);
+    use_close(use);
+    (void)close(dirfd);
+}
+
 TEST("what was saved is there again, older than all that comes after it")
 {
     int dirfd = open_test_dir();
