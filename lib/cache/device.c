@@ -8,6 +8,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -377,7 +379,7 @@ const char *device_name(const struct device *device)
 
 uint64_t device_size(const struct device *device)
 {
-    return device->options.size;
+    return atomic_load(&device->size);
 }
 
 uint32_t device_chunk_size(const struct device *device)
@@ -398,8 +400,9 @@ bool device_has_volatile_cache(const struct device *device)
 bool device_check_range(const struct device *device, uint64_t offset,
                         uint64_t length)
 {
-    return length <= device->options.size &&
-           offset <= device->options.size - length;
+    uint64_t size = device_size(device);
+
+    return length <= size && offset <= size - length;
 }
 
 /* One request that somebody waits for. */
@@ -657,4 +660,16 @@ void device_ids(const struct device *device, uint8_t ret_device_id[16],
 {
     memcpy(ret_device_id, device->superblock.device_id, UUID_SIZE);
     memcpy(ret_cachedir_id, device->superblock.cachedir_id, UUID_SIZE);
+}
+
+void device_incarnation(const struct device *device,
+                        char ret_text[DEVICE_INCARNATION_SIZE])
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < UUID_SIZE; i++)
+        len += (size_t)snprintf(ret_text + len, DEVICE_INCARNATION_SIZE - len,
+                                "%02x", device->superblock.cachedir_id[i]);
+    (void)snprintf(ret_text + len, DEVICE_INCARNATION_SIZE - len, "-%" PRIu64,
+                   atomic_load(&device->superblock.incarnation));
 }

@@ -44,6 +44,7 @@ enum {
     DEVICE_CHUNK_SIZE_MAX = 1 << 25, /* 32 MiB */
     DEVICE_NAME_MAX = 63,
     DEVICE_REQUEST_MAX = 64 << 20, /* bytes of data in one READ or WRITE */
+    DEVICE_INCARNATION_SIZE = 54,  /* "<32 hex>-<20 digits>" and the end mark */
 };
 
 /* What the user wants, should the device have gone on elsewhere. */
@@ -283,5 +284,14 @@ struct fetch *device_fetch(const struct device *device);
 struct use *device_use(const struct device *device);
 void device_ids(const struct device *device, uint8_t ret_device_id[16],
                 uint8_t ret_cachedir_id[16]);
+
+/*
+ * Write what tells a client whether it may go on after a connection was lost:
+ * "<cachedir id, 32 hex>-<number>".  It is another one, durably, before a
+ * content is served that lacks answered writes, or that took the place of
+ * what was there.
+ */
+void device_incarnation(const struct device *device,
+                        char ret_text[DEVICE_INCARNATION_SIZE]);
 
 #endif

@@ -88,7 +88,55 @@ int nbd_server_serve(struct nbd_server *server, int fd);
  */
 int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms);
 
-/* Free a server that was stopped, and from which every call has returned. */
+/*
+ * Instead of nbd_server_stop, when a successor goes on: end all connections as
+ * a stop does, but hand over those in transmission that are not over TLS.  Of
+ * these no more is read; what cannot end within deadline_ms is neither run nor
+ * answered, and travels with all that was received and not run, and all that
+ * was answered and not sent.  For each of them
+ *
+ *   give(context, fd, record, record_len)
+ *
+ * is called, one after the other, in this thread.  It keeps a duplicate of
+ * the socket, and a copy of the record; both are gone when it has returned.
+ * An error of it is logged, and closes the connection.
+ *
+ * 0, or -ETIMEDOUT as nbd_server_stop, of those that were not handed over;
+ * *ret_count is always how many were.
+ */
+int nbd_server_hand_over(struct nbd_server *server, unsigned deadline_ms,
+                         int (*give)(void *context, int fd, const void *record,
+                                     size_t record_len),
+                         void *context, size_t *ret_count);
+
+/*
+ * In the successor, before it listens, and before the export is added that
+ * the record names: go on with a connection that was handed over.  The socket
+ * belongs to the server from now on, also after an error; the record is
+ * copied.  Nothing is done before nbd_server_add_export adds its export, and
+ * then before anybody else can enter it.  It is closed then if the client has
+ * hung up, or the device is not the incarnation that the client knows.  As
+ * long as it waits, a hand-over gives it on as it came.
+ *
+ * -EPROTO: the record is not whole, or none of ours (logged); -EEXIST: the
+ * export was already added; -ESHUTDOWN; -ENOMEM.
+ */
+int nbd_server_resume(struct nbd_server *server, int fd, const void *record,
+                      size_t record_len);
+
+/*
+ * Close what waits for an export that will not come: each connection of
+ * nbd_server_resume for the name of which is_awaited says false.
+ */
+void nbd_server_close_waiting(struct nbd_server *server,
+                              bool (*is_awaited)(void *context,
+                                                 const char *name),
+                              void *context);
+
+/*
+ * Free a server that was stopped or handed over, and from which every call has
+ * returned.
+ */
 void nbd_server_free(struct nbd_server *server);
 
 /* What the server did and does, at one moment. */
@@ -107,7 +155,8 @@ void nbd_server_status(struct nbd_server *server,
 
 /*
  * Returns how many connections have chosen this export's device and have not
- * ended.
+ * ended, or were handed over to us and wait for an export that has the
+ * device's name.
  */
 size_t nbd_server_attached(struct nbd_server *server,
                            const struct device *device);

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,9 +13,11 @@
 
 enum { PAGE = 4096, STRIPES = 64, STRIPE_SHIFT = 20, FIXED_EXTENTS_MAX = 4 };
 #define MAPPED_MAX (UINT64_C(16) << 30)
+#define GROWTH     (UINT64_C(64) << 20) /* of which there are data */
 
 struct device {
-    uint64_t size;
+    _Atomic uint64_t size;
+    atomic_uint incarnation;
     uint64_t mapped;
     unsigned char *bytes;
     bool read_only, write_through;
@@ -35,8 +38,9 @@ struct device *memory_device_new(uint64_t size)
     struct device *device = calloc(1, sizeof(*device));
 
     assert(device);
-    device->size = size;
-    device->mapped = size < MAPPED_MAX ? size : MAPPED_MAX;
+    atomic_init(&device->size, size);
+    atomic_init(&device->incarnation, 1);
+    device->mapped = size < MAPPED_MAX - GROWTH ? size + GROWTH : MAPPED_MAX;
     device->bytes = mmap(NULL, device->mapped, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert(device->bytes != MAP_FAILED);
@@ -101,6 +105,25 @@ bool device_check_range(const struct device *device, uint64_t offset,
                         uint64_t length)
 {
     return length <= device->size && offset <= device->size - length;
+}
+
+void device_incarnation(const struct device *device,
+                        char ret_text[DEVICE_INCARNATION_SIZE])
+{
+    (void)snprintf(ret_text, DEVICE_INCARNATION_SIZE,
+                   "000102030405060708090a0b0c0d0e0f-%u",
+                   atomic_load(&device->incarnation));
+}
+
+void memory_device_set_incarnation(struct device *device, unsigned number)
+{
+    atomic_store(&device->incarnation, number);
+}
+
+void memory_device_grow(struct device *device, uint64_t size)
+{
+    assert(size >= atomic_load(&device->size));
+    atomic_store(&device->size, size);
 }
 
 void memory_device_set_read_only(struct device *device, bool read_only)

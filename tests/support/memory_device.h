@@ -26,6 +26,12 @@ struct device *memory_device_new(uint64_t size);
 void memory_device_set_read_only(struct device *device, bool read_only);
 void memory_device_set_write_through(struct device *device, bool write_through);
 
+/* Be another incarnation from now on; it begins as number 1. */
+void memory_device_set_incarnation(struct device *device, unsigned number);
+
+/* Grow, at any time. */
+void memory_device_grow(struct device *device, uint64_t size);
+
 /* What the device holds, to look at while nothing is in flight. */
 const unsigned char *memory_device_bytes(const struct device *device);
 
