@@ -42,7 +42,8 @@ struct slot {
 };
 
 struct leaf {
-    _Atomic unsigned mapped; /* slots that are no hole */
+    _Atomic unsigned mapped;               /* slots that are no hole */
+    _Atomic uint16_t kinds[CATALOG_KINDS]; /* how many slots are of each */
     struct slot slots[LEAF_SLOTS];
 };
 
@@ -59,6 +60,7 @@ struct root {
 struct catalog {
     struct mutex lock;
     uint64_t chunks_count GUARDED_BY(lock);
+    uint32_t table_pages; /* set before there is an entry */
     _Atomic(struct root *) root;
     _Atomic uint64_t mapped, dirty, unpublished, file_pages, dirty_pages;
 };
@@ -91,6 +93,12 @@ int catalog_new(uint64_t chunks_count, struct catalog **ret_catalog)
     atomic_init(&catalog->root, root);
     *ret_catalog = catalog;
     return 0;
+}
+
+void catalog_set_table_pages(struct catalog *catalog, uint32_t pages)
+{
+    assert(catalog_count(catalog) == 0);
+    catalog->table_pages = pages;
 }
 
 static void free_leaf(struct leaf *leaf)
@@ -288,6 +296,63 @@ uint64_t catalog_unpublished(struct catalog *catalog)
     return atomic_load(&catalog->unpublished);
 }
 
+/* Returns what the chunk of a slot is that is mapped. */
+static enum catalog_kind kind_of_locked(struct catalog *catalog,
+                                        struct slot *slot)
+    REQUIRES(catalog->lock)
+{
+    uint64_t word = load_generation(slot);
+
+    if ((word & (CATALOG_ZERO | CATALOG_HOLE)) != 0)
+        return CATALOG_KIND_ZERO;
+    if (slot->uploaded >> FLAGS_BITS != word >> FLAGS_BITS)
+        return CATALOG_KIND_DIRTY;
+    return slot->file_pages > catalog->table_pages ? CATALOG_KIND_CLEAN
+                                                   : CATALOG_KIND_REMOTE;
+}
+
+/* Count what is mapped of some slots of a leaf. */
+static void count_slots(struct catalog *catalog, struct leaf *leaf, size_t from,
+                        size_t end, uint64_t counts[CATALOG_KINDS])
+{
+    mutex_lock(&catalog->lock);
+    for (size_t i = from; i < end; i++) {
+        if (load_generation(&leaf->slots[i]) != 0)
+            counts[kind_of_locked(catalog, &leaf->slots[i])]++;
+    }
+    mutex_unlock(&catalog->lock);
+}
+
+void catalog_count_kinds(struct catalog *catalog, uint64_t from, uint64_t end,
+                         uint64_t ret_counts[CATALOG_KINDS])
+{
+    struct root *root =
+        atomic_load_explicit(&catalog->root, memory_order_acquire);
+    uint64_t past = root->branches_count * BRANCH_SLOTS, next;
+
+    memset(ret_counts, 0, CATALOG_KINDS * sizeof(ret_counts[0]));
+    if (end > past)
+        end = past;
+    for (; from < end; from = next) {
+        struct leaf *leaf = NULL;
+        uint64_t first = from % LEAF_SLOTS;
+
+        next = from + absent_chunks(root, from, &leaf);
+        if (!leaf)
+            continue;
+        next = from - first + LEAF_SLOTS;
+        if (first > 0 || next > end) {
+            next = next < end ? next : end;
+            count_slots(catalog, leaf, first, first + (next - from),
+                        ret_counts);
+            continue;
+        }
+        for (size_t i = 0; i < CATALOG_KINDS; i++)
+            ret_counts[i] +=
+                atomic_load_explicit(&leaf->kinds[i], memory_order_relaxed);
+    }
+}
+
 uint64_t catalog_file_pages(struct catalog *catalog)
 {
     return atomic_load(&catalog->file_pages);
@@ -376,23 +441,24 @@ int catalog_prepare(struct catalog *catalog, uint64_t chunk,
 /* Whether a slot's chunk is mapped, and which of the counts it is part of. */
 struct share {
     bool is_mapped;
+    enum catalog_kind kind; /* if it is */
     unsigned dirty, unpublished;
     uint32_t file_pages;
 };
 
-static struct share share_of(struct slot *slot)
+static struct share share_of_locked(struct catalog *catalog, struct slot *slot)
+    REQUIRES(catalog->lock)
 {
-    uint64_t word = load_generation(slot), generation = word >> FLAGS_BITS;
-    bool has_content = (word & (CATALOG_ZERO | CATALOG_HOLE)) == 0;
+    uint64_t generation = load_generation(slot) >> FLAGS_BITS;
+    struct share share = {.is_mapped = generation != 0};
 
-    if (generation == 0)
-        return (struct share){0};
-    return (struct share){
-        .is_mapped = true,
-        .dirty = has_content && slot->uploaded >> FLAGS_BITS != generation,
-        .unpublished = slot->published != generation,
-        .file_pages = slot->file_pages,
-    };
+    if (!share.is_mapped)
+        return share;
+    share.kind = kind_of_locked(catalog, slot);
+    share.dirty = share.kind == CATALOG_KIND_DIRTY;
+    share.unpublished = slot->published != generation;
+    share.file_pages = slot->file_pages;
+    return share;
 }
 
 /*
@@ -417,9 +483,14 @@ static void store_generation_locked(struct catalog *catalog, struct leaf *leaf,
     }
 }
 
-static void count_locked(struct catalog *catalog, const struct share *before,
-                         const struct share *after) REQUIRES(catalog->lock)
+static void count_locked(struct catalog *catalog, struct leaf *leaf,
+                         const struct share *before, const struct share *after)
+    REQUIRES(catalog->lock)
 {
+    if (before->is_mapped)
+        atomic_fetch_sub(&leaf->kinds[before->kind], 1);
+    if (after->is_mapped)
+        atomic_fetch_add(&leaf->kinds[after->kind], 1);
     atomic_fetch_add(&catalog->dirty, (uint64_t)after->dirty - before->dirty);
     atomic_fetch_add(&catalog->unpublished,
                      (uint64_t)after->unpublished - before->unpublished);
@@ -437,7 +508,7 @@ set_slot_locked(struct catalog *catalog, struct leaf *leaf, struct slot *slot,
     REQUIRES(catalog->lock)
 {
     static const struct catalog_entry hole;
-    const struct share before = share_of(slot);
+    const struct share before = share_of_locked(catalog, slot);
     struct chunk_object *replaced = slot->objects;
     struct share after;
 
@@ -451,8 +522,8 @@ set_slot_locked(struct catalog *catalog, struct leaf *leaf, struct slot *slot,
     slot->file_pages = entry->file_pages;
     store_generation_locked(catalog, leaf, slot,
                             entry->generation << FLAGS_BITS | entry->flags);
-    after = share_of(slot);
-    count_locked(catalog, &before, &after);
+    after = share_of_locked(catalog, slot);
+    count_locked(catalog, leaf, &before, &after);
     return replaced;
 }
 
@@ -487,12 +558,12 @@ void catalog_publish(struct catalog *catalog, uint64_t chunk,
         return;
     slot = &leaf->slots[chunk % LEAF_SLOTS];
     mutex_lock(&catalog->lock);
-    before = share_of(slot);
+    before = share_of_locked(catalog, slot);
     if (before.is_mapped) {
         slot->published =
             (entry->flags & CATALOG_HOLE) != 0 ? 0 : entry->generation;
-        after = share_of(slot);
-        count_locked(catalog, &before, &after);
+        after = share_of_locked(catalog, slot);
+        count_locked(catalog, leaf, &before, &after);
         if (slot->published == 0 &&
             (load_generation(slot) & hole_flags) == CATALOG_HOLE)
             replaced = set_slot_locked(catalog, leaf, slot, &hole, NULL);

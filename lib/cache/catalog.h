@@ -5,7 +5,7 @@
  * What the state log made durable, in memory; it is never changed by anybody
  * but the state log, and only after the change is durable.  Threads: any.
  * Locks: its own, a leaf; catalog_generation, catalog_next and catalog_count
- * take none.
+ * take none, catalog_count_kinds for a few hundred chunks at a time.
  */
 #ifndef CACHE_CATALOG_H
 #define CACHE_CATALOG_H
@@ -65,6 +65,12 @@ struct catalog;
 int catalog_new(uint64_t chunks_count, struct catalog **ret_catalog);
 void catalog_free(struct catalog *catalog);
 
+/*
+ * A file that takes no more pages than this has only the tables of a chunk.
+ * To be said before the first entry is set; else it is 0.
+ */
+void catalog_set_table_pages(struct catalog *catalog, uint32_t pages);
+
 /* The device grew; a smaller count than before changes nothing. */
 int catalog_grow(struct catalog *catalog, uint64_t chunks_count);
 
@@ -89,6 +95,22 @@ uint64_t catalog_count(struct catalog *catalog);
 /* Returns how many of them are not clean, and how many are not published. */
 uint64_t catalog_dirty(struct catalog *catalog);
 uint64_t catalog_unpublished(struct catalog *catalog);
+
+/* What the chunks of a range are; those that have no entry are holes. */
+enum catalog_kind {
+    CATALOG_KIND_ZERO,   /* zeros, without a file of theirs */
+    CATALOG_KIND_REMOTE, /* clean, and its content only in the bucket */
+    CATALOG_KIND_CLEAN,  /* in the bucket, and here at least in part */
+    CATALOG_KIND_DIRTY,  /* not in the bucket as they are here */
+    CATALOG_KINDS,
+};
+
+/*
+ * Count the chunks >= from and < end by what they are.  Quick also for all
+ * chunks of a large device: most are counted by the hundred.
+ */
+void catalog_count_kinds(struct catalog *catalog, uint64_t from, uint64_t end,
+                         uint64_t ret_counts[CATALOG_KINDS]);
 
 /* Returns how many pages of the disk all files take, by their entries; and
  * those of chunks that are not clean. */

@@ -43,10 +43,14 @@ static const uint64_t RESERVE_MAX = UINT64_C(64) << 20;
 enum { RESERVE_SHARE = 8 }; /* of the journal: one part in so many */
 static const uint64_t IDLE_NS = UINT64_C(5) * 1000000000;
 
+uint64_t device_parts_chunks(const struct device *device, uint64_t size)
+{
+    return (size + device->options.chunk_size - 1) / device->options.chunk_size;
+}
+
 static uint64_t chunks_count(const struct device *device)
 {
-    return (device->options.size + device->options.chunk_size - 1) /
-           device->options.chunk_size;
+    return device_parts_chunks(device, device->options.size);
 }
 
 static int check_options(const struct device_options *options)
@@ -519,6 +523,10 @@ static int open_to_read(struct device *device,
     if (error == 0)
         error = catalog_new(chunks_count(device), &device->checkpoint_catalog);
     if (error == 0)
+        catalog_set_table_pages(device->catalog,
+                                chunk_file_data_start(options->chunk_size) /
+                                    CACHE_PAGE);
+    if (error == 0)
         error = state_log_open(device->cache_dir, device->catalog,
                                device->checkpoint_catalog, create,
                                options->read_only, &device->state_log);
@@ -560,6 +568,7 @@ int device_parts_open(struct device *device,
     int error = check_options(&device->options);
 
     device->journal_dirfd = -1;
+    atomic_store(&device->size, device->options.size);
     mutex_init(&device->gate_mutex);
     mutex_init(&device->superblock_mutex);
     unpublished_init(&device->unpublished);

@@ -351,6 +351,78 @@ static size_t allocated_bytes(void)
     return info.uordblks + info.hblkhd;
 }
 
+/* What a chunk with this entry is, where tables take 4 pages. */
+static enum catalog_kind kind_of(const struct catalog_entry *entry)
+{
+    if ((entry->flags & (CATALOG_ZERO | CATALOG_HOLE)) != 0)
+        return CATALOG_KIND_ZERO;
+    if (entry->uploaded_generation != entry->generation)
+        return CATALOG_KIND_DIRTY;
+    return entry->file_pages > 4 ? CATALOG_KIND_CLEAN : CATALOG_KIND_REMOTE;
+}
+
+static bool counts_are(struct catalog *catalog, uint64_t from, uint64_t end,
+                       const struct catalog_entry model[])
+{
+    uint64_t expected[CATALOG_KINDS] = {0}, counts[CATALOG_KINDS];
+
+    for (uint64_t chunk = from; chunk < end; chunk++) {
+        if (model[chunk].generation != 0)
+            expected[kind_of(&model[chunk])]++;
+    }
+    catalog_count_kinds(catalog, from, end, counts);
+    return memcmp(counts, expected, sizeof(counts)) == 0;
+}
+
+TEST("the chunks of any range are counted by what they are")
+{
+    enum { CHUNKS = 2000, ROUNDS = 5000 };
+    static struct catalog_entry model[CHUNKS];
+    struct catalog *catalog = new_catalog(CHUNKS);
+    uint64_t state = 88172645463325252U, counts[CATALOG_KINDS];
+
+    NEED(catalog);
+    catalog_set_table_pages(catalog, 4);
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        uint64_t chunk, from, end;
+
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        chunk = state % CHUNKS;
+        from = (state >> 20) % CHUNKS;
+        end = from + (state >> 36) % (CHUNKS - from + 1);
+        model[chunk] = make_entry(i + 2, state >> 50 & 3);
+        model[chunk].file_pages = state >> 52 & 7;
+        if (state >> 55 & 1)
+            model[chunk].uploaded_generation = i + 2;
+        if (state >> 56 & 1)
+            model[chunk].flags = CATALOG_HOLE;
+        if ((state >> 57 & 3) == 0)
+            memset(&model[chunk], 0, sizeof(model[chunk]));
+        CHECK(catalog_set(catalog, chunk, &model[chunk]) == 0);
+        if (state >> 60 == 0) {
+            catalog_publish(catalog, chunk, &model[chunk]);
+            if ((model[chunk].flags & CATALOG_HOLE) != 0)
+                memset(&model[chunk], 0, sizeof(model[chunk]));
+        }
+        if (i % 100 == 0)
+            CHECK(counts_are(catalog, from, end, model));
+    }
+    CHECK(counts_are(catalog, 0, CHUNKS, model));
+    CHECK(counts_are(catalog, 256, 1024, model));
+    CHECK(counts_are(catalog, 300, 310, model));
+    catalog_count_kinds(catalog, 0, UINT64_MAX, counts);
+    for (size_t kind = 0; kind < CATALOG_KINDS; kind++)
+        CHECK(counts[kind] > 0);
+    catalog_count_kinds(catalog, CHUNKS, UINT64_MAX, counts);
+    CHECK(counts[0] + counts[1] + counts[2] + counts[3] == 0);
+    catalog_clear(catalog);
+    catalog_count_kinds(catalog, 0, UINT64_MAX, counts);
+    CHECK(counts[0] + counts[1] + counts[2] + counts[3] == 0);
+    catalog_free(catalog);
+}
+
 TEST("an empty device takes no memory to speak of, however large")
 {
     struct catalog *catalog;
