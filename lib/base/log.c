@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log_recent.h"
 
 enum {
     MESSAGE_SIZE = 2048, /* longer ones are cut, with "..." */
@@ -118,6 +119,8 @@ log_message(enum log_level level, const char *format, va_list arguments)
         memcpy(message + sizeof(message) - 4, "...", 4);
     if (len >= 0) {
         replace_control_characters(message);
+        if (level <= LOG_LEVEL_WARNING)
+            log_recent_add(level, message);
         if (!to_journal ||
             sd_journal_send("MESSAGE=%s", message, "PRIORITY=%i",
                             levels[level].priority, "SYSLOG_IDENTIFIER=%s",
