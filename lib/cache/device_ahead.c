@@ -32,8 +32,17 @@ void device_ahead_init(struct device *device)
     mutex_init(&ahead->mutex);
     condition_init(&ahead->task_ended);
     readahead_init(
-        &ahead->readahead, device->options.size, device->options.chunk_size,
+        &ahead->readahead, device_size(device), device->options.chunk_size,
         device->options.store == NULL ? 0 : device->options.readahead);
+}
+
+void device_ahead_grow(struct device *device)
+{
+    struct device_ahead *ahead = &device->ahead;
+
+    mutex_lock(&ahead->mutex);
+    readahead_grow(&ahead->readahead, device_size(device));
+    mutex_unlock(&ahead->mutex);
 }
 
 void device_ahead_settle(struct device *device)

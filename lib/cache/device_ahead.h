@@ -30,6 +30,9 @@ struct device_ahead {
 /* Make device->ahead ready: options.readahead bytes; 0: it does nothing. */
 void device_ahead_init(struct device *device);
 
+/* The device has grown to what device_size says. */
+void device_ahead_grow(struct device *device);
+
 /* End what is going on, when no request is in flight, and free all. */
 void device_ahead_done(struct device *device);
 

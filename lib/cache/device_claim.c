@@ -45,6 +45,7 @@ int device_claim_check_sizes(const struct device *device,
                              const struct epoch_record *record)
 {
     const struct device_options *options = &device->options;
+    uint64_t size = device_size(device);
 
     if (record->chunk_size != options->chunk_size) {
         log_error("%s: was made with chunksize %" PRIu32 ", which cannot be"
@@ -52,10 +53,10 @@ int device_claim_check_sizes(const struct device *device,
                   options->name, record->chunk_size, options->chunk_size);
         return -EINVAL;
     }
-    if (record->size > options->size) {
+    if (record->size > size) {
         log_error("%s: has %" PRIu64 " bytes in the store and cannot shrink to"
                   " %" PRIu64,
-                  options->name, record->size, options->size);
+                  options->name, record->size, size);
         return -EINVAL;
     }
     return 0;
@@ -263,8 +264,7 @@ int device_claim_load_image(struct device *device,
     struct adoption adoption = {
         .reader = &device->reader,
         .state_log = device->state_log,
-        .chunks_count =
-            (options->size + options->chunk_size - 1) / options->chunk_size,
+        .chunks_count = device_parts_chunks(device, device_size(device)),
         .record = data,
         .time_ns = record->content_time_ns,
     };

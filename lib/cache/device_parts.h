@@ -29,6 +29,7 @@
 
 struct device {
     struct device_options options;
+    _Atomic uint64_t size; /* bytes; options.size until it grows */
     struct superblock superblock;
     struct mutex superblock_mutex;       /* see device_superblock.h */
     atomic_bool has_failed;              /* writes and flushes get -EIO */
@@ -88,6 +89,9 @@ struct device_callbacks {
  */
 int device_parts_open(struct device *device,
                       const struct device_callbacks *callbacks);
+
+/* Returns how many chunks a device of that size has. */
+uint64_t device_parts_chunks(const struct device *device, uint64_t size);
 
 /*
  * Close what is open.  was_opened: the device had been opened wholly, so a

@@ -33,6 +33,9 @@ struct edge {
 struct plan {
     struct journal_waiter waiter; /* first, see when_durable */
     struct device_request *request;
+    /* It says of bytes past the device's end that they are zeros, which holds
+     * for a device of this size; 0: it does not. */
+    uint64_t padded_size;
     struct edge head;
     struct edge tail;
     uint64_t end;       /* of what was placed, in the journal */
@@ -42,10 +45,11 @@ struct plan {
 
 /* The pages that a request covers, and how. */
 struct span {
-    uint64_t first; /* page */
-    uint64_t end;   /* page after the last */
-    bool has_head;  /* the first is covered in part only */
-    bool has_tail;  /* the last is, and is not the first */
+    uint64_t first;       /* page */
+    uint64_t end;         /* page after the last */
+    bool has_head;        /* the first is covered in part only */
+    bool has_tail;        /* the last is, and is not the first */
+    uint64_t padded_size; /* as in a plan */
 };
 
 static struct span span_of(const struct device *device,
@@ -53,11 +57,14 @@ static struct span span_of(const struct device *device,
 {
     uint64_t offset = request->offset;
     uint64_t end = offset + request->length;
-    struct span span;
+    struct span span = {.padded_size = 0};
 
     /* Nothing is behind the device's end: zeros may fill its last page. */
-    if (request->operation != DEVICE_WRITE && end == device->options.size)
+    if (request->operation != DEVICE_WRITE && end % CACHE_PAGE != 0 &&
+        end == device_size(device)) {
+        span.padded_size = end;
         end = round_up(end, CACHE_PAGE);
+    }
     if (request->operation == DEVICE_TRIM) {
         offset = round_up(offset, CACHE_PAGE);
         end = round_down(end, CACHE_PAGE);
@@ -186,6 +193,7 @@ static struct plan *make_plan(struct device *device,
     if (plan == NULL)
         return NULL;
     plan->request = request;
+    plan->padded_size = span.padded_size;
     if (!edge_begin(&plan->head, span.has_head, span.first) ||
         !edge_begin(&plan->tail, span.has_tail, span.end - 1)) {
         free_plan(plan);
@@ -282,6 +290,16 @@ static bool has_space_for_data(struct device *device)
     return fill.capacity < 8 * kept || fill.used + kept <= fill.capacity;
 }
 
+/*
+ * Whether the device has grown since the plan was made, so that others may
+ * have written to what it says is past the end.
+ */
+static bool plan_is_outgrown(const struct device *device,
+                             const struct plan *plan)
+{
+    return plan->padded_size != 0 && plan->padded_size != device_size(device);
+}
+
 int device_write_admit(void *context, struct journal_item *item)
 {
     struct device *device = context;
@@ -300,7 +318,8 @@ int device_write_admit(void *context, struct journal_item *item)
     if (item->kind == JOURNAL_PAGES && !has_space_for_data(device))
         return -EAGAIN;
     if (edge_is_stale(device, &plan->head, item) ||
-        edge_is_stale(device, &plan->tail, item))
+        edge_is_stale(device, &plan->tail, item) ||
+        plan_is_outgrown(device, plan))
         return -ESTALE;
     page_index_touch(device->index, item->page, item->count);
     return 0;
@@ -475,6 +494,11 @@ static struct plan *ready_plan(struct device *device,
     struct plan *plan = request->scratch;
     int error;
 
+    /* What of it is placed already may as well be placed again. */
+    if (plan != NULL && plan_is_outgrown(device, plan)) {
+        free_plan(plan);
+        request->scratch = plan = NULL;
+    }
     if (plan == NULL) {
         plan = make_plan(device, request);
         if (plan == NULL) {

@@ -33,6 +33,11 @@ void readahead_init(struct readahead *readahead, uint64_t size,
         readahead->chunks[i].chunk = UINT64_MAX;
 }
 
+void readahead_grow(struct readahead *readahead, uint64_t size)
+{
+    readahead->size = size;
+}
+
 static bool is_off(const struct readahead *readahead)
 {
     return readahead->budget < 2 * (uint64_t)READAHEAD_WINDOW_MIN;

@@ -63,6 +63,9 @@ struct readahead {
 void readahead_init(struct readahead *readahead, uint64_t size,
                     uint32_t chunk_size, uint64_t budget);
 
+/* The device has so many bytes now. */
+void readahead_grow(struct readahead *readahead, uint64_t size);
+
 /*
  * A read of these bytes had to wait for the bucket.  Returns what to fetch
  * besides.
