@@ -180,18 +180,18 @@ $(B)/lib%.a: $(B)/sources
 	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 
 $(B)/s3blkdev-sync: $(patsubst %.c,$(B)/%.o,$(wildcard sync_*.c))
-$(PROGRAMS:%=$(B)/%): $(B)/%: $(B)/%.o $(patsubst %.c,$(B)/%.o,$(wildcard common.c)) $(B)/libs3blkdev.a
+$(B)/s3blkdevd $(B)/s3blkdev-sync: \
+    $(patsubst %.c,$(B)/%.o,$(wildcard common*.c))
+$(PROGRAMS:%=$(B)/%): $(B)/%: $(B)/%.o $(B)/libs3blkdev.a
 	$(call say,LINK,$@)
 	$(Q)$(COMPILER) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
 	    $(ALL_LDFLAGS) $(LIBRARIES)
 
 # A test with the line "/* links: fault_file */" gets that object of
 # tests/support in front of the archives, so that it takes the place of
-# lib/base/file.o; likewise memory_device that of lib/cache/device.o, and
-# "/* links: common */" adds common.o.
-linked = $(patsubst $(B)/tests/support/common.o,$(B)/common.o,$(addprefix \
-    $(B)/tests/support/,$(addsuffix .o,$(shell sed -n \
-    's|^/\* links: \(.*\) \*/$$|\1|p' $1.c))))
+# lib/base/file.o; likewise memory_device that of lib/cache/device.o.
+linked = $(addprefix $(B)/tests/support/,$(addsuffix .o,$(shell sed -n \
+    's|^/\* links: \(.*\) \*/$$|\1|p' $1.c)))
 
 define TEST_PROGRAM
 $(B)/$1: $(B)/$1.o $(call linked,$1) $(B)/libsupport.a $(B)/libs3blkdev.a

@@ -2,9 +2,11 @@
 /*
  * common - the first and the last thing that both programs do.
  *
- * Options, configuration, log, pid file, going into the background, opening
- * the store and the devices, closing in reverse.  The one place that knows
- * both cache and s3; nothing below lib/ includes it.
+ * A file for each concern: common.c has options, configuration and process;
+ * common_systemd.c what systemd hands over and hears; common_store.c opens the
+ * store, common_device.c one device, common_resources.c all that is open;
+ * common_status.c answers for it.  The one place that knows both cache and s3;
+ * nothing under lib/ includes it.
  *
  * Threads: one, the program's first; others open devices.
  */
@@ -111,7 +113,7 @@ int common_notify_interval_ms(int max_ms);
 
 /* ---- store and devices --------------------------------------------------- */
 
-struct control_message;
+struct bandwidth_entry;
 struct control_server;
 struct device;
 struct interrupter;
@@ -177,6 +179,13 @@ struct common_resources {
     struct opener *opener;         /* of those that wait; NULL: none does */
     struct control_server *status; /* NULL: none is configured */
 };
+
+/*
+ * Fill in what the configuration, which was checked, says of limits; there is
+ * room for CONFIG_LIST_MAX.  Returns how many.
+ */
+size_t common_take_limits(const struct config_list *list,
+                          struct bandwidth_entry *entries);
 
 /* Open the store of the configuration; it need not answer for that. */
 int common_open_store(const struct config *config,

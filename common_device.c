@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "common_device.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/cache_dir.h"
+#include "cache/control_client.h"
+#include "cache/control_server.h"
+#include "cache/owner.h"
+
+/* Of the memory for plain blocks, one part in so many is for what nobody has
+ * asked for yet. */
+enum { READAHEAD_SHARE = 4 };
+
+enum {
+    YIELD_TIMEOUT_S = 60, /* for who has a cache directory that we want */
+    YIELD_POLL_MS = 50,   /* while it has no socket yet; doubled each time */
+    YIELD_POLL_MAX_MS = 2000,
+};
+
+/* Take "device@snapshot" apart. */
+static int split_image(struct common_device *device,
+                       struct device_options *options)
+{
+    char *at;
+
+    if (!device->config->image)
+        return 0;
+    device->image = strdup(device->config->image);
+    at = device->image ? strchr(device->image, '@') : NULL;
+    if (!at)
+        return -ENOMEM;
+    *at = '\0';
+    options->image_device = device->image;
+    options->image_name = at + 1;
+    return 0;
+}
+
+/* Open a device that nobody else has. */
+static int open_device(const struct common_resources *resources,
+                       struct common_device *device)
+{
+    const struct config_device *config = device->config;
+    struct device_options options = {
+        .name = config->name,
+        .cachedir = config->cachedir,
+        .journal_dir = config->journal,
+        .size = config->size,
+        .chunk_size = (uint32_t)config->chunk_size,
+        .journal_size = config->journal_size,
+        .block_cache_size = (size_t)config->cache_memory,
+        .readahead = (size_t)config->cache_memory / READAHEAD_SHARE,
+        .write_through = config->write_through,
+        .read_only = config->read_only && !config->image,
+        .cachesize = config->cache_size,
+        .attach = device->opening->attach,
+        .store = resources->store,
+        .put_probe = resources->probe,
+        .workers = resources->workers,
+        .fetchers = resources->fetchers,
+    };
+    int error;
+
+    free(device->image); /* of an attempt before */
+    device->image = NULL;
+    error = split_image(device, &options);
+    return error ? error : device_open(&options, &device->device);
+}
+
+/*
+ * A daemon is given the directory by whoever has it but another daemon.  Who
+ * is about to open it has no socket yet, and is asked when it has.
+ */
+static int open_wanted_device(const struct common_resources *resources,
+                              struct common_device *device)
+{
+    uint64_t deadline_ns =
+        clock_monotonic_ns() + (uint64_t)YIELD_TIMEOUT_S * 1000000000U;
+    int wait_ms = YIELD_POLL_MS;
+    int error;
+
+    for (;;) {
+        error =
+            control_client_ask_to_yield(device->config->cachedir, deadline_ns);
+        if (error && error != -ENXIO) /* device_open says that better */
+            return error;
+        error = open_device(resources, device);
+        if (error != -EWOULDBLOCK || clock_monotonic_ns() >= deadline_ns)
+            return error;
+        (void)poll(NULL, 0, wait_ms);
+        if (wait_ms < YIELD_POLL_MAX_MS)
+            wait_ms *= 2;
+    }
+}
+
+static uint64_t count_connections(void *context)
+{
+    const struct common_device *device = context;
+
+    return device->opening->connections(device->opening->context,
+                                        device->device);
+}
+
+static int start_owner(const struct common_resources *resources,
+                       const struct config *config,
+                       struct common_device *device)
+{
+    const struct common_opening *opening = device->opening;
+    struct owner_options options = {
+        .device = device->device,
+        .store = resources->store,
+        .cachesize = device->config->cache_size,
+        .keep = device->config->keep,
+        .grace_ns = device->config->grace_s * 1000000000U,
+        .max_age_ns = device->config->max_age_s * 1000000000U,
+        .uploads = opening->uploads ? opening->uploads : config->uploads,
+        .upload_rate = config->upload_rate,
+        .share = resources->share,
+        .is_daemon = !opening->yield,
+        .connections = opening->connections ? count_connections : NULL,
+        .context = device,
+    };
+
+    return owner_start(&options, &device->owner);
+}
+
+/* What is known of a device without an owner. */
+static void describe_read_only(const struct common_device *device,
+                               struct control_message *status)
+{
+    struct device_status known;
+
+    device_status(device->device, &known);
+    control_message_start(status, "ok");
+    control_message_add(status, "device", device->config->name);
+    control_message_add_number(status, "size", device_size(device->device));
+    control_message_add_number(status, "chunk_size",
+                               device_chunk_size(device->device));
+    control_message_add(status, "state", "read-only");
+    control_message_add_number(status, "chunks", known.chunks_mapped);
+    control_message_add_number(status, "damaged", known.damaged_reads);
+}
+
+/* Answer for a device without an owner: there is nothing to ask of it. */
+static int handle_read_only(void *context,
+                            const struct control_message *request,
+                            uint64_t holder, struct control_message *reply)
+{
+    (void)holder;
+    if (control_message_is(request, "status"))
+        describe_read_only(context, reply);
+    else
+        control_message_start_error(reply, -EROFS, "%s",
+                                    "the device is only read");
+    return 0;
+}
+
+static int serve_control(struct common_device *device)
+{
+    const struct common_opening *opening = device->opening;
+    struct control_server_options options = {
+        .dirfd = cache_dir_fd(device_cache_dir(device->device)),
+        .device_name = device->config->name,
+        .device_size = device_size(device->device),
+        .chunk_size = device_chunk_size(device->device),
+        .handler = {.handle = handle_read_only,
+                    .context = device,
+                    .yield = opening->yield,
+                    .yield_context = opening->context},
+    };
+    int error;
+
+    if (device->owner) {
+        options.handler.handle = owner_handle;
+        options.handler.gone = owner_holder_gone;
+        options.handler.context = device->owner;
+    }
+    error = control_server_start(&options, &device->control);
+    if (!error)
+        return 0;
+    if (!device->owner) {
+        /* Its directory may be one that nobody can write to. */
+        log_info("%s: cannot be asked how it is: no control socket: %s",
+                 device->config->name, log_errno(error));
+        return 0;
+    }
+    log_error("%s: the control socket cannot be served: %s",
+              device->config->name, log_errno(error));
+    return error;
+}
+
+int common_device_close(struct common_device *device, bool releases)
+{
+    int error;
+
+    atomic_store(&device->state, COMMON_DEVICE_CLOSED);
+    if (device->owner)
+        owner_interrupt(device->owner);
+    control_server_stop(device->control);
+    if (device->owner && releases)
+        (void)owner_release(device->owner); /* logged; it stays ours */
+    owner_stop(device->owner);
+    error = device_close(device->device);
+    free(device->image);
+    device->control = NULL;
+    device->owner = NULL;
+    device->device = NULL;
+    device->image = NULL;
+    return error;
+}
+
+int common_device_open(struct common_device *device)
+{
+    const struct common_resources *resources = device->resources;
+    int error;
+
+    if (device->opening->yield)
+        error = open_device(resources, device);
+    else
+        error = open_wanted_device(resources, device);
+    if (error) {
+        free(device->image);
+        device->image = NULL;
+        return error;
+    }
+    /* Who writes nothing here has nothing to upload, nor a claim. */
+    if (!device->config->read_only)
+        error = start_owner(resources, device->whole_config, device);
+    if (!error)
+        error = serve_control(device);
+    if (error)
+        (void)common_device_close(device, false);
+    return error;
+}
+
+/* What is known of a device that is not open yet. */
+static void describe_waiting(const struct common_device *device,
+                             struct control_message *status)
+{
+    control_message_start(status, "ok");
+    control_message_add(status, "device", device->config->name);
+    control_message_add_number(status, "size", device->config->size);
+    control_message_add_number(status, "chunk_size",
+                               device->config->chunk_size);
+    control_message_add(status, "state", "waiting");
+}
+
+int common_device_describe(const struct common_device *device,
+                           struct control_message *status)
+{
+    struct control_message request;
+
+    if (atomic_load(&device->state) != COMMON_DEVICE_OPEN) {
+        describe_waiting(device, status);
+        return 0;
+    }
+    if (!device->owner) {
+        describe_read_only(device, status);
+        return 0;
+    }
+    control_message_start(&request, "status");
+    return owner_handle(device->owner, &request, 0, status);
+}

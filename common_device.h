@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * common_device - one device with all that belongs to it: it is opened, owned
+ * towards the bucket, asked over its control socket, and closed in reverse.
+ *
+ * Threads: a device is opened by one at a time, and closed when none opens it.
+ */
+#ifndef COMMON_DEVICE_H
+#define COMMON_DEVICE_H
+
+#include <stdbool.h>
+
+#include "cache/control_message.h"
+#include "common.h"
+
+/*
+ * Open a device that is not, and all that belongs to it.  Returns 0 or a
+ * negative errno: then nothing of it is open.  Its state is the caller's.
+ */
+int common_device_open(struct common_device *device);
+
+/*
+ * Close an open device, and say so in its state first.  releases: if
+ * everything is published, it is marked as released.  Returns its error.
+ */
+int common_device_close(struct common_device *device, bool releases);
+
+/* Tell what is known of a device in any state, as a status. */
+int common_device_describe(const struct common_device *device,
+                           struct control_message *status);
+
+#endif
