@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# vm - a virtual machine with systemd and a real kernel, for stories that
+# need one: "load vm" at the top of a file.
+#
+#     setup_file() {
+#         vm_new
+#         vm_disk cache 1G
+#         vm_start
+#     }
+#     teardown_file() {
+#         vm_end
+#     }
+#     @test "a sentence" {
+#         guest 'systemctl is-active nbd@nbd0.service'
+#         vm_power_cut
+#         vm_start
+#     }
+#
+# The machine is emulated, so it needs no other one's help, and is slow.  The
+# tests of a file share it, in their order; once one has failed, the others are
+# not run.  What is kept of it is in $VM, and its console in
+# build/vm/console/.
+#
+# Its disks but the first have a volatile cache: what was not flushed is lost
+# when the power goes, which is what vm_power_cut does.  The first one loses
+# only what its own kernel has not written.
+#
+# Nothing here waits for a time: what is waited for is an event; a deadline
+# only ends what hangs.
+
+ROOT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+BUILD=$(cd "$ROOT" && realpath "${BUILD:-build}")
+VM=$BATS_FILE_TMPDIR/vm
+# What an answer may take on a machine that has much else to do.
+GUEST_DEADLINE_S=120
+
+setup() {
+    [ ! -e "$VM/failed" ] || skip "an earlier test of this file has failed"
+}
+
+teardown() {
+    [ -n "${BATS_TEST_COMPLETED:-}" ] && return
+    [ ! -e "$VM/failed" ] || return 0
+    touch "$VM/failed"
+    echo "what the machine said:"
+    tail -n 30 "$(vm_console)" | tr -d '\r'
+    if vm_runs; then
+        GUEST_DEADLINE_S=20 guest \
+            'systemctl --failed --no-legend; journalctl -b -o short-monotonic |
+            tail -n 80' || true
+    fi
+}
+
+vm_console() {
+    echo "$BUILD/vm/console/$(basename "$BATS_TEST_FILENAME" .bats)"
+}
+
+# vm_new: make a machine, or skip the file, aloud, where there can be none
+vm_new() {
+    local command image
+
+    [ "$(uname -m)" = x86_64 ] || skip "the machine is an x86-64"
+    grep -qs '^ID=debian' /etc/os-release ||
+        skip "the machine is made of this host's Debian, which is none"
+    for command in qemu-system-x86_64 qemu-img nbdkit mmdebstrap busybox \
+        cpio lz4 modprobe python3; do
+        command -v "$command" > /dev/null || skip "$command is not installed"
+    done
+    if [ "$(id -u)" != 0 ]; then
+        skip "only root can make a machine's disk"
+    fi
+    image=$("$ROOT/tests/vm/image" "$BUILD/vm/image")
+    mkdir -p "$VM" "$BUILD/vm/console"
+    : > "$(vm_console)"
+    ln -s "$image" "$VM/image"
+    : > "$VM/disks"
+    : > "$VM/ports"
+    qemu-img create -q -f qcow2 -F raw -b "$(realpath "$image/root.img")" \
+        "$VM/root.qcow2"
+}
+
+# vm_disk NAME SIZE: give it a disk, as /dev/disk/by-id/virtio-NAME
+vm_disk() {
+    truncate -s "$2" "$VM/$1.img"
+    echo "$1" >> "$VM/disks"
+}
+
+# vm_port NAME: give it a port, /dev/virtio-ports/NAME; what is written to it
+# goes to $VM/NAME, and is there when the write has returned
+vm_port() {
+    : > "$VM/$1"
+    echo "$1" >> "$VM/ports"
+}
+
+# vm_payload FILE: the file that it finds as /dev/disk/by-id/virtio-payload
+# from its next start on
+vm_payload() {
+    rm -f "$VM/payload"
+    cp "$1" "$VM/payload"
+    truncate -s %4096 "$VM/payload"
+}
+
+# vm_start [OPTION...]: switch it on, with options for qemu; it boots
+vm_start() {
+    local disk port n=0 arguments=() accelerate=(-accel tcg,thread=multi -cpu Nehalem)
+
+    vm_gone
+    if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then
+        accelerate=(-accel kvm -cpu host)
+    fi
+    while read -r disk; do
+        rm -f "$VM/$disk.sock"
+        # exitlast: it does not outlive the machine.
+        nbdkit -U "$VM/$disk.sock" -P "$VM/$disk.pid" \
+            --filter=exitlast --filter=cache \
+            file "$VM/$disk.img" cache=writeback 3>&-
+        arguments+=(
+            -drive "if=none,id=$disk,file.driver=nbd,file.server.type=unix,file.server.path=$VM/$disk.sock,format=raw,cache=none"
+            -device "virtio-blk-pci,drive=$disk,serial=$disk")
+    done < "$VM/disks"
+    if [ -e "$VM/payload" ]; then
+        arguments+=(
+            -drive "if=none,id=payload,file=$VM/payload,format=raw,readonly=on"
+            -device virtio-blk-pci,drive=payload,serial=payload)
+    fi
+    while read -r port; do
+        n=$((n + 1))
+        arguments+=(
+            -chardev "file,id=$port,path=$VM/$port,append=on"
+            -device "virtserialport,chardev=$port,name=$port,nr=$((n + 1))")
+    done < "$VM/ports"
+    rm -f "$VM"/agent.in "$VM"/agent.out
+    mkfifo "$VM/agent.in" "$VM/agent.out"
+    # The limit is for one that nobody ends.
+    timeout 1800 qemu-system-x86_64 -M q35 "${accelerate[@]}" -m 768 -smp 2 \
+        -nodefaults -display none -monitor none -no-reboot \
+        -pidfile "$VM/qemu.pid" \
+        -chardev "file,id=console,path=$(vm_console),append=on" \
+        -serial chardev:console \
+        -kernel "$VM/image/vmlinux" -initrd "$VM/image/initrd" \
+        -drive "if=none,id=root,file=$VM/root.qcow2,format=qcow2,cache=writeback" \
+        -device virtio-blk-pci,drive=root,serial=root \
+        -device virtio-serial-pci \
+        -chardev "pipe,id=agent,path=$VM/agent" \
+        -device virtserialport,chardev=agent,name=agent,nr=1 \
+        -device virtio-rng-pci "${arguments[@]}" "$@" \
+        -append "root=/dev/vda rw console=ttyS0 quiet nokaslr tsc=reliable \
+no_timer_check nowatchdog cryptomgr.notests rcupdate.rcu_expedited=1 \
+mitigations=off random.trust_cpu=on panic=-1 systemd.show_status=0" \
+        < /dev/null >> "$(vm_console)" 2>&1 3>&- &
+    # Returns when it answers: qemu, that is, and then what runs in it.
+    guest true
+}
+
+# vm_booted: return when its boot is over, and show which units have failed
+vm_booted() {
+    guest 'systemctl is-system-running --wait'
+}
+
+vm_pid() {
+    local pid
+
+    pid=$(cat "$VM/$1.pid" 2> /dev/null) || return
+    [[ $(readlink "/proc/$pid/exe") == */"$2"* ]] && echo "$pid"
+}
+
+vm_runs() {
+    vm_pid qemu qemu-system > /dev/null
+}
+
+# pids_end PID...: return when processes that may not be our children are gone
+pids_end() {
+    timeout "${DEADLINE_S:-180}" python3 -c '
+import os, select, sys
+for pid in sys.argv[1:]:
+    try:
+        select.select([os.pidfd_open(int(pid))], [], [])
+    except ProcessLookupError:
+        pass
+' "$@"
+}
+
+# vm_gone: return when it has ended by itself, as after a poweroff
+vm_gone() {
+    local disk pids=()
+
+    while read -r pid; do
+        pids+=("$pid")
+    done < <(vm_pid qemu qemu-system
+        while read -r disk; do
+            vm_pid "$disk" nbdkit
+        done < "$VM/disks")
+    pids_end "${pids[@]}"
+}
+
+# vm_reboot: reboot it in order
+vm_reboot() {
+    guest 'systemctl --no-block start reboot.target'
+    vm_gone
+    vm_start "$@"
+}
+
+# vm_poweroff: switch it off in order
+vm_poweroff() {
+    guest 'systemctl --no-block start poweroff.target'
+    vm_gone
+}
+
+# vm_power_cut: the power goes; all of the disks' caches is lost
+vm_power_cut() {
+    local disk pids=()
+
+    while read -r pid; do
+        pids+=("$pid")
+    done < <(while read -r disk; do
+            vm_pid "$disk" nbdkit
+        done < "$VM/disks"
+        vm_pid qemu qemu-system)
+    kill -KILL "${pids[@]}"
+    pids_end "${pids[@]}"
+    echo "---- power cut" >> "$(vm_console)"
+}
+
+# vm_end: it is of no more use
+vm_end() {
+    [ -d "$VM" ] || return 0
+    ! vm_runs || vm_power_cut
+}
+
+# guest COMMAND: run it there by bash, as root; what it writes, its status
+guest() {
+    local LC_ALL=C id=$RANDOM$RANDOM in out answer status size
+
+    exec {in}<> "$VM/agent.in" {out}<> "$VM/agent.out"
+    printf '%s %d\n%s' "$id" "${#1}" "$1" >&"$in"
+    # An answer that nobody has waited for may be in front of it.
+    until [ "${answer:-}" = "$id" ]; do
+        guest_line || return
+        head -c "$size" <&"$out" > "$VM/answer"
+    done
+    exec {in}>&- {out}>&-
+    cat "$VM/answer"
+    return "$status"
+}
+
+# guest_line: read answer, status and size, while there is a machine
+guest_line() {
+    local waited=0
+
+    until read -r -t 1 -u "$out" answer status size; do
+        waited=$((waited + 1))
+        if [ "$waited" -ge "$GUEST_DEADLINE_S" ]; then
+            echo "no answer after $GUEST_DEADLINE_S s"
+            return 124
+        fi
+        # qemu itself takes a moment to be there.
+        if [ "$waited" -gt 10 ] && ! vm_runs; then
+            echo "the machine has ended"
+            return 125
+        fi
+    done
+}
