@@ -117,6 +117,7 @@ struct leases {
     uint64_t uploaded;
     uint64_t bytes;
     int last_error;
+    struct lease_holders holders;
 };
 
 unsigned lease_percent(uint64_t chunk)
@@ -263,6 +264,7 @@ static void give_back_locked(struct leases *leases, struct job *job)
 
     unlink_job(&leases->given, job);
     leases->given_count--;
+    lease_holders_give_back(&leases->holders, job->holder);
     if (leases->has_checkpoint && is_pending(leases, job->chunk, &entry)) {
         job->next = leases->again;
         leases->again = job;
@@ -750,6 +752,7 @@ static int take_locked(struct leases *leases, const struct lease_wish *wish,
     job->next = leases->given;
     leases->given = job;
     leases->given_count++;
+    lease_holders_take(&leases->holders, wish->holder, clock_realtime_ns());
     *ret_job = job;
     return 0;
 }
@@ -876,6 +879,7 @@ static void note_success_locked(struct leases *leases, const struct job *job,
     leases->lasted_ns = now_ns - job->started_ns;
     leases->uploaded++;
     leases->bytes += size;
+    lease_holders_uploaded(&leases->holders, job->holder, size);
     note_room_locked(leases);
 }
 
@@ -981,6 +985,7 @@ void lease_holder_gone(struct leases *leases, uint64_t holder)
 {
     mutex_lock(&leases->mutex);
     void_given_locked(leases, is_of_holder, holder);
+    lease_holders_remove(&leases->holders, holder);
     mutex_unlock(&leases->mutex);
 }
 
@@ -1012,4 +1017,11 @@ void lease_count(struct leases *leases, unsigned start_percent,
     counts.last_error = leases->last_error;
     mutex_unlock(&leases->mutex);
     *ret_counts = counts;
+}
+
+void lease_get_holders(struct leases *leases, struct lease_holders *ret_holders)
+{
+    mutex_lock(&leases->mutex);
+    *ret_holders = leases->holders;
+    mutex_unlock(&leases->mutex);
 }

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "cache/catalog.h"
+#include "cache/lease_holders.h"
 #include "cache/upload.h"
 
 struct leases;
@@ -164,5 +165,9 @@ struct lease_counts {
 /* Tell what is left of the checkpoint, and what was done. */
 void lease_count(struct leases *leases, unsigned start_percent,
                  unsigned stop_percent, struct lease_counts *ret_counts);
+
+/* Tell who takes leases, besides the owner itself. */
+void lease_get_holders(struct leases *leases,
+                       struct lease_holders *ret_holders);
 
 #endif

@@ -381,6 +381,31 @@ TEST("the chunks of a holder that is gone wait again, and its reports are void")
     end();
 }
 
+TEST("who holds leases is told, with what it has done, until it is gone")
+{
+    struct lease_wish second = {2, LEASE_CHECKPOINT, 0, 100};
+    struct lease_holders holders;
+    struct lease lease, other;
+
+    NEED(begin());
+    NEED(begin_checkpoint(4, 2, 1));
+    lease_get_holders(leases, &holders);
+    CHECK(holders.count == 0);
+    NEED(take(&ANY, &lease, NULL) == 0);
+    NEED(take(&second, &other, NULL) == 0);
+    CHECK(report(1, &lease) == 0);
+    lease_get_holders(leases, &holders);
+    CHECK(holders.count == 2);
+    CHECK(holders.list[0].holder == 1 && holders.list[0].leased == 0);
+    CHECK(holders.list[0].chunks == 1 && holders.list[0].bytes > 0);
+    CHECK(holders.list[1].holder == 2 && holders.list[1].leased == 1);
+    CHECK(holders.list[1].chunks == 0);
+    lease_holder_gone(leases, 1);
+    lease_get_holders(leases, &holders);
+    CHECK(holders.count == 1 && holders.list[0].holder == 2);
+    end();
+}
+
 TEST("a table that is not that of the work is not recorded")
 {
     struct lease lease, wrong;
