@@ -7,6 +7,9 @@
 #   PREFIX     where programs and manual pages go            (/usr/local)
 #   SYSCONFDIR where s3blkdev.conf is        ($PREFIX/etc; /etc below /usr)
 #   UNITDIR    where systemd units go              ($PREFIX/lib/systemd/system)
+#   SYSUSERSDIR, TMPFILESDIR  and what systemd makes users and directories of
+#                             ($PREFIX/lib/sysusers.d, $PREFIX/lib/tmpfiles.d)
+#   COMPLETIONDIR   for bash      ($PREFIX/share/bash-completion/completions)
 #   DESTDIR    put in front of all of these, for packages    (empty)
 #   BUILD      where objects go, a directory per VARIANT     (build)
 #   VARIANT    release, debug, asan, tsan or coverage        (release)
@@ -18,6 +21,9 @@
 PREFIX ?= /usr/local
 SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 BUILD ?= build
 export BUILD
@@ -284,35 +290,83 @@ ci: lint check ## what a change must pass
 
 # ---- installation -----------------------------------------------------------
 
-.PHONY: install uninstall clean help
+.PHONY: install uninstall deb clean help
 
-SBIN := $(DESTDIR)$(PREFIX)/sbin
-MAN := $(DESTDIR)$(PREFIX)/share/man
-PAGES5 := $(wildcard docs/*.5)
-PAGES8 := $(wildcard docs/*.8)
-UNITS := $(wildcard systemd/*.service systemd/*.socket systemd/*.timer)
-DIST := $(wildcard s3blkdev.conf.dist)
+SHARE := $(PREFIX)/share/s3blkdev
+DOC := $(PREFIX)/share/doc/s3blkdev
 
-install: build-release ## install programs, manual pages, units, s3blkdev.conf.dist
-	install -d $(SBIN) $(MAN)/man5 $(MAN)/man8 $(DESTDIR)$(SYSCONFDIR) \
-	    $(DESTDIR)$(UNITDIR)
-	$(if $(PROGRAMS),install -m 755 $(PROGRAMS:%=$(BUILD)/release/%) $(SBIN))
-	$(if $(PAGES5),install -m 644 $(PAGES5) $(MAN)/man5)
-	$(if $(PAGES8),install -m 644 $(PAGES8) $(MAN)/man8)
-	$(if $(DIST),install -m 644 $(DIST) $(DESTDIR)$(SYSCONFDIR))
-	$(Q)for unit in $(UNITS); do \
-	    sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
-	        "$$unit" > $(DESTDIR)$(UNITDIR)/"$${unit##*/}" || exit; \
+# What is installed, each file as "file:where:mode".
+placed = $(foreach file,$(wildcard $1),$(file):$2/$(notdir $(file)):$3)
+PROGRAM_FILES := $(foreach program,$(PROGRAMS), \
+    $(BUILD)/release/$(program):$(PREFIX)/sbin/$(program):755)
+GUI_FILES := $(shell find gui -type f ! -path '*/node_modules/*' \
+    ! -path '*/test*' ! -name '.*' 2>/dev/null) \
+    $(wildcard gui/node_modules/uplot/dist/uPlot.esm.js \
+    gui/node_modules/uplot/dist/uPlot.min.css gui/node_modules/uplot/LICENSE)
+INSTALLED := $(PROGRAM_FILES) \
+    $(call placed,scripts/s3blkdev-export,$(PREFIX)/sbin,755) \
+    $(call placed,docs/*.5,$(PREFIX)/share/man/man5,644) \
+    $(call placed,docs/*.8,$(PREFIX)/share/man/man8,644) \
+    $(call placed,s3blkdev.conf.dist,$(SYSCONFDIR),644) \
+    $(call placed,systemd/*.service systemd/*.socket systemd/*.timer,$(UNITDIR),644) \
+    systemd/s3blkdev.sysusers:$(SYSUSERSDIR)/s3blkdev.conf:644 \
+    systemd/s3blkdev.tmpfiles:$(TMPFILESDIR)/s3blkdev.conf:644 \
+    $(call placed,scripts/completion/*,$(COMPLETIONDIR),644) \
+    $(call placed,systemd/*.conf scripts/*.cron,$(SHARE),644) \
+    $(call placed,$(addprefix scripts/,init.sh start.sh stop.sh),$(SHARE),755) \
+    $(call placed,scripts/settings.sh scripts/filesystem.sh,$(SHARE),644) \
+    $(call placed,README.md LICENSE $(filter-out docs/STYLE.md, \
+        $(wildcard docs/*.md)),$(DOC),644) \
+    $(foreach file,$(GUI_FILES),$(file):$(SHARE)/$(file):644)
+
+# The paths of this installation, in place of those of the default one.
+LOCATE := s|@PREFIX@|$(PREFIX)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; \
+    s|/usr/local/etc/s3blkdev|$(SYSCONFDIR)/s3blkdev|g; \
+    s|/usr/local/share/s3blkdev|$(SHARE)|g
+
+# What is there already as it should be is not touched.
+install: build-release ## install all of it; s3blkdev.conf is left alone
+	$(Q)umask 022; set -e; mkdir -p $(BUILD)/install; \
+	for entry in $(INSTALLED); do \
+	    file=$${entry%%:*} mode=$${entry##*:}; \
+	    target=$${entry#*:}; target='$(DESTDIR)'$${target%:*}; \
+	    from=$$file; \
+	    if [ "$$mode" = 644 ]; then \
+	        from=$(BUILD)/install/file; \
+	        LC_ALL=C sed '$(LOCATE)' "$$file" > "$$from"; \
+	    fi; \
+	    mkdir -p "$${target%/*}"; \
+	    install -C -m "$$mode" "$$from" "$$target"; \
+	done; \
+	rm -r $(BUILD)/install
+	$(call say,INSTALL,$(DESTDIR)$(PREFIX))
+	$(Q)$(if $(DESTDIR),:,echo 'Now, as root: systemd-sysusers &&' \
+	    'systemd-tmpfiles --create && systemctl daemon-reload')
+
+uninstall: ## remove what install put there; s3blkdev.conf and data stay
+	$(Q)for entry in $(INSTALLED); do \
+	    target=$${entry#*:}; rm -f '$(DESTDIR)'"$${target%:*}" || exit; \
+	done
+	$(Q)for dir in '$(DESTDIR)$(SHARE)' '$(DESTDIR)$(DOC)'; do \
+	    [ ! -d "$$dir" ] || find "$$dir" -depth -type d -empty -delete; \
 	done
 
-uninstall: ## remove what install put there; configuration stays
-	rm -f $(PROGRAMS:%=$(SBIN)/%) $(DIST:%=$(DESTDIR)$(SYSCONFDIR)/%) \
-	    $(PAGES5:docs/%=$(MAN)/man5/%) $(PAGES8:docs/%=$(MAN)/man8/%) \
-	    $(UNITS:systemd/%=$(DESTDIR)$(UNITDIR)/%)
+# In a copy of the tree, which debhelper may litter.
+DEB := $(BUILD)/deb/s3blkdev
+deb: ## a Debian package, in build/deb
+	$(Q)mkdir -p $(DEB)
+	$(Q)find $(DEB) -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
+	$(Q)rm -f $(BUILD)/deb/s3blkdev*_*
+	$(Q)tar -c --exclude-vcs --exclude=./build --exclude=./quickstart.d \
+	    --exclude='*.o' . | tar -x -C $(DEB)
+	$(Q)cd $(DEB) && env -u MAKEFLAGS -u MAKELEVEL -u BUILD -u VARIANT \
+	    -u CC -u CFLAGS dpkg-buildpackage --build=binary --no-sign \
+	    --no-pre-clean --jobs=auto
+	$(Q)ls $(BUILD)/deb/*.deb
 
 clean: ## remove everything that was built
 	rm -rf build
-	rm -f s3blkdevd s3blkdev-sync
+	rm -f $(PROGRAMS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' \
