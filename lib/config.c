@@ -635,7 +635,7 @@ int config_parse(const char *file, const char *text, size_t len,
 
 /* Read all of the file; the caller frees the text. */
 static int read_file(const char *path, char **ret_text, size_t *ret_len,
-                     bool *ret_others_may)
+                     mode_t *ret_mode)
 {
     AUTO_CLOSE int fd = file_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
     AUTO_FREE char *text = NULL;
@@ -658,7 +658,7 @@ static int read_file(const char *path, char **ret_text, size_t *ret_len,
     len = file_read(fd, text, (size_t)st.st_size, 0);
     if (len < 0)
         return (int)len;
-    *ret_others_may = (st.st_mode & (S_IROTH | S_IWOTH)) != 0;
+    *ret_mode = st.st_mode;
     *ret_len = (size_t)len;
     *ret_text = take_pointer(&text);
     return 0;
@@ -668,21 +668,32 @@ int config_load(const char *path, struct config **ret_config,
                 struct config_problems *ret_problems)
 {
     struct parser parser = {.problems = ret_problems};
-    bool others_may = false;
+    struct config *config = NULL;
     char *text = NULL;
+    mode_t mode = 0;
     size_t len = 0;
     int error;
 
     *ret_problems = (struct config_problems){.count = 0};
-    error = read_file(path, &text, &len, &others_may);
+    error = read_file(path, &text, &len, &mode);
     if (error) {
         say(&parser, "%s: cannot be read: %s", path,
             error == -EINVAL ? "not a regular file" : log_errno(error));
         return error;
     }
-    error = config_parse(path, text, len, others_may, ret_config, ret_problems);
+    error = config_parse(path, text, len, (mode & (S_IROTH | S_IWOTH)) != 0,
+                         &config, ret_problems);
     explicit_bzero(text, len);
     free(text);
+    if (mode & S_IWOTH) {
+        say(&parser, "%s: others can change this file; run: chmod o-w %s", path,
+            path);
+        error = error ? error : -EINVAL;
+    }
+    if (error)
+        config_free(config);
+    else
+        *ret_config = config;
     return error;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/net.h"
+#include "base/secret.h"
 #include "base/tls.h"
 #include "base/tls_parts.h"
 
@@ -25,11 +26,29 @@
 #define PRIORITY_CHACHA_FIRST                                                  \
     PRIORITY_START "+CHACHA20-POLY1305:+AES-256-GCM:+AES-128-GCM"
 
+enum { SECRET_FILE_MAX = 1 << 20 };
+
+/* Whether a file with a key is there, and closed to others; logs. */
+static int check_secret(const char *path)
+{
+    struct net_failure failure;
+    struct secret_text text;
+    int error = secret_read(path, SECRET_FILE_MAX, &text, &failure);
+
+    if (error == 0) {
+        error = secret_check(path, &text, &failure);
+        secret_text_free(&text);
+    }
+    if (error < 0)
+        log_error("%s", failure.text);
+    return error;
+}
+
 static int load_certificates(struct tls_context *context, const char *dir,
                              bool verify_peer)
 {
     char ca[PATH_MAX], certificate[PATH_MAX], key[PATH_MAX];
-    int code;
+    int code, error;
 
     if (snprintf(ca, sizeof(ca), "%s/ca-cert.pem", dir) >= PATH_MAX ||
         snprintf(certificate, sizeof(certificate), "%s/server-cert.pem", dir) >=
@@ -40,12 +59,14 @@ static int load_certificates(struct tls_context *context, const char *dir,
     }
     if (access(certificate, R_OK) < 0 || access(key, R_OK) < 0 ||
         (verify_peer && access(ca, R_OK) < 0)) {
-        int error = -errno;
-
+        error = -errno;
         log_error("%s: server-cert.pem, server-key.pem%s: %s", dir,
                   verify_peer ? " or ca-cert.pem" : "", log_errno(error));
         return error;
     }
+    error = check_secret(key);
+    if (error < 0)
+        return error;
     if (gnutls_certificate_allocate_credentials(&context->certificates) < 0)
         return -ENOMEM;
     code = gnutls_certificate_set_x509_key_file(
@@ -69,14 +90,10 @@ static int load_certificates(struct tls_context *context, const char *dir,
 
 static int load_keys(struct tls_context *context, const char *path)
 {
-    int code;
+    int code, error = check_secret(path);
 
-    if (access(path, R_OK) < 0) {
-        int error = -errno;
-
-        log_error("%s: %s", path, log_errno(error));
+    if (error < 0)
         return error;
-    }
     if (gnutls_psk_allocate_server_credentials(&context->keys) < 0)
         return -ENOMEM;
     code = gnutls_psk_set_server_credentials_file(context->keys, path);

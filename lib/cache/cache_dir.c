@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/auto.h"
@@ -110,6 +111,24 @@ static int take_lock(struct cache_dir *dir, bool read_only)
     return 0;
 }
 
+int cache_dir_check_access(int dirfd, const char *path)
+{
+    struct stat info;
+
+    if (fstat(dirfd, &info) != 0) {
+        int error = -errno;
+
+        log_error("%s: %s", path, log_errno(error));
+        return error;
+    }
+    if (!(info.st_mode & S_IWOTH))
+        return 0;
+    log_error("%s: every user can put files into this directory, in the place "
+              "of those of the device; run: chmod o-w '%s'",
+              path, path);
+    return -EACCES;
+}
+
 int cache_dir_open(const char *path, bool read_only, struct cache_dir **ret_dir)
 {
     struct cache_dir *dir = calloc(1, sizeof(*dir));
@@ -127,7 +146,9 @@ int cache_dir_open(const char *path, bool read_only, struct cache_dir **ret_dir)
         log_error("%s: %s", path, log_errno(error));
         goto out;
     }
-    error = take_lock(dir, read_only);
+    error = cache_dir_check_access(dir->fd, path);
+    if (error == 0)
+        error = take_lock(dir, read_only);
     if (error < 0)
         goto out;
     if (!read_only)

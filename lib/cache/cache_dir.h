@@ -38,9 +38,15 @@ struct superblock {
 struct cache_dir;
 
 /*
- * Open an existing directory and take its lock.  -EWOULDBLOCK: another
- * process has it (logged as information, with its pid where the lock file
- * tells it).
+ * Check that not everybody can write to a directory of a device.  -EACCES:
+ * everybody can, which is logged with the command that mends it.
+ */
+int cache_dir_check_access(int dirfd, const char *path);
+
+/*
+ * Open an existing directory, check who can write to it, and take its lock.
+ * -EWOULDBLOCK: another process has it (logged as information, with its pid
+ * where the lock file tells it).
  * read_only: nothing is written, so its lock must be there: else -ENXIO.
  */
 int cache_dir_open(const char *path, bool read_only,

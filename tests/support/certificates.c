@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -71,9 +72,12 @@ void certificate_write_file(const char *dir, const char *name, const void *data,
     char path[PATH_MAX];
     FILE *file;
     size_t written;
+    int fd;
 
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-    file = fopen(path, "we");
+    /* Keys that others can read are refused. */
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    file = fd < 0 ? NULL : fdopen(fd, "w");
     assert(file);
     written = fwrite(data, 1, len, file);
     assert(written == len);

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/bytes.h"
@@ -95,6 +96,23 @@ TEST("a directory that is open cannot be opened again, closed it can")
     CHECK(dir);
     cache_dir_close(dir);
     cache_dir_close(NULL);
+}
+
+TEST("a directory that everybody can write to is refused, untouched")
+{
+    struct cache_dir *dir = NULL;
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/lock", test_dir());
+    CHECK(chmod(test_dir(), 0777) == 0);
+    CHECK(cache_dir_open(test_dir(), false, &dir) == -EACCES);
+    CHECK(cache_dir_open(test_dir(), true, &dir) == -EACCES);
+    CHECK(chmod(test_dir(), 01777) == 0);
+    CHECK(cache_dir_open(test_dir(), false, &dir) == -EACCES);
+    CHECK(!dir && access(path, F_OK) != 0);
+    CHECK(chmod(test_dir(), 0775) == 0);
+    CHECK(cache_dir_open(test_dir(), false, &dir) == 0);
+    cache_dir_close(dir);
 }
 
 TEST("the lock tells the pid of who has it, also where a longer one stood")

@@ -747,6 +747,24 @@ TEST("a file with a secret that others can read is refused")
     CHECK(load("s3accesskey A\ns3sessiontoken T\n", 0644) == -EINVAL);
 }
 
+TEST("a file that others can change is refused, whatever is in it")
+{
+    char line[PATH_MAX + 100];
+
+    CHECK(load(original_example, 0664) == 0);
+    CHECK(load(original_example, 0602) == -EINVAL);
+    CHECK(config == NULL);
+    (void)snprintf(line, sizeof(line),
+                   "%s/conf: others can change this file; run: chmod o-w "
+                   "%s/conf",
+                   test_dir(), test_dir());
+    CHECK(problems.count == 1);
+    CHECK(has_problem(line));
+    CHECK(load("workers 0\n", 0666) == -EINVAL);
+    CHECK(problems.count == 2);
+    CHECK(has_problem(line));
+}
+
 TEST("what is no readable file is reported as such")
 {
     char line[PATH_MAX + 100];

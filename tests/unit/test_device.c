@@ -835,7 +835,8 @@ TEST("read-only, it is read, and nothing is written")
     end();
 }
 
-TEST("with the journal in another directory; without it, it is refused")
+TEST("with the journal in another directory; without it, it is refused, "
+     "and if every user can write there")
 {
     char saved[PATH_MAX];
 
@@ -854,6 +855,9 @@ TEST("with the journal in another directory; without it, it is refused")
     disk.journal_dir[0] = '\0';
     CHECK(fixture_open(&disk) == -ENXIO);
     memcpy(disk.journal_dir, saved, sizeof(saved));
+    CHECK(chmod(disk.journal_dir, 0777) == 0);
+    CHECK(fixture_open(&disk) == -EACCES);
+    CHECK(chmod(disk.journal_dir, 0700) == 0);
     NEED(fixture_open(&disk) == 0);
     reads_as_image();
     end();

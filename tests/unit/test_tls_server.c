@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/tls.h"
@@ -38,6 +39,35 @@ TEST("missing or broken files are told apart, and nothing is left behind")
     CHECK(truncate(path, 20) == 0);
     CHECK(tls_server_new(&options, &context) == -EINVAL);
     tls_free(NULL);
+}
+
+/* Returns what a server says to a file of this mode. */
+static int load_with_mode(const struct tls_server_options *options,
+                          const char *path, mode_t mode)
+{
+    struct tls_context *context = NULL;
+    int error =
+        chmod(path, mode) == 0 ? tls_server_new(options, &context) : -errno;
+
+    tls_free(context);
+    return error;
+}
+
+TEST("keys that others can read or change are refused, those of a group not")
+{
+    char key[PATH_MAX], keys[PATH_MAX];
+    struct tls_server_options by_certificate = {.certificates_dir = test_dir()};
+    struct tls_server_options by_key = {.psk_file = keys};
+
+    tls_client_make_files(test_dir());
+    (void)snprintf(key, sizeof(key), "%s/server-key.pem", test_dir());
+    (void)snprintf(keys, sizeof(keys), "%s/keys.psk", test_dir());
+    CHECK(load_with_mode(&by_certificate, key, 0644) == -EACCES);
+    CHECK(load_with_mode(&by_certificate, key, 0602) == -EACCES);
+    CHECK(load_with_mode(&by_certificate, key, 0640) == 0);
+    CHECK(load_with_mode(&by_key, keys, 0604) == -EACCES);
+    CHECK(load_with_mode(&by_key, keys, 0642) == -EACCES);
+    CHECK(load_with_mode(&by_key, keys, 0640) == 0);
 }
 
 TEST("with a pre-shared key, a stock client gets AES-128-GCM, not the slow "
