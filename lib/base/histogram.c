@@ -15,6 +15,8 @@ enum {
 
 _Static_assert(HISTOGRAM_BUCKETS == 1 + DOUBLINGS * PARTS + 1,
                "a bucket below, those of the doublings, and one above");
+_Static_assert(HISTOGRAM_HALVES == 1 + DOUBLINGS * PARTS / 2 + 1,
+               "two of the doublings' together");
 
 static size_t bucket_of(uint64_t ns)
 {
@@ -89,4 +91,20 @@ void histogram_halve(struct histogram *histogram)
         histogram->counts[i] /= 2;
         histogram->total += histogram->counts[i];
     }
+}
+
+void histogram_get_halves(const struct histogram *histogram,
+                          uint64_t ret_counts[HISTOGRAM_HALVES])
+{
+    ret_counts[0] = histogram->counts[0];
+    for (size_t i = 1; i < HISTOGRAM_HALVES - 1; i++)
+        ret_counts[i] = histogram->counts[2 * i - 1] + histogram->counts[2 * i];
+    ret_counts[HISTOGRAM_HALVES - 1] = histogram->counts[HISTOGRAM_BUCKETS - 1];
+}
+
+uint64_t histogram_half_end_ns(size_t index)
+{
+    if (index >= HISTOGRAM_HALVES - 1)
+        return UINT64_MAX;
+    return histogram_bucket_end_ns(2 * index);
 }

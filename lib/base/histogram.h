@@ -14,7 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HISTOGRAM_BUCKETS = 94 };
+enum {
+    HISTOGRAM_BUCKETS = 94,
+    HISTOGRAM_HALVES = 48, /* the same, but two to each doubling */
+};
 
 struct histogram {
     uint64_t counts[HISTOGRAM_BUCKETS];
@@ -43,5 +46,14 @@ void histogram_halve(struct histogram *histogram);
  * the last.  Bucket 0 begins at 0, each other where the one before ends.
  */
 uint64_t histogram_bucket_end_ns(size_t index);
+
+/*
+ * Tell the counts as two to each doubling, for those who take many of them
+ * over a wire; and the longest time that the one number index counts,
+ * UINT64_MAX for the last.
+ */
+void histogram_get_halves(const struct histogram *histogram,
+                          uint64_t ret_counts[HISTOGRAM_HALVES]);
+uint64_t histogram_half_end_ns(size_t index);
 
 #endif

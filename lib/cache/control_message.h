@@ -93,7 +93,7 @@
 enum {
     CONTROL_VERSION = 1,
     CONTROL_LINE_MAX = 8192,       /* bytes of a line, its end included */
-    CONTROL_PAIRS_MAX = 64,        /* keys of a message */
+    CONTROL_PAIRS_MAX = 128,       /* keys of a message */
     CONTROL_PAYLOAD_MAX = 4 << 20, /* bytes */
 };
 

@@ -12,6 +12,7 @@
 #include "base/human.h"
 #include "base/json_check.h"
 #include "base/json_string.h"
+#include "base/number.h"
 
 /* ---- text that grows ---------------------------------------------------- */
 
@@ -49,7 +50,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text,
 
 /* ---- JSON --------------------------------------------------------------- */
 
-enum kind { TEXT, NUMBER, YES_OR_NO };
+enum kind { TEXT, NUMBER, YES_OR_NO, LIST, ROWS };
 
 static const struct {
     const char *name;
@@ -71,11 +72,18 @@ static const struct {
     {"cache_limit", NUMBER},
     {"disk_total", NUMBER},
     {"disk_available", NUMBER},
+    {"room_begin_percent", NUMBER},
+    {"room_end_percent", NUMBER},
     {"chunks", NUMBER},
+    {"zero_chunks", NUMBER},
+    {"remote_chunks", NUMBER},
+    {"clean_chunks", NUMBER},
     {"dirty_chunks", NUMBER},
     {"dirty_bytes", NUMBER},
+    {"all_chunks", NUMBER},
     {"oldest_unpublished_ns", NUMBER},
     {"behind", YES_OR_NO},
+    {"max_age_ns", NUMBER},
     {"image_epoch", NUMBER},
     {"image_time_ns", NUMBER},
     {"checkpoint", TEXT},
@@ -83,52 +91,185 @@ static const struct {
     {"checkpoint_chunks", NUMBER},
     {"checkpoint_left", NUMBER},
     {"checkpoint_bytes", NUMBER},
+    {"checkpoint_failing", NUMBER},
+    {"upload_error", TEXT},
     {"leases", NUMBER},
+    {"syncs", ROWS},
+    {"uploaded_chunks", NUMBER},
     {"uploaded", NUMBER},
     {"evicted", NUMBER},
     {"fetched", NUMBER},
     {"requests", NUMBER},
     {"parked", NUMBER},
+    {"cold_reads", NUMBER},
+    {"user_written", NUMBER},
+    {"cache_written", NUMBER},
     {"damaged", NUMBER},
     {"alarms", NUMBER},
     {"held", TEXT},
+    {"read_requests", NUMBER},
+    {"write_requests", NUMBER},
+    {"flush_requests", NUMBER},
+    {"trim_requests", NUMBER},
+    {"zero_requests", NUMBER},
+    {"other_requests", NUMBER},
+    {"read_bytes", NUMBER},
+    {"written_bytes", NUMBER},
+    {"errors_io", NUMBER},
+    {"errors_space", NUMBER},
+    {"errors_refused", NUMBER},
+    {"errors_other", NUMBER},
+    {"in_flight", NUMBER},
+    {"read_ns", NUMBER},
+    {"write_ns", NUMBER},
+    {"flush_ns", NUMBER},
+    {"read_latency", LIST},
+    {"write_latency", LIST},
+    {"flush_latency", LIST},
 };
 
-/* Text as a JSON string of ASCII only; a byte beyond is shown as Latin-1. */
-static void add_json_value(struct text *text,
-                           const struct control_message *status,
-                           const char *key, enum kind kind)
-{
-    uint64_t number;
-    int error;
+/* What a row of ROWS consists of. */
+static const char *const columns[] = {"number", "since_ns", "leased", "chunks",
+                                      "bytes"};
+enum { COLUMNS = sizeof(columns) / sizeof(columns[0]) };
 
-    if (kind == TEXT) {
-        json_string_write(text->stream, control_message_get(status, key));
-        return;
-    }
-    error = control_message_get_number(
-        status, key, 0, kind == YES_OR_NO ? 1 : UINT64_MAX, &number);
-    if (error)
-        add(text, "null");
-    else if (kind == YES_OR_NO)
-        add(text, "%s", number ? "true" : "false");
-    else
-        add(text, "%" PRIu64, number);
+/*
+ * Read a number as JSON has it, with nothing around it; move behind it.
+ * Returns whether it is one.
+ */
+static bool take_number(const char **text, uint64_t *ret_value)
+{
+    char digits[21];
+    size_t len = strspn(*text, "0123456789");
+
+    if (len == 0 || len >= sizeof(digits))
+        return false;
+    memcpy(digits, *text, len);
+    digits[len] = '\0';
+    if (number_parse(digits, 0, UINT64_MAX, ret_value) != 0)
+        return false;
+    *text += len;
+    return true;
 }
 
-static void add_json(struct text *text, const struct control_message *status)
+/* Whether it is numbers with commas between them, or nothing. */
+static bool is_list(const char *text)
+{
+    uint64_t number;
+
+    if (*text == '\0')
+        return true;
+    while (take_number(&text, &number) && *text == ',')
+        text++;
+    return *text == '\0' && text[-1] != ',';
+}
+
+/* "1,2,3" as [1, 2, 3]. */
+static void write_list(FILE *stream, const char *text)
+{
+    uint64_t number;
+
+    if (!is_list(text)) {
+        (void)fputs("null", stream);
+        return;
+    }
+    (void)fputc('[', stream);
+    while (take_number(&text, &number)) {
+        (void)fprintf(stream, "%" PRIu64 "%s", number,
+                      *text == ',' ? ", " : "");
+        text += *text == ',';
+    }
+    (void)fputc(']', stream);
+}
+
+/* Read a row, "1:2:3:4:5", and what ends it; move behind it. */
+static bool take_row(const char **text, uint64_t row[COLUMNS])
+{
+    for (size_t i = 0; i < COLUMNS; i++) {
+        char end = i < COLUMNS - 1 ? ':' : ',';
+
+        if (!take_number(text, &row[i]))
+            return false;
+        if (**text == end)
+            (*text)++;
+        else if (end == ':' || **text != '\0')
+            return false;
+    }
+    return true;
+}
+
+static void write_row(FILE *stream, const uint64_t row[COLUMNS])
+{
+    for (size_t i = 0; i < COLUMNS; i++)
+        (void)fprintf(stream, "%s\"%s\": %" PRIu64, i == 0 ? "{" : ", ",
+                      columns[i], row[i]);
+    (void)fputc('}', stream);
+}
+
+/* Rows as a list of objects, up to the first that is none. */
+static void write_rows(FILE *stream, const char *text)
+{
+    const char *separator = "";
+    uint64_t row[COLUMNS];
+
+    (void)fputc('[', stream);
+    while (*text != '\0' && take_row(&text, row)) {
+        (void)fputs(separator, stream);
+        write_row(stream, row);
+        separator = ", ";
+    }
+    (void)fputc(']', stream);
+}
+
+static void write_number(FILE *stream, const char *value, uint64_t max,
+                         bool is_number)
+{
+    uint64_t number;
+
+    if (number_parse(value, 0, max, &number) != 0)
+        (void)fputs("null", stream);
+    else if (is_number)
+        (void)fprintf(stream, "%" PRIu64, number);
+    else
+        (void)fputs(number ? "true" : "false", stream);
+}
+
+static void write_value(FILE *stream, const char *value, enum kind kind)
+{
+    switch (kind) {
+    case TEXT:
+        json_string_write(stream, value);
+        break;
+    case NUMBER:
+        write_number(stream, value, UINT64_MAX, true);
+        break;
+    case YES_OR_NO:
+        write_number(stream, value, 1, false);
+        break;
+    case LIST:
+        write_list(stream, value);
+        break;
+    case ROWS:
+        write_rows(stream, value);
+        break;
+    }
+}
+
+void status_text_write(FILE *stream, const struct control_message *status)
 {
     const char *separator = "";
 
-    add(text, "{");
+    (void)fputc('{', stream);
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        if (!control_message_get(status, keys[i].name))
+        const char *value = control_message_get(status, keys[i].name);
+
+        if (!value)
             continue;
-        add(text, "%s\"%s\": ", separator, keys[i].name);
-        add_json_value(text, status, keys[i].name, keys[i].kind);
+        (void)fprintf(stream, "%s\"%s\": ", separator, keys[i].name);
+        write_value(stream, value, keys[i].kind);
         separator = ", ";
     }
-    add(text, "}");
+    (void)fputc('}', stream);
 }
 
 char *status_text_json(const struct control_message *status)
@@ -137,7 +278,7 @@ char *status_text_json(const struct control_message *status)
 
     if (!text_begin(&text))
         return NULL;
-    add_json(&text, status);
+    status_text_write(text.stream, status);
     return text_end(&text);
 }
 
@@ -169,7 +310,7 @@ char *status_text_json_of_all(const struct control_message statuses[],
     add(&text, "\"devices\": [");
     for (size_t i = 0; i < count; i++) {
         add(&text, "%s\n  ", i > 0 ? "," : "");
-        add_json(&text, &statuses[i]);
+        status_text_write(text.stream, &statuses[i]);
     }
     add(&text, "\n]}\n");
     return text_end(&text);

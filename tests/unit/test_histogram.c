@@ -150,3 +150,30 @@ TEST("halved, the past counts for half of what comes now, and then for nothing")
     CHECK(histogram.total == 0);
     CHECK(histogram_percentile(&histogram, 500) == 0);
 }
+
+TEST("two to each doubling have the same counts, and ends of their own")
+{
+    struct histogram histogram = {.total = 0};
+    uint64_t halves[HISTOGRAM_HALVES], sum = 0, below = 0;
+    uint64_t state = 88172645463325252U;
+
+    for (unsigned i = 0; i < 10000; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        histogram_add(&histogram, state >> (state & 63));
+    }
+    histogram_get_halves(&histogram, halves);
+    for (size_t i = 0, bucket = 0; i < HISTOGRAM_HALVES; i++) {
+        sum += halves[i];
+        do
+            below += histogram.counts[bucket];
+        while (histogram_bucket_end_ns(bucket++) < histogram_half_end_ns(i));
+        CHECK(sum == below);
+    }
+    CHECK(sum == histogram.total);
+    CHECK(histogram_half_end_ns(0) == (1 << 14) - 1);
+    CHECK(histogram_half_end_ns(1) == (1 << 14) + (1 << 13) - 1);
+    CHECK(histogram_half_end_ns(2) == (1 << 15) - 1);
+    CHECK(histogram_half_end_ns(HISTOGRAM_HALVES - 1) == UINT64_MAX);
+}

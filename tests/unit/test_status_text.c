@@ -51,6 +51,46 @@ TEST("nothing that an owner says can break out of the JSON")
                   "\"size\": null, \"behind\": null}"));
 }
 
+TEST("lists and rows of numbers become lists; what is none becomes null")
+{
+    control_message_start(&status, "ok");
+    control_message_add(&status, "read_latency", "1,0,18446744073709551615");
+    control_message_add(&status, "write_latency", "");
+    control_message_add(&status, "flush_latency", "007");
+    control_message_add(&status, "syncs", "3:4:5:6:7,8:9:10:11:12");
+    CHECK(json_is("{\"syncs\": [{\"number\": 3, \"since_ns\": 4, "
+                  "\"leased\": 5, \"chunks\": 6, \"bytes\": 7}, "
+                  "{\"number\": 8, \"since_ns\": 9, \"leased\": 10, "
+                  "\"chunks\": 11, \"bytes\": 12}], "
+                  "\"read_latency\": [1, 0, 18446744073709551615], "
+                  "\"write_latency\": [], \"flush_latency\": [7]}"));
+    static const char *const bad_lists[] = {
+        ",",
+        "1,",
+        ",1",
+        "1,,2",
+        "-1",
+        "1 ",
+        "1;2",
+        "18446744073709551616",
+        "000000000000000000001",
+        "x",
+    };
+    static const char *const bad_rows[] = {
+        ":", "1:2:3:4", "1:2:3:4:x", "1:2:3:4:5:6", "1,2,3,4,5", "\"",
+    };
+    for (size_t i = 0; i < sizeof(bad_lists) / sizeof(bad_lists[0]); i++) {
+        control_message_start(&status, "ok");
+        control_message_add(&status, "read_latency", bad_lists[i]);
+        CHECK(json_is("{\"read_latency\": null}"));
+    }
+    for (size_t i = 0; i < sizeof(bad_rows) / sizeof(bad_rows[0]); i++) {
+        control_message_start(&status, "ok");
+        control_message_add(&status, "syncs", bad_rows[i]);
+        CHECK(json_is("{\"syncs\": []}"));
+    }
+}
+
 TEST("several devices, or none, are one object")
 {
     static struct control_message two[2];
