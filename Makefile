@@ -42,7 +42,7 @@ say = $(if $(filter 1,$(V)),@:,@printf '  %-8s %s\n' '$1' '$2')
 
 # ---- what there is ----------------------------------------------------------
 
-PROGRAMS := $(basename $(wildcard s3blkdevd.c s3blkdev-sync.c))
+PROGRAMS := $(basename $(wildcard s3blkdevd.c s3blkdev-sync.c s3blkdev-attach.c))
 LIB_SOURCES := $(wildcard lib/*.c lib/*/*.c)
 # These define what a file of lib/ defines, and are linked by name only.
 STANDINS := fault_file memory_device
