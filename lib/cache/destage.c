@@ -202,6 +202,11 @@ void destage_stop(struct destage *destage)
     (void)pthread_join(destage->thread, NULL);
     workers_stop(destage->helpers);
     condition_done(&destage->finished);
+    /* All are answered; the lock must outlast who still reads that. */
+    mutex_lock(&destage->lock);
+    while (destage->waiting > 0)
+        condition_wait(&destage->finished, &destage->lock);
+    mutex_unlock(&destage->lock);
     condition_done(&destage->wake);
     mutex_done(&destage->lock);
     free(destage);
@@ -225,12 +230,24 @@ int destage_all(struct destage *destage)
     turn = ++destage->asked;
     condition_signal(&destage->wake);
     while (destage->answered < turn)
-        condition_wait(&destage->finished, &destage->lock);
+void destage_wait_locked(struct destage *destage)
+{
+    destage->waiting++;
+    condition_wait(&destage->finished, &destage->lock);
+    if (--destage->waiting == 0 && destage->is_stopping)
+        condition_broadcast(&destage->finished);
+}
+
+        destage_wait_locked(destage);
     error = destage->answer;
     mutex_unlock(&destage->lock);
     return error;
 }
 
+    if (destage->is_stopping) {
+        mutex_unlock(&destage->lock);
+        return -ECANCELED;
+    }
 uint64_t destage_passes(struct destage *destage)
 {
     return atomic_load(&destage->passes);

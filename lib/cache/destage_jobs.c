@@ -495,7 +495,7 @@ static int run_and_wait(struct destage *destage, struct destage_job *job)
     *end = job;
     condition_signal(&destage->wake);
     while (!job->is_done)
-        condition_wait(&destage->finished, &destage->lock);
+        destage_wait_locked(destage);
     error = job->error;
     mutex_unlock(&destage->lock);
     return error;

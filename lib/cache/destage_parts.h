@@ -88,6 +88,7 @@ struct destage {
     struct condition finished;
     bool is_stopping GUARDED_BY(lock);
     uint64_t asked GUARDED_BY(lock);    /* calls of destage_all, so far */
+    size_t waiting GUARDED_BY(lock);    /* calls that wait for an answer */
     uint64_t answered GUARDED_BY(lock); /* of these, done */
     int answer GUARDED_BY(lock);
     struct destage_job *jobs GUARDED_BY(lock);     /* in order */
@@ -115,6 +116,12 @@ struct destage {
 bool destage_must_stop(struct destage *destage);
 
 /* ---- destage_batch.c ----------------------------------------------------- */
+/*
+ * Wait until something is finished.  A stop answers everybody and then frees
+ * everything, but not before the last one has returned from here.
+ */
+void destage_wait_locked(struct destage *destage) REQUIRES(destage->lock);
+
 
 /* Run a step of count items of that size, and return when all have ended. */
 void destage_for_all(struct destage *destage, void *items, size_t size,

@@ -95,6 +95,20 @@ static void wait_for_jobs(size_t count)
     } while (found < count);
 }
 
+/* Return when somebody waits for all to be folded. */
+static void wait_for_destage_all(void)
+{
+    struct destage *destage = disk.device->destage;
+    bool is_asked;
+
+    do {
+        (void)sched_yield();
+        mutex_lock(&destage->lock);
+        is_asked = destage->asked != destage->answered;
+        mutex_unlock(&destage->lock);
+    } while (!is_asked);
+}
+
 /* ---- uploaded, evict, keep ----------------------------------------------- */
 
 TEST("many uploads are recorded by one commit; each has its own answer")
@@ -322,6 +336,7 @@ TEST("a stop answers everybody who waits")
     NEED(pthread_create(&threads[1], NULL, evict_of, &errors[1]) == 0);
     wait_for_jobs(1);
     NEED(pthread_create(&threads[2], NULL, destage_of, &errors[2]) == 0);
+    wait_for_destage_all();
     NEED(pthread_create(&threads[3], NULL, stop, NULL) == 0);
     while (!is_stopping())
         (void)sched_yield();
