@@ -18,13 +18,14 @@ packages_try=(
 )
 
 # To check a change: lint, sanitizers, NBD clients, file systems on a device,
-# the two servers that it is compared with, S3 servers.
+# the two servers that it is compared with, S3 servers, Debian packages.
 packages_check=(
     bats binutils btrfs-progs clang clang-format clang-tidy cppcheck
     diffutils e2fsprogs findutils fio fuse3 gnutls-bin libnbd-bin mount
     nbdkit procps python3 python3-libnbd qemu-utils shellcheck socat strace
     util-linux xfsprogs
     ceph-mon ceph-osd curl nodejs openssl radosgw
+    build-essential debhelper lintian systemd
 )
 
 # For make check-swift: another S3 server, besides those above.
