@@ -106,6 +106,20 @@ static uint64_t count_connections(void *context)
                                         device->device);
 }
 
+/* What the configuration says of a device's limits. */
+static struct owner_limits limits_of(const struct config *config,
+                                     const struct config_device *device)
+{
+    return (struct owner_limits){
+        .cachesize = device->cache_size,
+        .keep = device->keep,
+        .grace_ns = device->grace_s * 1000000000U,
+        .max_age_ns = device->max_age_s * 1000000000U,
+        .uploads = config->uploads,
+        .upload_rate = config->upload_rate,
+    };
+}
+
 static int start_owner(const struct common_resources *resources,
                        const struct config *config,
                        struct common_device *device)
@@ -114,18 +128,15 @@ static int start_owner(const struct common_resources *resources,
     struct owner_options options = {
         .device = device->device,
         .store = resources->store,
-        .cachesize = device->config->cache_size,
-        .keep = device->config->keep,
-        .grace_ns = device->config->grace_s * 1000000000U,
-        .max_age_ns = device->config->max_age_s * 1000000000U,
-        .uploads = opening->uploads ? opening->uploads : config->uploads,
-        .upload_rate = config->upload_rate,
+        .limits = limits_of(config, device->config),
         .share = resources->share,
         .is_daemon = !opening->yield,
         .connections = opening->connections ? count_connections : NULL,
         .context = device,
     };
 
+    if (opening->uploads)
+        options.limits.uploads = opening->uploads;
     return owner_start(&options, &device->owner);
 }
 

@@ -167,6 +167,7 @@ int destage_start(const struct destage_options *options,
     if (destage == NULL)
         return -ENOMEM;
     destage->options = *options;
+    atomic_init(&destage->cachesize, options->cachesize);
     state_log_facts(options->state_log, &facts);
     destage->phase = facts.phase;
     mutex_init(&destage->lock);
@@ -201,15 +202,23 @@ void destage_stop(struct destage *destage)
     mutex_unlock(&destage->lock);
     (void)pthread_join(destage->thread, NULL);
     workers_stop(destage->helpers);
-    condition_done(&destage->finished);
     /* All are answered; the lock must outlast who still reads that. */
     mutex_lock(&destage->lock);
     while (destage->waiting > 0)
         condition_wait(&destage->finished, &destage->lock);
     mutex_unlock(&destage->lock);
+    condition_done(&destage->finished);
     condition_done(&destage->wake);
     mutex_done(&destage->lock);
     free(destage);
+}
+
+void destage_set_cachesize(struct destage *destage, uint64_t cachesize)
+{
+    atomic_store(&destage->cachesize, cachesize);
+    destage_measure(destage);
+    destage_kick(destage);
+    destage->options.made_room(destage->options.context);
 }
 
 void destage_kick(struct destage *destage)
@@ -221,15 +230,6 @@ void destage_kick(struct destage *destage)
     mutex_unlock(&destage->lock);
 }
 
-int destage_all(struct destage *destage)
-{
-    uint64_t turn;
-    int error;
-
-    mutex_lock(&destage->lock);
-    turn = ++destage->asked;
-    condition_signal(&destage->wake);
-    while (destage->answered < turn)
 void destage_wait_locked(struct destage *destage)
 {
     destage->waiting++;
@@ -238,16 +238,25 @@ void destage_wait_locked(struct destage *destage)
         condition_broadcast(&destage->finished);
 }
 
+int destage_all(struct destage *destage)
+{
+    uint64_t turn;
+    int error;
+
+    mutex_lock(&destage->lock);
+    if (destage->is_stopping) {
+        mutex_unlock(&destage->lock);
+        return -ECANCELED;
+    }
+    turn = ++destage->asked;
+    condition_signal(&destage->wake);
+    while (destage->answered < turn)
         destage_wait_locked(destage);
     error = destage->answer;
     mutex_unlock(&destage->lock);
     return error;
 }
 
-    if (destage->is_stopping) {
-        mutex_unlock(&destage->lock);
-        return -ECANCELED;
-    }
 uint64_t destage_passes(struct destage *destage)
 {
     return atomic_load(&destage->passes);

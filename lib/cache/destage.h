@@ -61,6 +61,9 @@ int destage_start(const struct destage_options *options,
  */
 void destage_stop(struct destage *destage);
 
+/* From now on chunk files may take so many bytes; 0: the disk's. */
+void destage_set_cachesize(struct destage *destage, uint64_t cachesize);
+
 /* Have it look now: a write found no room, or the journal fills. Cheap. */
 void destage_kick(struct destage *destage);
 

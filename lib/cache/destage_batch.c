@@ -113,13 +113,14 @@ void destage_measure(struct destage *destage)
     const struct destage_options *options = &destage->options;
     uint64_t used =
         catalog_file_pages(options->fold->reader->catalog) * CACHE_PAGE;
+    uint64_t cachesize = atomic_load(&destage->cachesize);
     uint64_t limit = UINT64_MAX;
     struct file_space space;
 
     if (cache_dir_space(options->cache_dir, &space) == 0)
         limit = used + space.available;
-    if (options->cachesize != 0 && options->cachesize < limit)
-        limit = options->cachesize;
+    if (cachesize != 0 && cachesize < limit)
+        limit = cachesize;
     atomic_store(&destage->used, used);
     atomic_store(&destage->limit, limit);
 }

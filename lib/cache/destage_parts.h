@@ -78,6 +78,7 @@ struct destage {
     pthread_t thread;
     struct workers *helpers;
     _Atomic uint64_t passes;
+    _Atomic uint64_t cachesize;   /* as in options, at first */
     _Atomic uint64_t used;        /* see destage_space */
     _Atomic uint64_t limit;       /* the same */
     _Atomic uint64_t blocks_size; /* of the blocks to keep */
@@ -87,8 +88,8 @@ struct destage {
     struct condition wake;
     struct condition finished;
     bool is_stopping GUARDED_BY(lock);
-    uint64_t asked GUARDED_BY(lock);    /* calls of destage_all, so far */
     size_t waiting GUARDED_BY(lock);    /* calls that wait for an answer */
+    uint64_t asked GUARDED_BY(lock);    /* calls of destage_all, so far */
     uint64_t answered GUARDED_BY(lock); /* of these, done */
     int answer GUARDED_BY(lock);
     struct destage_job *jobs GUARDED_BY(lock);     /* in order */
@@ -115,13 +116,13 @@ struct destage {
 /* Returns whether destage_stop was called. */
 bool destage_must_stop(struct destage *destage);
 
-/* ---- destage_batch.c ----------------------------------------------------- */
 /*
  * Wait until something is finished.  A stop answers everybody and then frees
  * everything, but not before the last one has returned from here.
  */
 void destage_wait_locked(struct destage *destage) REQUIRES(destage->lock);
 
+/* ---- destage_batch.c ----------------------------------------------------- */
 
 /* Run a step of count items of that size, and return when all have ended. */
 void destage_for_all(struct destage *destage, void *items, size_t size,

@@ -186,17 +186,17 @@ static uint64_t most_added(struct destage *destage, uint64_t chunk)
 static size_t count_that_fit(struct destage *destage, const uint64_t chunks[],
                              size_t count)
 {
-    const struct destage_options *options = &destage->options;
+    uint64_t cachesize = atomic_load(&destage->cachesize);
     uint64_t used =
-        catalog_file_pages(options->fold->reader->catalog) * CACHE_PAGE;
+        catalog_file_pages(destage->options.fold->reader->catalog) * CACHE_PAGE;
     size_t fit = 0;
 
-    if (options->cachesize == 0 || destage->phase == CHECKPOINT_FOLDING ||
+    if (cachesize == 0 || destage->phase == CHECKPOINT_FOLDING ||
         destage->is_adopting)
         return count;
-    while (fit < count && used < options->cachesize) {
+    while (fit < count && used < cachesize) {
         used += most_added(destage, chunks[fit]);
-        if (fit > 0 && used > options->cachesize)
+        if (fit > 0 && used > cachesize)
             break;
         fit++;
     }

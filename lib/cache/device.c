@@ -470,6 +470,12 @@ void device_set_gate(struct device *device, enum device_gate gate)
     parking_wake(device->parking);
 }
 
+void device_set_cachesize(struct device *device, uint64_t cachesize)
+{
+    if (device->destage != NULL)
+        destage_set_cachesize(device->destage, cachesize);
+}
+
 static void tell_cache(struct device *device, struct device_status *status)
 {
     struct destage_space space;

@@ -211,6 +211,9 @@ void device_set_gate(struct device *device, enum device_gate gate);
  */
 void device_shut(struct device *device, bool is_shut);
 
+/* From now on chunk files may take so many bytes; 0: the disk's. */
+void device_set_cachesize(struct device *device, uint64_t cachesize);
+
 /* What the device knows about itself, at one moment. */
 struct device_status {
     bool failed; /* the journal is lost: writes get -EIO */

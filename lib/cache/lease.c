@@ -352,6 +352,18 @@ void leases_free(struct leases *leases)
     free(leases);
 }
 
+void leases_set_parallel(struct leases *leases, unsigned parallel)
+{
+    assert(parallel >= 1);
+    mutex_lock(&leases->mutex);
+    /* While the store is busy it is fewer anyhow, and grows by itself. */
+    if (leases->parallel == leases->options.parallel ||
+        leases->parallel > parallel)
+        leases->parallel = parallel;
+    leases->options.parallel = parallel;
+    mutex_unlock(&leases->mutex);
+}
+
 void leases_set_claim(struct leases *leases, uint64_t epoch, uint64_t nonce)
 {
     mutex_lock(&leases->mutex);

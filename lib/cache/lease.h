@@ -64,6 +64,9 @@ int leases_new(const struct lease_options *options, struct leases **ret_leases);
 /* Free; no call may be in progress.  NULL does nothing. */
 void leases_free(struct leases *leases);
 
+/* From now on there are so many uploads at once, at least 1, at most. */
+void leases_set_parallel(struct leases *leases, unsigned parallel);
+
 /*
  * The claim whose epoch and nonce new object ids carry; epoch 0: there is
  * none (now), nothing is given out, and what was given out is void.

@@ -96,11 +96,21 @@ void owner_set_held(struct owner *owner, const char *what, int error)
     mutex_unlock(&owner->lock);
 }
 
+struct owner_limits owner_limits(struct owner *owner)
+{
+    struct owner_limits limits;
+
+    mutex_lock(&owner->lock);
+    limits = owner->limits;
+    mutex_unlock(&owner->lock);
+    return limits;
+}
+
 uint64_t owner_upload_rate(struct owner *owner, enum lease_purpose purpose,
                            unsigned parallel)
 {
     uint64_t rate = upload_share_rate(owner->options.share, &owner->sharer);
-    uint64_t own = owner->options.upload_rate;
+    uint64_t own = owner_limits(owner).upload_rate;
 
     if (purpose == LEASE_CHECKPOINT && own > 0 && (rate == 0 || own < rate))
         rate = own;
@@ -354,7 +364,7 @@ static int make_leases(struct owner *owner)
         .state_log = device_state_log(device),
         .chunk_dir = device_chunk_dir(device),
         .use = device_use(device),
-        .parallel = owner->options.uploads,
+        .parallel = owner->options.limits.uploads,
         .uploaded = uploaded,
         .pressure = pressure,
         .complete = complete,
@@ -395,6 +405,7 @@ int owner_start(const struct owner_options *options, struct owner **ret_owner)
     if (owner == NULL)
         return -ENOMEM;
     owner->options = *options;
+    owner->limits = options->limits;
     owner->claim = device_claim(options->device);
     mutex_init(&owner->lock);
     condition_init(&owner->wake);
@@ -402,8 +413,6 @@ int owner_start(const struct owner_options *options, struct owner **ret_owner)
     condition_init(&owner->changed);
     upload_share_join(owner->options.share, &owner->sharer);
     error = make_leases(owner);
-    if (error == 0)
-        error = workers_start("upload", options->uploads, &owner->uploaders);
     if (error == 0)
         error = -pthread_create(&owner->thread, NULL, owner_main, owner);
     if (error != 0) {
@@ -420,6 +429,23 @@ int owner_start(const struct owner_options *options, struct owner **ret_owner)
     (void)pthread_setname_np(owner->room_thread, "room");
     *ret_owner = owner;
     return 0;
+}
+
+void owner_set_limits(struct owner *owner, const struct owner_limits *limits)
+{
+    bool is_shorter;
+
+    device_set_cachesize(owner->options.device, limits->cachesize);
+    leases_set_parallel(owner->leases, limits->uploads);
+    mutex_lock(&owner->lock);
+    is_shorter = limits->grace_ns < owner->limits.grace_ns;
+    owner->limits = *limits;
+    /* What was to wait longer may be deleted by now. */
+    if (is_shorter && owner->collect_ns != UINT64_MAX)
+        owner->collect_ns = 0;
+    condition_signal(&owner->wake);
+    condition_signal(&owner->room);
+    mutex_unlock(&owner->lock);
 }
 
 void owner_interrupt(struct owner *owner)

@@ -33,15 +33,20 @@ struct object_store;
 struct owner;
 struct upload_share;
 
-struct owner_options {
-    struct device *device;
-    struct object_store *store;
+/* What may change while it runs. */
+struct owner_limits {
     uint64_t cachesize;   /* bytes that chunk files may take; 0: the disk's */
     unsigned keep;        /* images, besides those that have a name */
     uint64_t grace_ns;    /* between condemning and deleting an object */
     uint64_t max_age_ns;  /* of a write that no image has; 0: any */
     unsigned uploads;     /* at once, of all who upload for this device */
     uint64_t upload_rate; /* bytes a second, of all of them; 0: no limit */
+};
+
+struct owner_options {
+    struct device *device;
+    struct object_store *store;
+    struct owner_limits limits; /* at first */
     struct upload_share *share; /* what devices may use together; NULL: all */
     bool is_daemon;             /* it serves clients: told to whom says hello */
     /* How many clients are attached now; NULL: there are none, ever. */
@@ -54,6 +59,12 @@ struct owner_options {
  * to must outlive the owner.
  */
 int owner_start(const struct owner_options *options, struct owner **ret_owner);
+
+/*
+ * From now on these limits hold; also that of the device's cache.  What was
+ * begun under others goes on under them.
+ */
+void owner_set_limits(struct owner *owner, const struct owner_limits *limits);
 
 /*
  * Have whoever waits in owner_handle return, with -ECANCELED from now on: for

@@ -135,6 +135,7 @@ int owner_collect_options(struct owner *owner, struct epoch_record *own,
                           struct collect_options *ret_options)
 {
     struct device *device = owner->options.device;
+    struct owner_limits limits = owner_limits(owner);
     struct epoch_record intent = {.epoch = 0};
     struct state_facts facts;
     int error = claim_content(owner->claim, own);
@@ -151,8 +152,8 @@ int owner_collect_options(struct owner *owner, struct epoch_record *own,
         .intent = intent,
         .catalog = device_catalog(device),
         .checkpoint = device_checkpoint_catalog(device),
-        .keep = owner->options.keep,
-        .grace_ns = owner->options.grace_ns,
+        .keep = limits.keep,
+        .grace_ns = limits.grace_ns,
     };
     return 0;
 }
@@ -174,14 +175,14 @@ bool owner_should_collect(struct owner *owner)
 static int look_for_condemned(struct owner *owner, uint64_t *ret_due_ns)
 {
     struct condemned_lists lists = {.count = 0};
+    uint64_t grace_ns = owner_limits(owner).grace_ns;
     uint64_t due_ns = UINT64_MAX;
     int error = condemned_lists_read(
         owner->options.store, device_name(owner->options.device), &lists);
 
     for (size_t i = 0; error == 0 && i < lists.count; i++) {
         const struct condemned_list *list = &lists.items[i];
-        uint64_t list_ns =
-            list->has_end ? list->ended_ns + owner->options.grace_ns : 0;
+        uint64_t list_ns = list->has_end ? list->ended_ns + grace_ns : 0;
 
         due_ns = list_ns < due_ns ? list_ns : due_ns;
     }
@@ -199,11 +200,19 @@ static void set_collect_time(struct owner *owner, uint64_t due_ns)
     mutex_unlock(&owner->lock);
 }
 
+/* What waits may be deleted after the grace time that holds now. */
+static void set_collect_time_by_grace(struct owner *owner)
+{
+    mutex_lock(&owner->lock);
+    owner->collect_ns = owner_now_ns() + owner->limits.grace_ns;
+    owner->has_looked = true;
+    mutex_unlock(&owner->lock);
+}
+
 static int collect(struct owner *owner, struct collect_counts *ret_counts)
 {
     struct collect_options options;
     struct epoch_record own;
-    uint64_t next_ns = UINT64_MAX;
     int error = owner_collect_options(owner, &own, &options);
 
     if (error != 0)
@@ -211,11 +220,10 @@ static int collect(struct owner *owner, struct collect_counts *ret_counts)
     error = collect_run(&options, ret_counts);
     if (error != 0)
         return error;
-    if (ret_counts->is_waiting)
-        next_ns = owner_now_ns() + options.grace_ns;
-    if (ret_counts->has_more)
-        next_ns = 0;
-    set_collect_time(owner, next_ns);
+    if (ret_counts->is_waiting && !ret_counts->has_more)
+        set_collect_time_by_grace(owner);
+    else
+        set_collect_time(owner, ret_counts->has_more ? 0 : UINT64_MAX);
     if (ret_counts->deleted > 0)
         log_info("%s: %" PRIu64 " objects that nothing needs were deleted",
                  options.device_name, ret_counts->deleted);

@@ -23,10 +23,11 @@ struct scrub;
 struct workers;
 
 struct owner {
-    struct owner_options options;
-    struct claim *claim; /* the device's */
+    struct owner_options options; /* but for limits, which see below */
+    struct claim *claim;          /* the device's */
     struct leases *leases;
-    struct workers *uploaders; /* of owner_space.c */
+    struct workers *uploaders; /* of owner_space.c, in its thread */
+    unsigned uploaders_count;
     struct upload_sharer sharer;
     struct scrub *scrub; /* of who is_scrubbing; NULL: none so far */
     pthread_t thread;
@@ -46,6 +47,7 @@ struct owner {
     uint64_t collect_ns GUARDED_BY(lock);  /* when to collect; MAX: not */
     bool has_looked GUARDED_BY(lock);      /* for what was condemned earlier */
     uint64_t claim_epoch GUARDED_BY(lock); /* that the leases have */
+    struct owner_limits limits GUARDED_BY(lock);
     char held[160] GUARDED_BY(lock); /* why nothing goes up; "": it does */
 
     _Atomic uint64_t evicted;  /* bytes */
@@ -54,6 +56,9 @@ struct owner {
 
 /* Returns the time since 1970. */
 uint64_t owner_now_ns(void);
+
+/* Returns the limits that hold now. */
+struct owner_limits owner_limits(struct owner *owner);
 
 /*
  * Take the turn to change the device's history in the bucket, or its

@@ -41,13 +41,14 @@ static const uint64_t UPLOAD_FOR_NS = UINT64_C(1000000000);
 int owner_space(struct owner *owner, struct owner_space *ret_space)
 {
     struct device *device = owner->options.device;
+    uint64_t cachesize = owner_limits(owner).cachesize;
     struct file_space space;
     int error;
 
-    if (owner->options.cachesize > 0) {
+    if (cachesize > 0) {
         ret_space->used =
             catalog_file_pages(device_catalog(device)) * CACHE_PAGE;
-        ret_space->limit = owner->options.cachesize;
+        ret_space->limit = cachesize;
         return 0;
     }
     error = cache_dir_space(device_cache_dir(device), &space);
@@ -214,17 +215,38 @@ static void run_errand(struct workers_task *task)
     mutex_unlock(errand->lock);
 }
 
-static void upload_candidates(struct owner *owner)
+/* Have as many threads as uploads may run at once; or those there are. */
+static int have_uploaders(struct owner *owner)
+{
+    unsigned count = owner_limits(owner).uploads;
+    struct workers *workers;
+    int error;
+
+    if (owner->uploaders_count == count)
+        return 0;
+    error = workers_start("upload", count, &workers);
+    if (error != 0)
+        return owner->uploaders != NULL ? 0 : error;
+    workers_stop(owner->uploaders);
+    owner->uploaders = workers;
+    owner->uploaders_count = count;
+    return 0;
+}
+
+static int upload_candidates(struct owner *owner)
 {
     AUTO_FREE struct errand *errands = NULL;
     struct mutex lock;
     struct condition done;
-    size_t count = owner->options.uploads;
-    size_t running = count;
+    size_t count, running;
+    int error = have_uploaders(owner);
 
+    if (error != 0)
+        return error;
+    running = count = owner->uploaders_count;
     errands = calloc(count, sizeof(errands[0]));
     if (errands == NULL)
-        return;
+        return -ENOMEM;
     mutex_init(&lock);
     condition_init(&done);
     for (size_t i = 0; i < count; i++) {
@@ -244,6 +266,7 @@ static void upload_candidates(struct owner *owner)
     mutex_unlock(&lock);
     condition_done(&done);
     mutex_done(&lock);
+    return 0;
 }
 
 bool owner_make_room(struct owner *owner)
@@ -263,7 +286,7 @@ bool owner_make_room(struct owner *owner)
         if (error == 0 && evict.state == OWNER_EVICT_UPLOAD) {
             error = owner_claim(owner);
             if (error == 0)
-                upload_candidates(owner);
+                error = upload_candidates(owner);
         }
         /* One round of uploads, then the claim and the image have a look. */
     } while (error == 0 && evict.state == OWNER_EVICT_MORE &&

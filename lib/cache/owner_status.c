@@ -34,11 +34,12 @@ static const char *phase_name(enum checkpoint_phase phase)
     return "open";
 }
 
-static void tell_device(const struct owner *owner,
+static void tell_device(struct owner *owner,
                         const struct device_status *status,
                         struct control_message *reply)
 {
     const struct owner_options *options = &owner->options;
+    struct owner_limits limits = owner_limits(owner);
     struct file_space space;
     uint64_t age_ns = 0;
 
@@ -53,7 +54,7 @@ static void tell_device(const struct owner *owner,
     control_message_add_number(reply, "journal_used", status->journal_used);
     control_message_add_number(reply, "journal_size", status->journal_size);
     control_message_add_number(reply, "cache_used", status->cache_used);
-    control_message_add_number(reply, "cache_limit", options->cachesize);
+    control_message_add_number(reply, "cache_limit", limits.cachesize);
     if (cache_dir_space(device_cache_dir(options->device), &space) == 0) {
         control_message_add_number(reply, "disk_total", space.total);
         control_message_add_number(reply, "disk_available", space.available);
@@ -69,9 +70,8 @@ static void tell_device(const struct owner *owner,
         control_message_add_number(reply, "oldest_unpublished_ns",
                                    status->unpublished_since_ns);
     }
-    control_message_add_number(reply, "behind",
-                               options->max_age_ns != 0 &&
-                                   age_ns > options->max_age_ns);
+    control_message_add_number(
+        reply, "behind", limits.max_age_ns != 0 && age_ns > limits.max_age_ns);
     control_message_add_number(reply, "parked", status->parked);
     control_message_add_number(reply, "damaged", status->damaged_reads);
 }

@@ -27,12 +27,15 @@ void owner_host_start(struct owner_host *host, uint64_t cachesize)
     struct owner_options options = {
         .device = host->fixture.device,
         .store = host->fixture.options.store,
-        .cachesize = cachesize,
-        .keep = 2,
-        .grace_ns = UINT64_C(86400) * 1000000000,
-        .max_age_ns = 1,
-        .uploads = 2,
-        .upload_rate = host->upload_rate,
+        .limits =
+            {
+                .cachesize = cachesize,
+                .keep = 2,
+                .grace_ns = UINT64_C(86400) * 1000000000,
+                .max_age_ns = 1,
+                .uploads = 2,
+                .upload_rate = host->upload_rate,
+            },
         .share = host->share,
         .is_daemon = true,
         .connections = connections,

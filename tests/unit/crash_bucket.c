@@ -98,10 +98,10 @@ static int open_host(struct host *host)
 {
     struct owner_options options = {
         .store = host->fixture.options.store,
-        .cachesize = host->fixture.options.cachesize,
-        .keep = 1,
-        .grace_ns = 1,
-        .uploads = 1,
+        .limits = {.cachesize = host->fixture.options.cachesize,
+                   .keep = 1,
+                   .grace_ns = 1,
+                   .uploads = 1},
     };
     int error = fixture_open(&host->fixture);
 

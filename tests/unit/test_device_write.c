@@ -580,6 +580,31 @@ TEST("as the room for chunk files ends, writes are slowed down")
     end();
 }
 
+TEST("when chunk files may take more, what waited for room goes on")
+{
+    enum { WRITES = 100, SIZE = 8 * BLOCK };
+
+    NEED(begin());
+    CHECK(fixture_close(&disk) == 0);
+    disk.options.cachesize = MIB / 2;
+    NEED(fixture_open(&disk) == 0);
+    fixture_fill(data, WRITES * SIZE, 7);
+    for (size_t i = 0; i < WRITES; i++)
+        crowd_add(i * SIZE, SIZE, 0);
+    crowd_submit();
+    /* More than journal and cache may hold together. */
+    while (fixture_status(&disk).cache_used < MIB / 4 ||
+           fixture_status(&disk).parked == 0)
+        (void)sched_yield();
+    device_set_cachesize(disk.device, 0);
+    crowd_wait();
+    for (size_t i = 0; i < WRITES; i++)
+        CHECK(crowd.errors[i] == 0);
+    CHECK(fixture_read(&disk, 0, got, WRITES * SIZE) == 0);
+    CHECK(memcmp(got, data, WRITES * SIZE) == 0);
+    end();
+}
+
 TEST("after a write to the journal failed, who wrote and who waits get an "
      "error")
 {

@@ -709,6 +709,38 @@ TEST("not more are given out at once than there may be")
     end();
 }
 
+TEST("how many there may be can change while they are out")
+{
+    struct lease lease[6], more;
+
+    NEED(begin());
+    NEED(begin_checkpoint(0, 10, 1));
+    leases_set_parallel(leases, 4);
+    for (unsigned i = 0; i < 4; i++)
+        NEED(take(&ANY, &lease[i], NULL) == 0);
+    CHECK(lease[3].parallel == 4);
+    CHECK(take(&ANY, &more, NULL) == -EAGAIN);
+    leases_set_parallel(leases, 6);
+    NEED(take(&ANY, &lease[4], NULL) == 0);
+    NEED(take(&ANY, &lease[5], NULL) == 0);
+    leases_set_parallel(leases, 1);
+    for (unsigned i = 0; i < 6; i++) {
+        CHECK(take(&ANY, &more, NULL) == -EAGAIN);
+        CHECK(report(1, &lease[i]) == 0);
+    }
+    NEED(take(&ANY, &more, NULL) == 0);
+    CHECK(more.parallel == 1 && report(1, &more) == 0);
+    /* A store that is busy has as many as it can bear. */
+    leases_set_parallel(leases, 8);
+    NEED(take(&ANY, &more, NULL) == 0);
+    CHECK(report_failure(&more, -EBUSY) == 0);
+    leases_set_parallel(leases, 20);
+    pass_time(600 * SECOND);
+    NEED(take(&ANY, &more, NULL) == 0);
+    CHECK(more.parallel == 4 && report(1, &more) == 0);
+    end();
+}
+
 /* Let so many uploads, one after the other, go well. */
 static void upload_well(unsigned count)
 {

@@ -133,3 +133,35 @@ TEST("a lease says how fast it may go")
     control_message_clear(&reply);
     owner_host_end(&host);
 }
+
+TEST("limits that change hold at once, for what is asked from then on")
+{
+    struct owner_limits limits = {
+        .cachesize = 32 << 20,
+        .keep = 2,
+        .grace_ns = 1,
+        .max_age_ns = UINT64_MAX,
+        .uploads = 5,
+        .upload_rate = 1000,
+    };
+    struct control_message reply;
+    struct control_lease lease;
+    struct device_status status;
+    struct owner_host host;
+
+    owner_host_begin(&host, test_dir(), 0);
+    owner_host_write(&host, 0, 1);
+    CHECK(owner_host_status(&host, "behind") == 1);
+    owner_set_limits(host.owner, &limits);
+    CHECK(owner_host_status(&host, "behind") == 0);
+    CHECK(owner_host_status(&host, "cache_limit") == 32 << 20);
+    device_status(host.fixture.device, &status);
+    CHECK(status.cache_limit == 32 << 20);
+    CHECK(owner_host_ask_for(&host, "checkpoint", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(&host, "lease", "purpose", "image", &reply) == 0);
+    NEED(control_lease_decode(&reply, &lease) == 0);
+    CHECK(lease.parallelism == 5 && lease.rate == 200);
+    control_message_clear(&reply);
+    owner_host_end(&host);
+}

@@ -45,9 +45,7 @@ static bool open_owner(enum device_attach attach)
     options = (struct owner_options){
         .device = fixture.device,
         .store = fixture.options.store,
-        .keep = 2,
-        .grace_ns = 1000,
-        .uploads = 1,
+        .limits = {.keep = 2, .grace_ns = 1000, .uploads = 1},
     };
     return CHECK(owner_start(&options, &owner) == 0);
 }

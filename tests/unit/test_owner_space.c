@@ -125,3 +125,28 @@ TEST("room is made while the store does not answer")
         CHECK(owner_host_has(&host, chunk, 100 + chunk));
     owner_host_end(&host);
 }
+
+TEST("a cache that may be smaller from now on is made so, by more at once")
+{
+    struct owner_limits limits = {
+        .cachesize = 16 << 10, /* less than there is */
+        .keep = 2,
+        .grace_ns = 1,
+        .uploads = 7,
+    };
+    struct owner_host host;
+
+    owner_host_begin(&host, test_dir(), 64 << 20);
+    for (uint64_t chunk = 0; chunk < 8; chunk++)
+        owner_host_write(&host, chunk, 100 + chunk);
+    CHECK(device_destage(host.fixture.device) == 0);
+    CHECK(owner_host_status(&host, "evicted") == 0);
+    owner_set_limits(host.owner, &limits);
+    while (owner_host_status(&host, "evicted") == 0)
+        (void)sched_yield();
+    /* What was dirty was uploaded first. */
+    CHECK(host.owner->uploaders_count == 7);
+    for (uint64_t chunk = 0; chunk < 8; chunk++)
+        CHECK(owner_host_has(&host, chunk, 100 + chunk));
+    owner_host_end(&host);
+}
