@@ -101,26 +101,26 @@ install_here() {
 }
 
 @test "users and directories are made, and the page's user gets its socket only" {
-    local root=$DIR/root gid page
+    local to=$DIR/root gid page
 
     needs systemd-sysusers systemd-tmpfiles
     [ "$(id -u)" = 0 ] || skip "only root can give files away"
     install_here
-    mkdir -p "$root/etc" "$root/run" "$root/var/lib"
-    systemd-sysusers --root="$root" "$DIR/usr/lib/sysusers.d/s3blkdev.conf"
+    mkdir -p "$to/etc" "$to/run" "$to/var/lib"
+    systemd-sysusers --root="$to" "$DIR/usr/lib/sysusers.d/s3blkdev.conf"
     # Names are looked up on the host, where they may not be.
-    gid=$(awk -F: '$1 == "s3blkdev" { print $3 }' "$root/etc/group")
-    page=$(awk -F: '$1 == "s3blkdev-gui" { print $3 }' "$root/etc/group")
+    gid=$(awk -F: '$1 == "s3blkdev" { print $3 }' "$to/etc/group")
+    page=$(awk -F: '$1 == "s3blkdev-gui" { print $3 }' "$to/etc/group")
     [ -n "$gid" ]
     [ -n "$page" ]
     grep -q "^s3blkdev:x:[0-9]*:$gid:[^:]*:/var/lib/s3blkdev:.*nologin$" \
-        "$root/etc/passwd"
-    grep -q "^s3blkdev-gui:x:[0-9]*:$page:.*nologin$" "$root/etc/passwd"
-    systemd-tmpfiles --root="$root" --create \
+        "$to/etc/passwd"
+    grep -q "^s3blkdev-gui:x:[0-9]*:$page:.*nologin$" "$to/etc/passwd"
+    systemd-tmpfiles --root="$to" --create \
         "$DIR/usr/lib/tmpfiles.d/s3blkdev.conf"
-    [ "$(stat -c '%g %a' "$root/run/s3blkdev")" = "$gid 755" ]
-    [ "$(stat -c '%g %a' "$root/run/s3blkdev/status")" = "$page 2750" ]
-    [ "$(stat -c '%g %a' "$root/var/lib/s3blkdev")" = "$gid 750" ]
+    [ "$(stat -c '%g %a' "$to/run/s3blkdev")" = "$gid 755" ]
+    [ "$(stat -c '%g %a' "$to/run/s3blkdev/status")" = "$page 2750" ]
+    [ "$(stat -c '%g %a' "$to/var/lib/s3blkdev")" = "$gid 750" ]
 }
 
 # cron_line PATTERN: run the command of that line, with what is in $PATH
@@ -204,16 +204,16 @@ offers() {
     deb=$(echo s3blkdev_*.deb)
     lintian --allow-root --fail-on error "$deb"
     version=$("$DAEMON" -V)
-    [ "$(dpkg-deb -f "$deb" Version)" = \
-        "$(echo "${version#* }" | sed 's/-/~/')" ]
-    dpkg-deb -x "$deb" root
-    run root/usr/sbin/s3blkdevd -h
+    version=${version#* }
+    [ "$(dpkg-deb -f "$deb" Version)" = "${version/-/\~}" ]
+    dpkg-deb -x "$deb" unpacked
+    run unpacked/usr/sbin/s3blkdevd -h
     [[ $output == *" /etc/s3blkdev.conf"* ]]
     # All that install installs is in it, but what debhelper renames.
     make_ install DESTDIR="$DIR/stage" PREFIX=/usr SYSCONFDIR=/etc \
         UNITDIR=/lib/systemd/system
     diff <(cd "$DIR/stage" && find . ! -type d ! -name LICENSE | sort) \
-        <(cd root && find . ! -type d ! -name 'changelog*' \
+        <(cd unpacked && find . ! -type d ! -name 'changelog*' \
             ! -name copyright | sed 's/\.gz$//' | sort)
 }
 
