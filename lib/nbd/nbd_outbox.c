@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ struct nbd_outbox {
     uint64_t changes_told; /* the own thread's: ->changes as last told */
 
     struct mutex lock;
+    struct condition sending_ended; /* of somebody's, once it is paused */
     struct nbd_outgoing *first GUARDED_BY(lock);
     struct nbd_outgoing **end GUARDED_BY(lock);
     size_t first_sent GUARDED_BY(lock); /* how much of its bytes */
@@ -29,6 +31,7 @@ struct nbd_outbox {
     bool is_sending GUARDED_BY(lock);     /* somebody is, without the lock */
     bool socket_is_full GUARDED_BY(lock); /* only the own thread finds out */
     bool is_broken GUARDED_BY(lock);
+    bool is_paused GUARDED_BY(lock);
     bool is_asleep GUARDED_BY(lock); /* the own thread */
     bool wants_change GUARDED_BY(lock);
 };
@@ -52,6 +55,7 @@ int nbd_outbox_new(struct stream *stream,
     outbox->release = release;
     outbox->end = &outbox->first;
     mutex_init(&outbox->lock);
+    condition_init(&outbox->sending_ended);
     *ret_outbox = outbox;
     return 0;
 }
@@ -62,6 +66,7 @@ void nbd_outbox_free(struct nbd_outbox *outbox)
         return;
     assert(!outbox->first && !outbox->released);
     (void)close(outbox->wake_fd);
+    condition_done(&outbox->sending_ended);
     mutex_done(&outbox->lock);
     free(outbox);
 }
@@ -144,7 +149,7 @@ static bool can_send_locked(const struct nbd_outbox *outbox)
     REQUIRES(outbox->lock)
 {
     return outbox->first && !outbox->is_sending && !outbox->socket_is_full &&
-           !outbox->is_broken;
+           !outbox->is_broken && !outbox->is_paused;
 }
 
 /*
@@ -176,6 +181,8 @@ static void send_round_locked(struct nbd_outbox *outbox) REQUIRES(outbox->lock)
     else
         take_sent_locked(outbox, (size_t)sent);
     settle_locked(outbox);
+    if (outbox->is_paused)
+        condition_broadcast(&outbox->sending_ended);
 }
 
 struct nbd_outbox_news nbd_outbox_send(struct nbd_outbox *outbox,
@@ -222,6 +229,64 @@ void nbd_outbox_break(struct nbd_outbox *outbox)
     outbox->is_broken = true;
     settle_locked(outbox);
     nbd_outbox_wake(outbox);
+    mutex_unlock(&outbox->lock);
+}
+
+/* ---- being handed over -------------------------------------------------- */
+
+void nbd_outbox_pause(struct nbd_outbox *outbox)
+{
+    mutex_lock(&outbox->lock);
+    outbox->is_paused = true;
+    while (outbox->is_sending)
+        condition_wait(&outbox->sending_ended, &outbox->lock);
+    mutex_unlock(&outbox->lock);
+}
+
+size_t nbd_outbox_count(struct nbd_outbox *outbox)
+{
+    const struct nbd_outgoing *outgoing;
+    size_t count = 0;
+
+    mutex_lock(&outbox->lock);
+    for (outgoing = outbox->first; outgoing; outgoing = outgoing->next)
+        count++;
+    mutex_unlock(&outbox->lock);
+    return count;
+}
+
+size_t nbd_outbox_unsent(struct nbd_outbox *outbox)
+{
+    const struct nbd_outgoing *outgoing;
+    size_t len = 0;
+
+    mutex_lock(&outbox->lock);
+    for (outgoing = outbox->first; outgoing; outgoing = outgoing->next)
+        len += outgoing->reply.head_len + outgoing->reply.data_len;
+    len -= outbox->first_sent;
+    mutex_unlock(&outbox->lock);
+    return len;
+}
+
+void nbd_outbox_copy_unsent(struct nbd_outbox *outbox, uint8_t *to)
+{
+    const struct nbd_outgoing *outgoing;
+    size_t skip;
+
+    mutex_lock(&outbox->lock);
+    assert(outbox->is_paused && !outbox->is_sending);
+    skip = outbox->first_sent;
+    for (outgoing = outbox->first; outgoing; outgoing = outgoing->next) {
+        const struct nbd_reply *reply = &outgoing->reply;
+        struct iovec pieces[2];
+        size_t count = add_piece(pieces, reply->head, reply->head_len, &skip);
+
+        count += add_piece(&pieces[count], reply->data, reply->data_len, &skip);
+        for (size_t i = 0; i < count; i++) {
+            memcpy(to, pieces[i].iov_base, pieces[i].iov_len);
+            to += pieces[i].iov_len;
+        }
+    }
     mutex_unlock(&outbox->lock);
 }
 

@@ -62,6 +62,21 @@ void nbd_outbox_post(struct nbd_outbox *outbox, struct nbd_outgoing *outgoing);
 /* Any thread: send nothing more, and release all. */
 void nbd_outbox_break(struct nbd_outbox *outbox);
 
+/*
+ * The own thread, when nobody posts any more: have nothing sent from now on.
+ * On return nobody is sending.
+ */
+void nbd_outbox_pause(struct nbd_outbox *outbox);
+
+/* Returns how many replies are in it, also one that was sent in part. */
+size_t nbd_outbox_count(struct nbd_outbox *outbox);
+
+/* Returns how many bytes of these were not sent. */
+size_t nbd_outbox_unsent(struct nbd_outbox *outbox);
+
+/* Write these bytes; it has to be paused. */
+void nbd_outbox_copy_unsent(struct nbd_outbox *outbox, uint8_t *to);
+
 /* Any thread: end the own thread's sleep, or the next if it does not. */
 void nbd_outbox_wake(struct nbd_outbox *outbox);
 

@@ -38,6 +38,7 @@
 #include "cache/device.h"
 #include "nbd/nbd_handshake.h"
 #include "nbd/nbd_memory.h"
+#include "nbd/nbd_server_parts.h"
 #include "nbd/nbd_transmission.h"
 
 enum {
@@ -45,47 +46,13 @@ enum {
     STALL_MS = 30000,  /* without progress while others need the memory */
     LEAVE_MS = 10000,  /* for others to leave before a connection enters */
     NO_MEANS_MS = 100, /* between attempts when there are no descriptors */
-    PEER_NAME_MAX = 80,
 };
 
-struct connection {
+struct nbd_listener {
     struct nbd_server *server;
-    struct connection *next;
-    struct stream *stream;
-    int fd; /* of the stream: to poll and to shut down */
-    pthread_t thread;
-    bool has_thread; /* else it is served by its caller's */
-    char peer[PEER_NAME_MAX];
-    /* Under the server's lock. */
-    const struct nbd_export *export;       /* since it was chosen */
-    struct nbd_transmission *transmission; /* since it entered */
-    unsigned holders;
-    bool is_ended;
-};
-
-struct listener {
-    struct nbd_server *server;
-    struct listener *next;
+    struct nbd_listener *next;
     pthread_t thread;
     int fd;
-};
-
-struct nbd_server {
-    struct nbd_server_options options;
-    struct nbd_exports *exports;
-    struct nbd_counters counters;
-    int stop_fd;             /* readable, for all listeners, once it stops */
-    atomic_bool is_stopping; /* also changed under the lock */
-
-    struct mutex lock;
-    struct condition changed; /* a connection ended, or lost a holder */
-    struct connection *connections GUARDED_BY(lock);
-    struct connection *finished GUARDED_BY(lock); /* threads to join */
-    struct listener *listeners GUARDED_BY(lock);
-    size_t connections_count GUARDED_BY(lock);
-    bool is_late GUARDED_BY(lock); /* a stop left requests unanswered */
-    uint64_t connections_total GUARDED_BY(lock);
-    uint64_t connections_refused GUARDED_BY(lock);
 };
 
 static uint64_t deadline_after_ms(unsigned ms)
@@ -140,7 +107,8 @@ void nbd_server_free(struct nbd_server *server)
 {
     if (!server)
         return;
-    assert(!server->connections && !server->listeners && !server->finished);
+    assert(!server->connections && !server->waiting && !server->listeners &&
+           !server->finished);
     nbd_exports_free(server->exports);
     if (server->stop_fd >= 0)
         (void)close(server->stop_fd);
@@ -160,45 +128,49 @@ int nbd_server_add_export(struct nbd_server *server,
     error = atomic_load(&server->is_stopping)
                 ? -ESHUTDOWN
                 : nbd_exports_add(server->exports, export);
+    /* Who chooses it already cannot enter before we let go of the lock. */
+    if (error == 0)
+        nbd_server_continue_locked(
+            server, nbd_exports_find(server->exports,
+                                     (struct nbd_string){
+                                         export->name, strlen(export->name)}));
     mutex_unlock(&server->lock);
     return error;
 }
 
 /* ---- entering transmission ---------------------------------------------- */
 
-enum peer_state { PEER_PRESENT, PEER_HALF_CLOSED, PEER_GONE };
-
-/* Under the server's lock, which keeps the descriptor open. */
-static enum peer_state peer_state(const struct connection *connection)
+enum nbd_peer_state nbd_peer_state(int fd, bool is_leaving)
 {
-    struct pollfd polled = {.fd = connection->fd, .events = POLLRDHUP};
+    struct pollfd polled = {.fd = fd, .events = POLLRDHUP};
 
     if (poll(&polled, 1, 0) <= 0)
-        return PEER_PRESENT;
-    if (nbd_transmission_is_leaving(connection->transmission))
-        return PEER_HALF_CLOSED;
-    return (polled.revents & (POLLHUP | POLLERR)) != 0 ? PEER_GONE
-                                                       : PEER_HALF_CLOSED;
+        return NBD_PEER_PRESENT;
+    if (is_leaving)
+        return NBD_PEER_HALF_CLOSED;
+    return (polled.revents & (POLLHUP | POLLERR)) != 0 ? NBD_PEER_GONE
+                                                       : NBD_PEER_HALF_CLOSED;
 }
 
 static void release_locked(struct nbd_server *server,
-                           struct connection *connection) REQUIRES(server->lock)
+                           struct nbd_connection *connection)
+    REQUIRES(server->lock)
 {
     connection->holders--;
     condition_broadcast(&server->changed);
 }
 
 /* Find, and hold, another connection of the export whose peer is so. */
-static struct connection *hold_other_locked(struct nbd_server *server,
-                                            const struct connection *self,
-                                            enum peer_state state)
-    REQUIRES(server->lock)
+static struct nbd_connection *
+hold_other_locked(struct nbd_server *server, const struct nbd_connection *self,
+                  enum nbd_peer_state state) REQUIRES(server->lock)
 {
-    for (struct connection *other = server->connections; other;
+    for (struct nbd_connection *other = server->connections; other;
          other = other->next) {
         if (other != self && other->export == self->export &&
             other->transmission && !other->is_ended &&
-            peer_state(other) == state) {
+            nbd_peer_state(other->fd, nbd_transmission_is_leaving(
+                                          other->transmission)) == state) {
             other->holders++;
             return other;
         }
@@ -210,7 +182,7 @@ static struct connection *hold_other_locked(struct nbd_server *server,
  * Make an end of another connection whose client is gone, and wait until
  * nothing of it can change the device.  Takes over the caller's hold.
  */
-static int expel(struct nbd_server *server, struct connection *other,
+static int expel(struct nbd_server *server, struct nbd_connection *other,
                  uint64_t deadline_ns)
 {
     int error;
@@ -232,7 +204,7 @@ static int expel(struct nbd_server *server, struct connection *other,
  * Wait for a connection that nothing more comes from to be served to the end;
  * past the deadline it counts as gone.
  */
-static int outlive(struct nbd_server *server, struct connection *other,
+static int outlive(struct nbd_server *server, struct nbd_connection *other,
                    uint64_t deadline_ns)
 {
     bool is_in_time = true;
@@ -251,7 +223,8 @@ static int outlive(struct nbd_server *server, struct connection *other,
 }
 
 /* Let the connection's requests begin, after those of who is gone. */
-static int enter(struct connection *self, struct nbd_transmission *transmission)
+static int enter(struct nbd_connection *self,
+                 struct nbd_transmission *transmission)
 {
     struct nbd_server *server = self->server;
     uint64_t deadline_ns = deadline_after_ms(LEAVE_MS);
@@ -259,11 +232,12 @@ static int enter(struct connection *self, struct nbd_transmission *transmission)
 
     mutex_lock(&server->lock);
     while (error == 0 && !atomic_load(&server->is_stopping)) {
-        struct connection *other = hold_other_locked(server, self, PEER_GONE);
+        struct nbd_connection *other =
+            hold_other_locked(server, self, NBD_PEER_GONE);
         bool is_gone = other != NULL;
 
         if (!other)
-            other = hold_other_locked(server, self, PEER_HALF_CLOSED);
+            other = hold_other_locked(server, self, NBD_PEER_HALF_CLOSED);
         if (!other) {
             self->transmission = transmission;
             break;
@@ -285,20 +259,76 @@ static int enter(struct connection *self, struct nbd_transmission *transmission)
 
 /* ---- one connection ----------------------------------------------------- */
 
-static void transmit(struct connection *connection,
-                     const struct nbd_session *session)
+int nbd_connection_transmission(struct nbd_connection *connection,
+                                const struct nbd_session *session,
+                                struct nbd_transmission **ret_transmission)
 {
-    struct nbd_server *server = connection->server;
     const struct nbd_transmission_options options = {
         .stream = connection->stream,
         .session = *session,
         .memory = nbd_exports_memory(session->export),
-        .counters = &server->counters,
+        .counters = &connection->server->counters,
         .drain_ms = DRAIN_MS,
         .stall_ms = STALL_MS,
+        .carried = connection->record_bytes ? &connection->record : NULL,
+        .carried_bytes = connection->record_bytes,
     };
+    int error = nbd_transmission_new(&options, ret_transmission);
+
+    if (error == 0)
+        connection->record_bytes = NULL;
+    return error;
+}
+
+/* Wait for the thread that hands it over; see nbd_server_hand_over. */
+static void wait_to_be_handed_over(struct nbd_connection *connection)
+{
+    struct nbd_server *server = connection->server;
+
+    mutex_lock(&server->lock);
+    connection->is_paused = true;
+    condition_broadcast(&server->changed);
+    while (!connection->is_handed_over)
+        condition_wait(&server->changed, &server->lock);
+    mutex_unlock(&server->lock);
+}
+
+/* Nobody counts on the connection any more, when it returns. */
+static void end(struct nbd_connection *connection, bool is_late)
+{
+    struct nbd_server *server = connection->server;
+
+    mutex_lock(&server->lock);
+    server->is_late |= is_late && atomic_load(&server->is_stopping);
+    connection->is_ended = true;
+    condition_broadcast(&server->changed);
+    while (connection->holders > 0)
+        condition_wait(&server->changed, &server->lock);
+    connection->transmission = NULL;
+    mutex_unlock(&server->lock);
+}
+
+void nbd_connection_serve(struct nbd_connection *connection)
+{
+    struct nbd_transmission *transmission = connection->transmission;
+    const char *name = connection->export->name;
+    int result;
+
+    log_debug("%s: %s enters", name, connection->peer);
+    result = nbd_transmission_run(transmission);
+    log_debug("%s: %s has left", name, connection->peer);
+    if (result == NBD_TRANSMISSION_PAUSED)
+        wait_to_be_handed_over(connection);
+    end(connection, result == -ETIMEDOUT);
+    nbd_transmission_free(transmission);
+}
+
+static void transmit(struct nbd_connection *connection,
+                     const struct nbd_session *session)
+{
+    struct nbd_server *server = connection->server;
     struct nbd_transmission *transmission = NULL;
-    int error = nbd_transmission_new(&options, &transmission);
+    int error = nbd_connection_transmission(connection, session, &transmission);
 
     mutex_lock(&server->lock);
     connection->export = session->export;
@@ -306,36 +336,46 @@ static void transmit(struct connection *connection,
     if (error == 0)
         error = enter(connection, transmission);
     if (error == 0) {
-        log_debug("%s: %s enters", session->export->name, connection->peer);
-        error = nbd_transmission_run(transmission);
-        log_debug("%s: %s has left", session->export->name, connection->peer);
+        nbd_connection_serve(connection);
+        return;
     }
-    mutex_lock(&server->lock);
-    if (error == -ETIMEDOUT && atomic_load(&server->is_stopping))
-        server->is_late = true;
-    connection->is_ended = true;
-    condition_broadcast(&server->changed);
-    while (connection->holders > 0)
-        condition_wait(&server->changed, &server->lock);
-    connection->transmission = NULL;
-    mutex_unlock(&server->lock);
+    end(connection, error == -ETIMEDOUT);
     nbd_transmission_free(transmission);
 }
 
 /* Take the connection out of the list; its descriptor is nobody's then. */
 static void unlist_locked(struct nbd_server *server,
-                          const struct connection *connection)
+                          const struct nbd_connection *connection)
     REQUIRES(server->lock)
 {
-    struct connection **at = &server->connections;
+    struct nbd_connection **at = &server->connections;
 
     while (*at != connection)
         at = &(*at)->next;
     *at = connection->next;
 }
 
+void nbd_connection_leave(struct nbd_connection *connection)
+{
+    struct nbd_server *server = connection->server;
+
+    mutex_lock(&server->lock);
+    unlist_locked(server, connection);
+    mutex_unlock(&server->lock);
+    stream_close(connection->stream);
+    connection->stream = NULL;
+    mutex_lock(&server->lock);
+    server->connections_count--;
+    if (connection->has_thread) {
+        connection->next = server->finished;
+        server->finished = connection;
+    }
+    condition_broadcast(&server->changed);
+    mutex_unlock(&server->lock);
+}
+
 /* From the greeting to the close of the socket. */
-static void serve(struct connection *connection)
+static void serve(struct nbd_connection *connection)
 {
     struct nbd_server *server = connection->server;
     const struct nbd_handshake_options options = {
@@ -353,28 +393,13 @@ static void serve(struct connection *connection)
     else
         log_debug("%s: handshake ended: %s", connection->peer,
                   log_errno(error));
-    mutex_lock(&server->lock);
-    unlist_locked(server, connection);
-    mutex_unlock(&server->lock);
-    stream_close(connection->stream);
-    mutex_lock(&server->lock);
-    server->connections_count--;
-    if (connection->has_thread) {
-        connection->next = server->finished;
-        server->finished = connection;
-    }
-    condition_broadcast(&server->changed);
-    mutex_unlock(&server->lock);
+    nbd_connection_leave(connection);
 }
 
-/*
- * Enter a connected socket into the list, or close it: -ESHUTDOWN, -EBUSY,
- * -ENOMEM.
- */
-static int admit(struct nbd_server *server, int fd, bool has_thread,
-                 struct connection **ret_connection)
+int nbd_connection_new(struct nbd_server *server, int fd,
+                       struct nbd_connection **ret_connection)
 {
-    struct connection *connection = calloc(1, sizeof(*connection));
+    struct nbd_connection *connection = calloc(1, sizeof(*connection));
     int error;
 
     if (!connection) {
@@ -383,13 +408,47 @@ static int admit(struct nbd_server *server, int fd, bool has_thread,
     }
     connection->server = server;
     connection->fd = fd;
-    connection->has_thread = has_thread;
     net_peer_name(fd, connection->peer, sizeof(connection->peer));
     error = stream_open(fd, &connection->stream);
     if (error < 0) {
         free(connection);
         return error;
     }
+    *ret_connection = connection;
+    return 0;
+}
+
+void nbd_connection_free(struct nbd_connection *connection)
+{
+    if (!connection)
+        return;
+    stream_close(connection->stream);
+    free(connection->record_bytes);
+    free(connection);
+}
+
+static void list_locked(struct nbd_server *server,
+                        struct nbd_connection *connection)
+    REQUIRES(server->lock)
+{
+    server->connections_total++;
+    server->connections_count++;
+    connection->next = server->connections;
+    server->connections = connection;
+}
+
+/*
+ * Enter a connected socket into the list, or close it: -ESHUTDOWN, -EBUSY,
+ * -ENOMEM.
+ */
+static int admit(struct nbd_server *server, int fd,
+                 struct nbd_connection **ret_connection)
+{
+    struct nbd_connection *connection;
+    int error = nbd_connection_new(server, fd, &connection);
+
+    if (error < 0)
+        return error;
     mutex_lock(&server->lock);
     if (atomic_load(&server->is_stopping)) {
         error = -ESHUTDOWN;
@@ -397,15 +456,11 @@ static int admit(struct nbd_server *server, int fd, bool has_thread,
         error = -EBUSY;
         server->connections_refused++;
     } else {
-        server->connections_total++;
-        server->connections_count++;
-        connection->next = server->connections;
-        server->connections = connection;
+        list_locked(server, connection);
     }
     mutex_unlock(&server->lock);
     if (error < 0) {
-        stream_close(connection->stream);
-        free(connection);
+        nbd_connection_free(connection);
         return error;
     }
     *ret_connection = connection;
@@ -414,15 +469,15 @@ static int admit(struct nbd_server *server, int fd, bool has_thread,
 
 int nbd_server_serve(struct nbd_server *server, int fd)
 {
-    struct connection *connection;
+    struct nbd_connection *connection;
     int error;
 
     net_prepare(fd);
-    error = admit(server, fd, false, &connection);
+    error = admit(server, fd, &connection);
     if (error < 0)
         return error;
     serve(connection);
-    free(connection);
+    nbd_connection_free(connection);
     return 0;
 }
 
@@ -437,18 +492,18 @@ static void *connection_thread(void *argument)
 /* Join the threads of connections that have ended. */
 static void join_finished(struct nbd_server *server)
 {
-    struct connection *finished;
+    struct nbd_connection *finished;
 
     mutex_lock(&server->lock);
     finished = server->finished;
     server->finished = NULL;
     mutex_unlock(&server->lock);
     while (finished) {
-        struct connection *connection = finished;
+        struct nbd_connection *connection = finished;
 
         finished = connection->next;
         (void)pthread_join(connection->thread, NULL);
-        free(connection);
+        nbd_connection_free(connection);
     }
 }
 
@@ -462,36 +517,58 @@ static void log_refusal(const char *why)
                     (unsigned long long)left_out);
 }
 
-/* Give an accepted socket a thread, or close it. */
-static void start_connection(struct nbd_server *server, int fd)
+/*
+ * Give a connection in the list a thread, or take it out.  Under the lock, so
+ * that nobody joins a thread not yet known.
+ */
+static int start_thread_locked(struct nbd_server *server,
+                               struct nbd_connection *connection,
+                               void *(*run)(void *connection))
+    REQUIRES(server->lock)
 {
-    struct connection *connection;
-    int error = admit(server, fd, true, &connection);
+    int error;
 
-    if (error == -EBUSY)
-        log_refusal("there are as many as maxconnections allows");
-    if (error < 0)
-        return;
-    /* Under the lock, so that nobody joins a thread not yet known. */
-    mutex_lock(&server->lock);
-    error = thread_start("nbd-connection", connection_thread, connection,
-                         &connection->thread);
+    connection->has_thread = true;
+    error =
+        thread_start("nbd-connection", run, connection, &connection->thread);
     if (error < 0) {
         unlist_locked(server, connection);
         server->connections_count--;
         condition_broadcast(&server->changed);
     }
+    return error;
+}
+
+int nbd_server_start_thread_locked(struct nbd_server *server,
+                                   struct nbd_connection *connection,
+                                   void *(*run)(void *connection))
+{
+    list_locked(server, connection);
+    return start_thread_locked(server, connection, run);
+}
+
+/* Give an accepted socket a thread, or close it. */
+static void start_connection(struct nbd_server *server, int fd)
+{
+    struct nbd_connection *connection;
+    int error = admit(server, fd, &connection);
+
+    if (error == -EBUSY)
+        log_refusal("there are as many as maxconnections allows");
+    if (error < 0)
+        return;
+    mutex_lock(&server->lock);
+    error = start_thread_locked(server, connection, connection_thread);
     mutex_unlock(&server->lock);
     if (error < 0) {
         log_refusal(log_errno(error));
-        stream_close(connection->stream);
-        free(connection);
+        nbd_connection_free(connection);
     }
 }
 
 static void *listener_thread(void *argument)
 {
-    struct listener *listener = argument;
+    struct nbd_listener *listener = argument;
     struct nbd_server *server = listener->server;
     struct pollfd polled[2] = {
         {.fd = server->stop_fd, .events = POLLIN},
@@ -518,7 +595,7 @@ static void *listener_thread(void *argument)
 
 int nbd_server_listen(struct nbd_server *server, int fd)
 {
-    struct listener *listener = calloc(1, sizeof(*listener));
+    struct nbd_listener *listener = calloc(1, sizeof(*listener));
     int error = -ENOMEM;
 
     /* A connection that goes between poll and accept must not block us. */
@@ -552,14 +629,14 @@ int nbd_server_listen(struct nbd_server *server, int fd)
 
 static void join_listeners(struct nbd_server *server)
 {
-    struct listener *listeners;
+    struct nbd_listener *listeners;
 
     mutex_lock(&server->lock);
     listeners = server->listeners;
     server->listeners = NULL;
     mutex_unlock(&server->lock);
     while (listeners) {
-        struct listener *listener = listeners;
+        struct nbd_listener *listener = listeners;
 
         listeners = listener->next;
         (void)pthread_join(listener->thread, NULL);
@@ -583,7 +660,7 @@ static bool wait_for_none_locked(struct nbd_server *server,
 /* Past the deadline: what still has no place in a journal gets none. */
 static void drop_all_locked(struct nbd_server *server) REQUIRES(server->lock)
 {
-    for (struct connection *connection = server->connections; connection;
+    for (struct nbd_connection *connection = server->connections; connection;
          connection = connection->next) {
         if (connection->transmission)
             nbd_transmission_drop(connection->transmission);
@@ -592,44 +669,77 @@ static void drop_all_locked(struct nbd_server *server) REQUIRES(server->lock)
     }
 }
 
-int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
+void nbd_server_begin_stop(
+    struct nbd_server *server, uint64_t deadline_ns,
+    bool (*travels)(const struct nbd_connection *connection))
 {
-    uint64_t deadline_ns = deadline_after_ms(deadline_ms);
-    const struct nbd_export *export = NULL;
     const uint64_t one = 1;
-    bool is_in_time, is_late;
 
     mutex_lock(&server->lock);
     atomic_store(&server->is_stopping, true);
-    for (struct connection *connection = server->connections; connection;
+    for (struct nbd_connection *connection = server->connections; connection;
          connection = connection->next) {
-        if (connection->transmission)
-            nbd_transmission_stop(connection->transmission, deadline_ns);
-        else
+        if (!connection->transmission)
             (void)shutdown(connection->fd, SHUT_RD);
+        else if (travels(connection))
+            nbd_transmission_hand_over(connection->transmission);
+        else
+            nbd_transmission_stop(connection->transmission, deadline_ns);
     }
     condition_broadcast(&server->changed);
     mutex_unlock(&server->lock);
     if (write(server->stop_fd, &one, sizeof(one)) < 0)
         log_error("cannot wake the listeners: %s", log_errno(-errno));
     join_listeners(server);
+}
 
+void nbd_server_expel_all(struct nbd_server *server)
+{
+    const struct nbd_export *export = NULL;
+
+    while ((export = nbd_exports_next(server->exports, export)) != NULL)
+        device_expel(export->device);
+    if (server->options.late)
+        server->options.late(server->options.late_context);
+}
+
+void nbd_server_wait_for_none(struct nbd_server *server)
+{
+    mutex_lock(&server->lock);
+    while (!wait_for_none_locked(server, UINT64_MAX))
+        ;
+    mutex_unlock(&server->lock);
+    join_finished(server);
+}
+
+static bool none_travels(const struct nbd_connection *connection)
+{
+    (void)connection;
+    return false;
+}
+
+static bool none_is_awaited(void *context, const char *name)
+{
+    (void)context;
+    (void)name;
+    return false;
+}
+
+int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
+{
+    uint64_t deadline_ns = deadline_after_ms(deadline_ms);
+    bool is_in_time, is_late;
+
+    nbd_server_begin_stop(server, deadline_ns, none_travels);
+    nbd_server_close_waiting(server, none_is_awaited, NULL);
     mutex_lock(&server->lock);
     is_in_time = wait_for_none_locked(server, deadline_ns);
     if (!is_in_time)
         drop_all_locked(server);
     mutex_unlock(&server->lock);
-    if (!is_in_time) {
-        while ((export = nbd_exports_next(server->exports, export)) != NULL)
-            device_expel(export->device);
-        if (server->options.late)
-            server->options.late(server->options.late_context);
-        mutex_lock(&server->lock);
-        while (!wait_for_none_locked(server, UINT64_MAX))
-            ;
-        mutex_unlock(&server->lock);
-    }
-    join_finished(server);
+    if (!is_in_time)
+        nbd_server_expel_all(server);
+    nbd_server_wait_for_none(server);
     mutex_lock(&server->lock);
     is_late = server->is_late;
     mutex_unlock(&server->lock);
@@ -649,6 +759,9 @@ void nbd_server_status(struct nbd_server *server,
 
     mutex_lock(&server->lock);
     status.connections = server->connections_count;
+    for (const struct nbd_connection *connection = server->waiting; connection;
+         connection = connection->next)
+        status.connections++;
     status.connections_total = server->connections_total;
     status.connections_refused = server->connections_refused;
     mutex_unlock(&server->lock);
@@ -663,10 +776,13 @@ size_t nbd_server_attached(struct nbd_server *server,
     size_t count = 0;
 
     mutex_lock(&server->lock);
-    for (const struct connection *connection = server->connections; connection;
-         connection = connection->next)
+    for (const struct nbd_connection *connection = server->connections;
+         connection; connection = connection->next)
         count += connection->export && connection->export->device == device &&
                  !connection->is_ended;
+    for (const struct nbd_connection *connection = server->waiting; connection;
+         connection = connection->next)
+        count += strcmp(connection->record.name, device_name(device)) == 0;
     mutex_unlock(&server->lock);
     return count;
 }

@@ -25,6 +25,7 @@
 #include "nbd/nbd_handshake.h"
 
 struct nbd_memory;
+struct nbd_record;
 struct nbd_transmission;
 struct stream;
 
@@ -45,20 +46,31 @@ struct nbd_transmission_options {
     struct nbd_counters *counters;
     unsigned drain_ms; /* for the last replies, when no request follows */
     unsigned stall_ms; /* without progress, while others need the memory */
+    /*
+     * What to go on from, or NULL; and the bytes that it lies in, which belong
+     * to the transmission when it could be made, and are freed by it.
+     */
+    const struct nbd_record *carried;
+    uint8_t *carried_bytes;
 };
+
+/* What nbd_transmission_run returns, beside 0 and errors. */
+enum { NBD_TRANSMISSION_PAUSED = 1 };
 
 /* Make ready what nbd_transmission_run needs. */
 int nbd_transmission_new(const struct nbd_transmission_options *options,
                          struct nbd_transmission **ret_transmission);
 
 /*
- * Serve until the client leaves, breaks the protocol, or is stopped or
- * dropped.  When it returns no request is in flight.  -ETIMEDOUT: some were
- * not answered, because a deadline was over.
+ * Serve until the client leaves, breaks the protocol, or is stopped, dropped
+ * or handed over.  When it returns no request is in flight.  -ETIMEDOUT: some
+ * were not answered, because a deadline was over.  NBD_TRANSMISSION_PAUSED: it
+ * can be handed over, and its socket was not shut down.
  */
 int nbd_transmission_run(struct nbd_transmission *transmission);
 
-/* Free it after it has run, when nobody else knows it.  NULL: nothing. */
+/* Free it after it has run, or before, when nobody else knows it.  NULL:
+ * nothing. */
 void nbd_transmission_free(struct nbd_transmission *transmission);
 
 /*
@@ -67,6 +79,25 @@ void nbd_transmission_free(struct nbd_transmission *transmission);
  */
 void nbd_transmission_stop(struct nbd_transmission *transmission,
                            uint64_t deadline_ns);
+
+/*
+ * Not over TLS: read no more, have what is in flight end, and then pause.
+ * What the device cancels is kept.
+ */
+void nbd_transmission_hand_over(struct nbd_transmission *transmission);
+
+/*
+ * While it is handed over: have the next device_expel cancel what has no place
+ * in the journal.
+ */
+void nbd_transmission_expel(struct nbd_transmission *transmission);
+
+/*
+ * When it has paused, by any thread: make a record (see nbd_record.h) of what
+ * a successor needs besides the socket, which the caller frees.  -ENOMEM.
+ */
+int nbd_transmission_record(struct nbd_transmission *transmission,
+                            uint8_t **ret_bytes, size_t *ret_len);
 
 /*
  * The client is gone: run nothing more and send nothing more.  Its requests

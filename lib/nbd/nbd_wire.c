@@ -230,6 +230,21 @@ int nbd_get_request(const uint8_t *from, bool extended,
     return 0;
 }
 
+size_t nbd_put_request(uint8_t *to, bool extended,
+                       const struct nbd_request *request)
+{
+    put_be32(to, extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
+    put_be16(to + 4, request->flags);
+    put_be16(to + 6, request->type);
+    put_be64(to + 8, request->cookie);
+    put_be64(to + 16, request->offset);
+    if (extended)
+        put_be64(to + 24, request->length);
+    else
+        put_be32(to + 24, (uint32_t)request->length);
+    return nbd_request_size(extended);
+}
+
 size_t nbd_put_simple_reply(uint8_t *to, uint32_t error, uint64_t cookie)
 {
     put_be32(to, NBD_SIMPLE_REPLY_MAGIC);

@@ -105,6 +105,10 @@ size_t nbd_request_size(bool extended);
 int nbd_get_request(const uint8_t *from, bool extended,
                     struct nbd_request *ret_request);
 
+/* Write it again, as it was read: returns nbd_request_size(). */
+size_t nbd_put_request(uint8_t *to, bool extended,
+                       const struct nbd_request *request);
+
 /* Write a simple reply: NBD_SIMPLE_REPLY_SIZE bytes. */
 size_t nbd_put_simple_reply(uint8_t *to, uint32_t error, uint64_t cookie);
 

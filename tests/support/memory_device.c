@@ -269,6 +269,11 @@ static void finish(struct device *device, struct device_request *request)
         error = -ECANCELED;
     if (error == 0)
         error = execute(device, request);
+    if (error == 0) {
+        mutex_lock(&device->lock);
+        device->seen.executed[request->operation]++;
+        mutex_unlock(&device->lock);
+    }
     request->done(request, error);
 }
 

@@ -62,6 +62,7 @@ struct memory_device_seen {
     size_t largest_batch;
     size_t expelled; /* calls of device_expel */
     size_t canceled; /* requests that got -ECANCELED */
+    size_t executed[MEMORY_DEVICE_OPERATIONS]; /* that had an effect */
 };
 struct memory_device_seen memory_device_seen(struct device *device);
 
