@@ -190,6 +190,10 @@ offers() {
     [ "$(offers -c "$CONFIG" drop disk @ last -)" = --yes ]
     stop_daemon
     [ "$(complete_words s3blkdevd _s3blkdevd s3blkdevd --s)" = --single ]
+    [ "$(complete_words s3blkdev-attach _s3blkdev_attach s3blkdev-attach \
+        re)" = "resize reconnect" ]
+    [ "$(complete_words s3blkdev-attach _s3blkdev_attach s3blkdev-attach \
+        detach --f)" = --force ]
 }
 
 @test "the package is as Debian wants it, and is of this version" {
