@@ -8,6 +8,7 @@
 #include "nbd/nbd_handshake.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +31,8 @@ enum {
     EXPORT_CHOSEN = 1, /* what a handler returns, beside 0 and errors */
 };
 
-#define CONTEXT_ALLOCATION "base:allocation"
+#define CONTEXT_ALLOCATION  "base:allocation"
+#define CONTEXT_INCARNATION "x-s3blkdev:incarnation"
 
 struct handshake {
     const struct nbd_handshake_options *options;
@@ -294,20 +296,70 @@ static int run_extended_headers(struct handshake *handshake)
     return acknowledge(handshake);
 }
 
-/* Whether the queries ask for base:allocation, the one context there is. */
-static bool asks_for_allocation(struct nbd_context_request request,
-                                bool is_list)
+/*
+ * Whether the queries ask for the context of that name; or, in a list, for all
+ * of its namespace, or for whatever there is.
+ */
+static bool asks_for(struct nbd_context_request request, const char *name,
+                     const char *namespace, bool is_list)
 {
     struct nbd_string query;
 
     if (is_list && request.count == 0)
         return true;
     while (nbd_next_query(&request, &query)) {
-        if (nbd_string_is(query, CONTEXT_ALLOCATION) ||
-            (is_list && nbd_string_is(query, "base:")))
+        if (nbd_string_is(query, name) ||
+            (is_list && nbd_string_is(query, namespace)))
             return true;
     }
     return false;
+}
+
+static int send_context(struct handshake *handshake, uint32_t id,
+                        const char *name)
+{
+    uint8_t *data = answer_data(handshake);
+    size_t len = strlen(name);
+
+    put_be32(data, id);
+    memcpy(data + 4, name, len);
+    return send_answer(handshake, NBD_REP_META_CONTEXT, 4 + len);
+}
+
+/* The name says all; as a context it can never be selected. */
+static int send_incarnation(struct handshake *handshake,
+                            const struct nbd_export *export)
+{
+    char text[DEVICE_INCARNATION_SIZE];
+    char name[sizeof(CONTEXT_INCARNATION) + 1 + sizeof(text)];
+
+    device_incarnation(export->device, text);
+    (void)snprintf(name, sizeof(name), "%s/%s", CONTEXT_INCARNATION, text);
+    return send_context(handshake, 0, name);
+}
+
+static int list_contexts(struct handshake *handshake,
+                         const struct nbd_context_request *request,
+                         const struct nbd_export *export)
+{
+    int error = 0;
+
+    if (asks_for(*request, CONTEXT_ALLOCATION, "base:", true))
+        error = send_context(handshake, 0, CONTEXT_ALLOCATION);
+    if (error == 0 &&
+        asks_for(*request, CONTEXT_INCARNATION, "x-s3blkdev:", true))
+        error = send_incarnation(handshake, export);
+    return error;
+}
+
+static int set_context(struct handshake *handshake,
+                       const struct nbd_context_request *request,
+                       const struct nbd_export *export)
+{
+    if (!asks_for(*request, CONTEXT_ALLOCATION, "base:", false))
+        return 0;
+    handshake->context_export = export;
+    return send_context(handshake, NBD_CONTEXT_ALLOCATION, CONTEXT_ALLOCATION);
 }
 
 /* LIST_META_CONTEXT and SET_META_CONTEXT. */
@@ -316,7 +368,6 @@ static int run_meta_context(struct handshake *handshake)
     bool is_list = handshake->option.option == NBD_OPT_LIST_META_CONTEXT;
     struct nbd_context_request request;
     const struct nbd_export *export;
-    uint8_t *data = answer_data(handshake);
     int error;
 
     /* Also a selection that fails replaces the one before. */
@@ -334,14 +385,8 @@ static int run_meta_context(struct handshake *handshake)
     if (!export)
         return refuse(handshake, NBD_REP_ERR_UNKNOWN,
                       "there is no export of this name");
-    if (!asks_for_allocation(request, is_list))
-        return acknowledge(handshake);
-    if (!is_list)
-        handshake->context_export = export;
-    put_be32(data, is_list ? 0 : NBD_CONTEXT_ALLOCATION);
-    memcpy(data + 4, CONTEXT_ALLOCATION, strlen(CONTEXT_ALLOCATION));
-    error = send_answer(handshake, NBD_REP_META_CONTEXT,
-                        4 + strlen(CONTEXT_ALLOCATION));
+    error = is_list ? list_contexts(handshake, &request, export)
+                    : set_context(handshake, &request, export);
     return error < 0 ? error : acknowledge(handshake);
 }
 

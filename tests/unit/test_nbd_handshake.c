@@ -609,6 +609,11 @@ static int contexts(struct nbd_client *client, uint32_t option,
         *type = answer.type;
         if (answer.type != NBD_REP_META_CONTEXT)
             return answer.type == NBD_REP_ACK ? found : -1;
+        if (option == NBD_OPT_LIST_META_CONTEXT && answer.len > 27 &&
+            memcmp(answer.data + 4, "x-s3blkdev:incarnation/", 23) == 0) {
+            found++;
+            continue;
+        }
         if (answer.len != 19 ||
             memcmp(answer.data + 4, "base:allocation", 15) != 0)
             return -1;
@@ -639,7 +644,7 @@ TEST("H18: contexts are listed and selected by name, base: is a wildcard only "
     CHECK(type == NBD_REP_ERR_INVALID);
     CHECK(nbd_client_ask(&client, NBD_OPT_STRUCTURED_REPLY, NULL, 0) ==
           NBD_REP_ACK);
-    CHECK(contexts(&client, list, "main", NULL, 0, &type) == 1);
+    CHECK(contexts(&client, list, "main", NULL, 0, &type) == 2);
     CHECK(contexts(&client, list, "main", wildcard, 1, &type) == 1);
     CHECK(contexts(&client, list, "main", allocation, 1, &type) == 1);
     CHECK(contexts(&client, list, "main", unknown, 4, &type) == 0);
@@ -653,6 +658,45 @@ TEST("H18: contexts are listed and selected by name, base: is a wildcard only "
     CHECK(contexts(&client, set, "main", twice, 2, &type) == 1);
     CHECK(contexts(&client, set, "main", allocation, 1, &type) == 1);
     CHECK(is_in_sync(&client));
+    nbd_client_close(&client);
+    nbd_fixture_done(&fixture);
+}
+
+TEST(
+    "H23: the incarnation of the device is in a list of contexts, and cannot be "
+    "selected")
+{
+    static const char expected[] =
+        "x-s3blkdev:incarnation/000102030405060708090a0b0c0d0e0f-7";
+    static const char *const queries[] = {
+        "x-s3blkdev:incarnation", "x-s3blkdev:", expected, "x-s3blkdev"};
+    struct nbd_client_answer answer;
+    struct nbd_fixture fixture;
+    struct nbd_client client;
+    uint8_t data[256];
+    uint32_t type;
+
+    start(&fixture);
+    memory_device_set_incarnation(fixture.device, 7);
+    NEED(nbd_client_greet(&client, &fixture, 3));
+    CHECK(nbd_client_ask(&client, NBD_OPT_STRUCTURED_REPLY, NULL, 0) ==
+          NBD_REP_ACK);
+    for (size_t i = 0; i < 4; i++) {
+        size_t len = nbd_client_put_context(data, "main", &queries[i], 1);
+
+        CHECK(contexts(&client, NBD_OPT_SET_META_CONTEXT, "main", &queries[i],
+                       1, &type) == 0);
+        CHECK(nbd_client_send_option(&client, NBD_OPT_LIST_META_CONTEXT, data,
+                                     len));
+        CHECK(nbd_client_receive_answer(&client, &answer));
+        if (i < 2) {
+            CHECK(answer.type == NBD_REP_META_CONTEXT);
+            CHECK(answer.len == 4 + strlen(expected) &&
+                  memcmp(answer.data + 4, expected, strlen(expected)) == 0);
+            CHECK(nbd_client_receive_answer(&client, &answer));
+        }
+        CHECK(answer.type == NBD_REP_ACK);
+    }
     nbd_client_close(&client);
     nbd_fixture_done(&fixture);
 }
