@@ -14,6 +14,7 @@ static const uint64_t PAUSE_NS = UINT64_C(1000000000);
 static const uint64_t PAUSE_MAX_NS = UINT64_C(30000000000);
 
 struct item {
+    struct item *next;
     struct opener *opener;
     void *what;
     pthread_t thread;
@@ -26,8 +27,7 @@ struct opener {
     struct condition changed;
     size_t untried GUARDED_BY(lock); /* of those that have a thread */
     bool is_ending GUARDED_BY(lock);
-    size_t items_count; /* that have a thread */
-    struct item items[];
+    struct item *items; /* that have a thread */
 };
 
 uint64_t opener_pause_ns(unsigned tries)
@@ -77,28 +77,34 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Start the thread of a thing. */
-static int start_item(struct opener *opener, void *what)
+int opener_add(struct opener *opener, void *what)
 {
-    struct item *item = &opener->items[opener->items_count];
+    struct item *item = calloc(1, sizeof(*item));
     int error;
 
+    if (!item)
+        return -ENOMEM;
     *item = (struct item){.opener = opener, .what = what};
     mutex_lock(&opener->lock);
     opener->untried++;
     mutex_unlock(&opener->lock);
     error = thread_start("opener", run, item, &item->thread);
-    if (error)
+    if (error) {
+        mutex_lock(&opener->lock);
+        opener->untried--;
+        mutex_unlock(&opener->lock);
+        free(item);
         return error;
-    opener->items_count++;
+    }
+    item->next = opener->items;
+    opener->items = item;
     return 0;
 }
 
 int opener_start(const struct opener_options *options,
                  struct opener **ret_opener)
 {
-    struct opener *opener =
-        calloc(1, sizeof(*opener) + options->items_count * sizeof(struct item));
+    struct opener *opener = calloc(1, sizeof(*opener));
     int error = 0;
 
     if (!opener)
@@ -108,7 +114,7 @@ int opener_start(const struct opener_options *options,
     mutex_init(&opener->lock);
     condition_init(&opener->changed);
     for (size_t i = 0; i < options->items_count && !error; i++)
-        error = start_item(opener, options->items[i]);
+        error = opener_add(opener, options->items[i]);
     if (error) {
         opener_stop(opener);
         return error;
@@ -136,8 +142,13 @@ void opener_stop(struct opener *opener)
     if (!opener)
         return;
     opener_interrupt(opener);
-    for (size_t i = 0; i < opener->items_count; i++)
-        (void)pthread_join(opener->items[i].thread, NULL);
+    while (opener->items) {
+        struct item *item = opener->items;
+
+        opener->items = item->next;
+        (void)pthread_join(item->thread, NULL);
+        free(item);
+    }
     condition_done(&opener->changed);
     mutex_done(&opener->lock);
     free(opener);

@@ -6,7 +6,8 @@
  * Each has a thread of its own until it is open, or never will be; so what
  * one of them waits for keeps no other from being opened.
  *
- * Threads: any.  Locks: its own, a leaf.
+ * Threads: one begins, adds and ends; any may interrupt.  Locks: its own, a
+ * leaf.
  */
 #ifndef CACHE_OPENER_H
 #define CACHE_OPENER_H
@@ -38,6 +39,12 @@ uint64_t opener_pause_ns(unsigned tries);
  */
 int opener_start(const struct opener_options *options,
                  struct opener **ret_opener);
+
+/*
+ * Open one more, in a thread of its own; does not wait for it.  What is in it
+ * must outlive the opener.  An error: there are no means to begin.
+ */
+int opener_add(struct opener *opener, void *item);
 
 /* No more tries: what does not run now does not begin.  NULL does nothing. */
 void opener_interrupt(struct opener *opener);

@@ -15,23 +15,43 @@ static const uint64_t UPLOADING_NS = UINT64_C(30) * 1000000000;
 struct upload_share {
     struct mutex mutex;
     struct upload_sharer *sharers GUARDED_BY(mutex);
-    size_t count; /* of limits */
-    struct bandwidth_entry limits[];
+    struct bandwidth_entry *limits GUARDED_BY(mutex);
+    size_t count GUARDED_BY(mutex); /* of limits */
 };
 
 int upload_share_new(const struct bandwidth_entry limits[], size_t count,
                      struct upload_share **ret_share)
 {
-    struct upload_share *share =
-        calloc(1, sizeof(*share) + count * sizeof(share->limits[0]));
+    struct upload_share *share = calloc(1, sizeof(*share));
+    int error;
 
     if (!share)
         return -ENOMEM;
-    share->count = count;
-    if (count > 0)
-        memcpy(share->limits, limits, count * sizeof(limits[0]));
     mutex_init(&share->mutex);
+    error = upload_share_set_limits(share, limits, count);
+    if (error) {
+        upload_share_free(share);
+        return error;
+    }
     *ret_share = share;
+    return 0;
+}
+
+int upload_share_set_limits(struct upload_share *share,
+                            const struct bandwidth_entry limits[], size_t count)
+{
+    struct bandwidth_entry *copy = calloc(count + 1, sizeof(*copy)), *old;
+
+    if (!copy)
+        return -ENOMEM;
+    if (count > 0)
+        memcpy(copy, limits, count * sizeof(*copy));
+    mutex_lock(&share->mutex);
+    old = share->limits;
+    share->limits = copy;
+    share->count = count;
+    mutex_unlock(&share->mutex);
+    free(old);
     return 0;
 }
 
@@ -40,6 +60,7 @@ void upload_share_free(struct upload_share *share)
     if (!share)
         return;
     mutex_done(&share->mutex);
+    free(share->limits);
     free(share);
 }
 
@@ -87,12 +108,12 @@ uint64_t upload_share_rate(struct upload_share *share,
                            struct upload_sharer *sharer)
 {
     uint64_t now_ns = clock_monotonic_ns(), limit, count;
+    unsigned minute = bandwidth_minute(clock_realtime_ns());
 
     if (!share)
         return 0;
-    limit = bandwidth_limit(share->limits, share->count,
-                            bandwidth_minute(clock_realtime_ns()));
     mutex_lock(&share->mutex);
+    limit = bandwidth_limit(share->limits, share->count, minute);
     sharer->asked_ns = now_ns;
     count = count_locked(share, sharer, now_ns);
     mutex_unlock(&share->mutex);

@@ -28,6 +28,11 @@ struct upload_sharer {
 int upload_share_new(const struct bandwidth_entry limits[], size_t count,
                      struct upload_share **ret_share);
 
+/* From now on these limits hold, which are copied.  -ENOMEM: those before. */
+int upload_share_set_limits(struct upload_share *share,
+                            const struct bandwidth_entry limits[],
+                            size_t count);
+
 /* Free it when all have left; NULL does nothing. */
 void upload_share_free(struct upload_share *share);
 

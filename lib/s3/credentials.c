@@ -26,15 +26,17 @@
 #define FORCED_PAUSE_NS (10 * UINT64_C(1000000000))
 
 struct credentials {
-    struct credentials_chain *chain; /* the thread's; others interrupt it */
-    struct workers *workers;         /* the one thread */
+    struct workers *workers; /* the one thread */
     struct workers_task task;
     void (*changed)(void *context);
     void *changed_context;
 
-    struct mutex lock;       /* a leaf */
+    struct mutex lock;
     struct condition wake;   /* the thread has something to do */
     struct condition loaded; /* a reading has ended, or all is interrupted */
+    /* The thread reads it without the lock, and alone replaces it. */
+    struct credentials_chain *chain GUARDED_BY(lock);
+    struct credentials_chain *next_chain GUARDED_BY(lock); /* or NULL */
     struct credentials_set *set GUARDED_BY(lock); /* the current; or NULL */
     struct credentials_plan plan GUARDED_BY(lock);
     bool is_loading GUARDED_BY(lock);
@@ -165,14 +167,46 @@ static void report(const struct credentials_summary *summary,
     }
 }
 
+/* Returns the chain that is to be read: the newest. */
+static struct credentials_chain *take_chain(struct credentials *credentials)
+{
+    struct credentials_chain *chain, *old = NULL;
+
+    mutex_lock(&credentials->lock);
+    /* The one that is there was interrupted, the next one was not. */
+    if (credentials->next_chain && !credentials->is_interrupted) {
+        old = credentials->chain;
+        credentials->chain = credentials->next_chain;
+        credentials->next_chain = NULL;
+    }
+    chain = credentials->chain;
+    mutex_unlock(&credentials->lock);
+    credentials_chain_free(old);
+    return chain;
+}
+
+static bool has_next_chain(struct credentials *credentials)
+{
+    bool has_next;
+
+    mutex_lock(&credentials->lock);
+    has_next = credentials->next_chain && !credentials->is_interrupted;
+    mutex_unlock(&credentials->lock);
+    return has_next;
+}
+
 static void load_once(struct credentials *credentials)
 {
-    struct net_failure failure = {0};
+    struct net_failure failure;
     struct credentials_set *set = NULL;
     struct credentials_summary summary;
     struct change change = {0};
-    int error = credentials_chain_load(credentials->chain, &set, &failure);
+    int error;
 
+    do { /* what those before fail with is of no interest */
+        failure = (struct net_failure){0};
+        error = credentials_chain_load(take_chain(credentials), &set, &failure);
+    } while (error && has_next_chain(credentials));
     if (!error)
         failure = (struct net_failure){0};
     mutex_lock(&credentials->lock);
@@ -236,8 +270,30 @@ void credentials_interrupt(struct credentials *credentials)
     credentials->is_interrupted = true;
     condition_broadcast(&credentials->wake);
     condition_broadcast(&credentials->loaded);
-    mutex_unlock(&credentials->lock);
     credentials_chain_interrupt(credentials->chain);
+    mutex_unlock(&credentials->lock);
+}
+
+int credentials_change(struct credentials *credentials,
+                       const struct credentials_options *options)
+{
+    struct credentials_chain *chain, *passed_over;
+    struct net_failure failure;
+    int error = credentials_chain_new(options, &chain, &failure);
+
+    if (error) {
+        log_error("credentials: %s; they stay as they were", failure.text);
+        return error;
+    }
+    mutex_lock(&credentials->lock);
+    passed_over = credentials->next_chain;
+    credentials->next_chain = chain;
+    credentials->is_forced = true;
+    condition_signal(&credentials->wake);
+    credentials_chain_interrupt(credentials->chain);
+    mutex_unlock(&credentials->lock);
+    credentials_chain_free(passed_over);
+    return 0;
 }
 
 void credentials_free(struct credentials *credentials)
@@ -248,6 +304,7 @@ void credentials_free(struct credentials *credentials)
         credentials_interrupt(credentials);
     workers_stop(credentials->workers);
     credentials_chain_free(credentials->chain);
+    credentials_chain_free(credentials->next_chain);
     assert(!credentials->set || credentials->set->holders == 0);
     credentials_set_free(credentials->set);
     condition_done(&credentials->wake);

@@ -7,7 +7,8 @@
  * or when the store refuses them.  The keys that are there stay in use until
  * there are others.
  *
- * Threads: any.  Locks: its own, a leaf; calls nothing while holding it.
+ * Threads: any.  Locks: its own; interrupts a reading while holding it, and
+ * calls nothing else.
  * Promise: what was borrowed does not change; secrets are in no message and
  * no core dump, and are overwritten when they are not needed any more.
  */
@@ -55,6 +56,14 @@ struct credentials_options {
  */
 int credentials_new(const struct credentials_options *options,
                     struct credentials **ret_credentials);
+
+/*
+ * Read the sources that these options tell, now, in place of those before;
+ * does not wait for it.  Errors as of credentials_new; then all stays as it
+ * was.
+ */
+int credentials_change(struct credentials *credentials,
+                       const struct credentials_options *options);
 
 /*
  * Take the keys to sign with, to be given back by credentials_return.  Waits

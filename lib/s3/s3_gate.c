@@ -239,6 +239,19 @@ void s3_gate_leave(struct s3_gate *gate, const struct s3_pass *pass,
     mutex_unlock(&gate->mutex);
 }
 
+void s3_gate_set_max(struct s3_gate *gate, unsigned max)
+{
+    struct s3_gate_state *state = &gate->state;
+
+    assert(max > 0);
+    mutex_lock(&gate->mutex);
+    if (state->places == state->max || state->places > max)
+        state->places = max;
+    state->max = max;
+    grant_locked(gate);
+    mutex_unlock(&gate->mutex);
+}
+
 void s3_gate_interrupt(struct s3_gate *gate)
 {
     mutex_lock(&gate->mutex);

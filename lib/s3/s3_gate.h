@@ -50,6 +50,12 @@ struct s3_gate_state {
 /* Make a gate of at most, and at first, so many places: 1 or more. */
 int s3_gate_new(unsigned max, struct s3_gate **ret_gate);
 
+/*
+ * From now on there are so many places at most, and at once unless the store
+ * has throttled: 1 or more.
+ */
+void s3_gate_set_max(struct s3_gate *gate, unsigned max);
+
 /* Free it, once nobody is in or waits; NULL does nothing. */
 void s3_gate_free(struct s3_gate *gate);
 

@@ -3,7 +3,7 @@
  * s3_limits - how many bytes a second may go to the store and come from it,
  * by the time of day.
  *
- * Threads: any.  Locks: those of its rates.
+ * Threads: any.  Locks: its own, then those of its rates.
  */
 #ifndef S3_S3_LIMITS_H
 #define S3_S3_LIMITS_H
@@ -21,6 +21,11 @@ int s3_limits_new(const struct bandwidth_entry up[], size_t up_count,
                   const struct bandwidth_entry down[], size_t down_count,
                   struct s3_limits **ret_limits);
 
+/* From now on these hold, which are copied.  -ENOMEM: those before. */
+int s3_limits_set(struct s3_limits *limits, const struct bandwidth_entry up[],
+                  size_t up_count, const struct bandwidth_entry down[],
+                  size_t down_count);
+
 /* Free it; NULL does nothing. */
 void s3_limits_free(struct s3_limits *limits);
 
@@ -32,11 +37,14 @@ void s3_limits_free(struct s3_limits *limits);
 void s3_limits_refresh(struct s3_limits *limits, uint64_t realtime_ns,
                        uint64_t now_ns);
 
-/* Returns the rate each way, good as long as the limits; NULL: no limit. */
+/*
+ * Returns the rate each way, good as long as the limits; NULL: there is no
+ * limit, and if one is set, who asked before does not obey it.
+ */
 struct rate *s3_limits_up(struct s3_limits *limits);
 struct rate *s3_limits_down(struct s3_limits *limits);
 
 /* Returns how long so many bytes may take because of the limits, about. */
-uint64_t s3_limits_time_ns(const struct s3_limits *limits, uint64_t bytes);
+uint64_t s3_limits_time_ns(struct s3_limits *limits, uint64_t bytes);
 
 #endif

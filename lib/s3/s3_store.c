@@ -381,16 +381,27 @@ static int make_pool(struct s3_store *s3, const struct s3_options *options,
     return s3_pool_new(&pool, &s3->parts.pool);
 }
 
-static int make_credentials(struct s3_parts *parts,
-                            const struct s3_options *options)
+/* What the store knows better than the configuration. */
+static struct credentials_options
+complete_credentials(struct s3_parts *parts,
+                     const struct credentials_options *configured)
 {
     struct credentials_options credentials = {0};
 
-    if (options->credentials)
-        credentials = *options->credentials;
+    if (configured)
+        credentials = *configured;
     credentials.is_aws = parts->site.is_aws;
     credentials.changed = credentials_changed;
     credentials.changed_context = parts;
+    return credentials;
+}
+
+static int make_credentials(struct s3_parts *parts,
+                            const struct s3_options *options)
+{
+    struct credentials_options credentials =
+        complete_credentials(parts, options->credentials);
+
     return credentials_new(&credentials, &parts->credentials);
 }
 
@@ -468,4 +479,25 @@ int s3_store_open(const struct s3_options *options,
     }
     *ret_store = &s3->store;
     return 0;
+}
+
+/* ---- change ------------------------------------------------------------- */
+
+int s3_store_change(struct object_store *store,
+                    const struct s3_changes *changes)
+{
+    struct s3_parts *parts = s3_parts_of_store(store);
+    struct credentials_options credentials =
+        complete_credentials(parts, changes->credentials);
+    int error, limits_error;
+
+    s3_gate_set_max(parts->gate, changes->concurrency);
+    limits_error = s3_limits_set(
+        parts->limits, changes->upload_limits, changes->upload_limits_count,
+        changes->download_limits, changes->download_limits_count);
+    if (limits_error)
+        log_error("s3upload, s3download: stay as they were: %s",
+                  log_errno(limits_error));
+    error = credentials_change(parts->credentials, &credentials);
+    return error ? error : limits_error;
 }

@@ -58,6 +58,24 @@ struct s3_options {
     size_t download_limits_count;
 };
 
+/* What of the options may change while the store is open. */
+struct s3_changes {
+    unsigned concurrency;
+    const struct credentials_options *credentials;
+    const struct bandwidth_entry *upload_limits;
+    size_t upload_limits_count;
+    const struct bandwidth_entry *download_limits;
+    size_t download_limits_count;
+};
+
+/*
+ * Have these hold from now on; they are copied.  The credentials are read
+ * again, also if they are the same; until there are others, those before stay
+ * in use.  An error, which is logged: some of it was not taken over.
+ */
+int s3_store_change(struct object_store *store,
+                    const struct s3_changes *changes);
+
 /*
  * Open the store; asks no server anything, so it succeeds also when none is
  * there (s3_check tells).  Call it after the process is in the background:

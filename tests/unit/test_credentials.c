@@ -299,6 +299,63 @@ TEST("the first reading is waited for, not past the deadline")
     (void)end(fixture);
 }
 
+/* ---- another source ------------------------------------------------------ */
+
+TEST("another source is read at once, and takes the place of the one before")
+{
+    struct credentials_options options = {
+        .access_key = "FIRST", .secret_key = "hidden", .changed = note_change};
+    struct credentials_summary summary;
+    struct fixture fixture = {.changes = 0};
+    const struct credentials_set *old = NULL;
+
+    mutex_init(&fixture.lock);
+    condition_init(&fixture.changed);
+    options.changed_context = &fixture;
+    NEED(credentials_new(&options, &fixture.credentials) == 0);
+    NEED(credentials_borrow(fixture.credentials, LATER, &old) == 0);
+    wait_for_changes(&fixture, 1);
+    options.access_key = "SECOND";
+    CHECK(credentials_change(fixture.credentials, &options) == 0);
+    wait_for_changes(&fixture, 2);
+    CHECK(gives(&fixture, "SECOND"));
+    CHECK(strcmp(old->access_key, "FIRST") == 0);
+    credentials_return(fixture.credentials, old);
+    options = (struct credentials_options){.access_key = "HALF"};
+    CHECK(credentials_change(fixture.credentials, &options) == -EINVAL);
+    CHECK(gives(&fixture, "SECOND"));
+    make_file("THIRD");
+    options = (struct credentials_options){.source = file_source()};
+    CHECK(credentials_change(fixture.credentials, &options) == 0);
+    wait_for_changes(&fixture, 3);
+    CHECK(gives(&fixture, "THIRD"));
+    /* The same source again: what is in it by now. */
+    make_file("FOURTH");
+    CHECK(credentials_change(fixture.credentials, &options) == 0);
+    wait_for_changes(&fixture, 4);
+    CHECK(gives(&fixture, "FOURTH"));
+    credentials_summarize(fixture.credentials, &summary);
+    CHECK(strncmp(summary.source, "file", 4) == 0);
+    credentials_free(fixture.credentials);
+    condition_done(&fixture.changed);
+    mutex_done(&fixture.lock);
+}
+
+TEST("a source that says nothing does not keep another one from being read")
+{
+    static const struct key_step steps[] = {{"GET", "/", NULL, 0, ""}};
+    struct fixture *fixture = start("container", steps, 1);
+    const struct credentials_options options = {.access_key = "OTHER",
+                                                .secret_key = "hidden"};
+
+    key_service_wait_for_requests(fixture->service, 1);
+    CHECK(credentials_change(fixture->credentials, &options) == 0);
+    CHECK(gives(fixture, "OTHER"));
+    (void)end(fixture);
+}
+
+/* ---- the end ------------------------------------------------------------- */
+
 /* Borrow for ever. */
 static void *borrow(void *argument)
 {

@@ -139,6 +139,25 @@ TEST("a stop ends a pause, and there is no further try")
     opener_stop(NULL);
 }
 
+TEST("one that comes later is opened, too, and nobody waits for it")
+{
+    struct room room;
+    struct thing things[2] = {{.not_yet = 0}, {.room = &room, .not_yet = 2}};
+    struct opener *opener;
+
+    room_init(&room, 2);
+    NEED(start(things, 1, no_pause, &opener) == 0);
+    CHECK(opener_add(opener, &things[1]) == 0);
+    CHECK(atomic_load(&things[0].tries) == 1);
+    enter(&room); /* its first try, which waits for us */
+    while (atomic_load(&things[1].tries) < 3)
+        (void)sched_yield();
+    opener_stop(opener);
+    CHECK(atomic_load(&things[1].tries) == 3);
+    CHECK(!atomic_load(&things[1].wrong));
+    room_done(&room);
+}
+
 /* The second try, which takes a while, is met by the test. */
 static int open_slowly(void *item, unsigned tries)
 {

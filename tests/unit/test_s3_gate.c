@@ -120,6 +120,35 @@ TEST("there are as many places as given, and what leaves makes room")
     s3_gate_free(gate);
 }
 
+TEST("there can be more places, and those who wait go, and fewer, as they end")
+{
+    struct s3_gate *gate = new_gate(2);
+    struct s3_pass passes[CLIENTS], more;
+    struct client client;
+
+    CHECK(fill(gate, OBJECT_WAITED_FOR, passes) == 2);
+    queue_client(&client, gate, OBJECT_WAITED_FOR);
+    s3_gate_set_max(gate, 4);
+    join_client(&client);
+    CHECK(try_enter(gate, OBJECT_WAITED_FOR, &more));
+    CHECK(look(gate).places == 4 && look(gate).max == 4);
+    s3_gate_set_max(gate, 1);
+    leave_all(gate, passes, 2, S3_HEALTH_ANSWERED);
+    s3_gate_leave(gate, &more, S3_HEALTH_ANSWERED);
+    CHECK(!try_enter(gate, OBJECT_WAITED_FOR, &more));
+    s3_gate_leave(gate, &client.pass, S3_HEALTH_ANSWERED);
+    CHECK(try_enter(gate, OBJECT_WAITED_FOR, &more));
+    CHECK(!try_enter(gate, OBJECT_WAITED_FOR, &passes[0]));
+    s3_gate_leave(gate, &more, S3_HEALTH_ANSWERED);
+    /* What the store bears is not more because more is allowed. */
+    s3_gate_set_max(gate, 8);
+    CHECK(try_enter(gate, OBJECT_WAITED_FOR, &more));
+    s3_gate_leave(gate, &more, S3_HEALTH_THROTTLED);
+    s3_gate_set_max(gate, 20);
+    CHECK(look(gate).places == 4 && look(gate).max == 20);
+    s3_gate_free(gate);
+}
+
 TEST("background leaves a quarter free, read-ahead an eighth, reads nothing")
 {
     static const struct {

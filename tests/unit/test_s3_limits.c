@@ -73,3 +73,27 @@ TEST("who shares the slowest limit has time for that")
     CHECK(s3_limits_time_ns(limits, 0) == 0);
     s3_limits_free(limits);
 }
+
+TEST("limits that change hold at once, each way, and can go")
+{
+    const struct bandwidth_entry slow = {1000, 0, BANDWIDTH_DAY};
+    const struct bandwidth_entry fast[] = {{5000, 0, 12 * 60},
+                                           {5000, 12 * 60, 24 * 60}};
+    struct s3_limits *limits = NULL;
+    struct rate *up;
+
+    live_in_utc();
+    NEED(s3_limits_new(&slow, 1, NULL, 0, &limits) == 0);
+    up = s3_limits_up(limits);
+    NEED(up);
+    NEED(s3_limits_set(limits, fast, 2, &slow, 1) == 0);
+    CHECK(s3_limits_up(limits) == up && up->bytes_per_s == 5000);
+    NEED(s3_limits_down(limits));
+    CHECK(s3_limits_down(limits)->bytes_per_s == 1000);
+    CHECK(s3_limits_time_ns(limits, 1000) >= S_NS);
+    NEED(s3_limits_set(limits, NULL, 0, NULL, 0) == 0);
+    CHECK(!s3_limits_up(limits) && !s3_limits_down(limits));
+    CHECK(up->bytes_per_s == 0); /* who asked before is let go */
+    CHECK(s3_limits_time_ns(limits, 1000) == 0);
+    s3_limits_free(limits);
+}

@@ -38,6 +38,27 @@ TEST("the limit is divided by the devices that upload, and no others")
     upload_share_free(share);
 }
 
+TEST("limits that change hold at once, also where there was none")
+{
+    static const struct bandwidth_entry first = {1000, 0, BANDWIDTH_DAY};
+    static const struct bandwidth_entry both[] = {{600, 0, 12 * 60},
+                                                  {600, 12 * 60, 24 * 60}};
+    struct upload_sharer one;
+    struct upload_share *share;
+
+    NEED(upload_share_new(NULL, 0, &share) == 0);
+    upload_share_join(share, &one);
+    CHECK(upload_share_rate(share, &one) == 0);
+    CHECK(upload_share_set_limits(share, &first, 1) == 0);
+    CHECK(upload_share_rate(share, &one) == 1000);
+    CHECK(upload_share_set_limits(share, both, 2) == 0);
+    CHECK(upload_share_rate(share, &one) == 600);
+    CHECK(upload_share_set_limits(share, NULL, 0) == 0);
+    CHECK(upload_share_rate(share, &one) == 0);
+    upload_share_leave(share, &one);
+    upload_share_free(share);
+}
+
 TEST("the limit is that of the hour, and there may be none")
 {
     static const struct bandwidth_entry limits[] = {
