@@ -57,6 +57,11 @@ FUZZERS := $(basename $(wildcard tests/fuzz/fuzz_*.c))
 BENCHES := $(filter-out tests/bench/snappy_rate, \
     $(basename $(wildcard tests/bench/*.c)))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/*.bats))
+# Stories in a virtual machine, of its file system and its connections.
+VM_TESTS := $(sort $(wildcard tests/vm/1?_*.bats))
+VM_LONG_TESTS := $(foreach kind,ext4-4 xfs-1 xfs-4,$(VM_TESTS:%=%@$(kind))) \
+    $(sort $(wildcard tests/vm/2?_*.bats))
+VM_PROGRAMS := $(basename $(wildcard tests/vm/*.c))
 # Stories that are told also of S3 servers, see tests/system/store_kind.bash:
 # a few of them always, all of them in check-long.
 story = $(wildcard tests/system/$1_*.bats)
@@ -203,7 +208,7 @@ define TEST_PROGRAM
 $(B)/$1: $(B)/$1.o $(call linked,$1) $(B)/libsupport.a $(B)/libs3blkdev.a
 endef
 TEST_PROGRAMS := $(UNIT_TESTS) $(RACE_TESTS) $(CRASH_TESTS) $(FUZZERS) \
-    $(BENCHES)
+    $(BENCHES) $(VM_PROGRAMS)
 $(foreach t,$(TEST_PROGRAMS),$(eval $(call TEST_PROGRAM,$t)))
 
 $(TEST_PROGRAMS:%=$(B)/%):
@@ -217,7 +222,7 @@ $(TEST_PROGRAMS:%=$(B)/%):
 # ---- tests ------------------------------------------------------------------
 
 .PHONY: check check-unit check-asan check-tsan check-crash check-system \
-    check-long check-swift build-asan build-tsan build-release build-bench crash lint print-flags bench fuzz coverage ci
+    check-long check-swift check-vm check-vm-long build-asan build-tsan build-release build-vm build-bench crash lint print-flags bench fuzz coverage ci
 
 asan_programs = $(UNIT_TESTS:%=$(BUILD)/asan/%)
 tsan_programs = $(RACE_TESTS:%=$(BUILD)/tsan/%)
@@ -231,6 +236,8 @@ build-tsan:
 	$(sub) VARIANT=tsan race-tests
 build-release:
 	$(sub) VARIANT=release all
+build-vm: build-release
+	$(sub) VARIANT=release $(VM_PROGRAMS:%=$(BUILD)/release/%)
 build-bench:
 	$(sub) VARIANT=release all $(BENCHES:%=$(BUILD)/release/%)
 
@@ -251,10 +258,16 @@ check-tsan: ## race and unit tests with thread sanitizer
 check-system: build-release ## the real programs with real NBD clients
 	$(Q)$(RUN) $(SYSTEM_TESTS) $(S3_STORIES)
 
-check-long: build-release ## stories on S3 in all ways to reach it, and long outages
+check-vm: build-vm ## a virtual machine with systemd and the kernel's NBD client
+	$(Q)$(RUN) $(VM_TESTS)
+
+check-vm-long: build-vm ## the same with xfs and more connections, and longer stories
+	$(Q)$(RUN) $(VM_LONG_TESTS)
+
+check-long: build-vm ## stories on S3 in all ways to reach it, and long outages
 	$(Q)OUTAGE_SECONDS=180 TEST_TIMEOUT=1800 $(RUN) \
 	    $(wildcard tests/system/8?_*.bats) $(foreach kind,$(S3_KINDS), \
-	    $(S3_ALL_STORIES:%=%@$(kind)))
+	    $(S3_ALL_STORIES:%=%@$(kind))) $(VM_LONG_TESTS)
 
 check-swift: build-release ## the same on OpenStack Swift, which it installs
 	$(Q)bash -c '. scripts/packages.sh && packages_install $${packages_swift[@]}'

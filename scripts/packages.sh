@@ -28,6 +28,11 @@ packages_check=(
     build-essential debhelper lintian systemd
 )
 
+# For the tests in a virtual machine, which is an x86-64.
+packages_vm=(
+    busybox-static cpio kmod lz4 mmdebstrap qemu-system-x86 xz-utils
+)
+
 # For make check-swift: another S3 server, besides those above.
 packages_swift=(
     memcached swift-account swift-container swift-object swift-proxy

@@ -103,7 +103,8 @@ vm_payload() {
 
 # vm_start [OPTION...]: switch it on, with options for qemu; it boots
 vm_start() {
-    local disk port n=0 arguments=() accelerate=(-accel tcg,thread=multi -cpu Nehalem)
+    local disk drive port n=1 arguments=()
+    local accelerate=(-accel "tcg,thread=multi" -cpu Nehalem)
 
     vm_gone
     if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then
@@ -115,20 +116,21 @@ vm_start() {
         nbdkit -U "$VM/$disk.sock" -P "$VM/$disk.pid" \
             --filter=exitlast --filter=cache \
             file "$VM/$disk.img" cache=writeback 3>&-
-        arguments+=(
-            -drive "if=none,id=$disk,file.driver=nbd,file.server.type=unix,file.server.path=$VM/$disk.sock,format=raw,cache=none"
+        drive=id=$disk,if=none,format=raw,cache=none,file.driver=nbd
+        drive+=,file.server.type=unix,file.server.path=$VM/$disk.sock
+        arguments+=(-drive "$drive"
             -device "virtio-blk-pci,drive=$disk,serial=$disk")
     done < "$VM/disks"
     if [ -e "$VM/payload" ]; then
         arguments+=(
-            -drive "if=none,id=payload,file=$VM/payload,format=raw,readonly=on"
-            -device virtio-blk-pci,drive=payload,serial=payload)
+            -drive "id=payload,if=none,format=raw,readonly=on,file=$VM/payload"
+            -device "virtio-blk-pci,drive=payload,serial=payload")
     fi
     while read -r port; do
         n=$((n + 1))
         arguments+=(
             -chardev "file,id=$port,path=$VM/$port,append=on"
-            -device "virtserialport,chardev=$port,name=$port,nr=$((n + 1))")
+            -device "virtserialport,chardev=$port,name=$port,nr=$n")
     done < "$VM/ports"
     rm -f "$VM"/agent.in "$VM"/agent.out
     mkfifo "$VM/agent.in" "$VM/agent.out"
@@ -139,7 +141,7 @@ vm_start() {
         -chardev "file,id=console,path=$(vm_console),append=on" \
         -serial chardev:console \
         -kernel "$VM/image/vmlinux" -initrd "$VM/image/initrd" \
-        -drive "if=none,id=root,file=$VM/root.qcow2,format=qcow2,cache=writeback" \
+        -drive "id=root,if=none,format=qcow2,file=$VM/root.qcow2" \
         -device virtio-blk-pci,drive=root,serial=root \
         -device virtio-serial-pci \
         -chardev "pipe,id=agent,path=$VM/agent" \
@@ -228,12 +230,17 @@ vm_end() {
     ! vm_runs || vm_power_cut
 }
 
-# guest COMMAND: run it there by bash, as root; what it writes, its status
+# guest [COMMAND]: run it there by "bash -e", as root; what it writes, its
+# status.  Without an argument the command is standard input.  In front of it
+# goes $GUEST_PRELUDE, and "not COMMAND...", for what is to fail.
+# shellcheck disable=SC2016 # for the guest
 guest() {
     local LC_ALL=C id=$RANDOM$RANDOM in out answer status size
+    local command='not() { ! "$@"; }'$'\n'${GUEST_PRELUDE:-}$'\n'
 
+    command+=${1-$(cat)}
     exec {in}<> "$VM/agent.in" {out}<> "$VM/agent.out"
-    printf '%s %d\n%s' "$id" "${#1}" "$1" >&"$in"
+    printf '%s %d\n%s' "$id" "${#command}" "$command" >&"$in"
     # An answer that nobody has waited for may be in front of it.
     until [ "${answer:-}" = "$id" ]; do
         guest_line || return
