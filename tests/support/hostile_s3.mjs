@@ -43,7 +43,7 @@
 //                           and ends them; what is connected ends unless "up"
 //   {"tls":{"certificate":KIND,"version":V,"protocol":P}}   see certificates.mjs
 //   {"put":KEY,"data":TEXT} {"remove":KEY} {"get":KEY}   the object itself
-//   {"keys":PREFIX}
+//   {"keys":PREFIX} {"usage":true}   how many objects, and bytes in them
 //   {"counters":true}       requests, by operation, connections, refused, ...
 //   {"await":NAME,"count":N}   answered when that counter is there
 //   {"log":true}            the requests since the last time
@@ -300,6 +300,10 @@ class Server {
         case 'keys':
             return { keys: [...this.bucket.objects.keys()]
                 .filter((key) => key.startsWith(value)).sort() };
+        case 'usage':
+            return { objects: this.bucket.objects.size,
+                bytes: [...this.bucket.objects.values()]
+                    .reduce((sum, object) => sum + object.data.length, 0) };
         case 'counters':
             return { ...this.counters, connected: this.connections.size,
                 lastRefusal: this.lastRefusal, said: this.complaints };
