@@ -51,6 +51,8 @@ struct owner_options {
     bool is_daemon;             /* it serves clients: told to whom says hello */
     /* How many clients are attached now; NULL: there are none, ever. */
     uint64_t (*connections)(void *context);
+    /* Add what status_text.h has of clients; NULL: nobody knows. */
+    void (*tell_clients)(void *context, struct control_message *status);
     void *context;
 };
 
@@ -81,6 +83,12 @@ int owner_release(struct owner *owner);
 
 /* End the thread after what it has in hand, and free.  NULL does nothing. */
 void owner_stop(struct owner *owner);
+
+/*
+ * Begin an answer to "status" and fill it in, but for what the store says of
+ * itself.
+ */
+void owner_describe(struct owner *owner, struct control_message *ret_status);
 
 /*
  * Answer a request of control_message.h, from the connection that is named

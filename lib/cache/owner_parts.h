@@ -137,6 +137,13 @@ struct owner_space {
 };
 int owner_space(struct owner *owner, struct owner_space *ret_space);
 
+/*
+ * The daemon makes room by itself when more percent are used than the first,
+ * until they are no more than the second: before room is so tight that writes
+ * slow down (destage.h).
+ */
+enum { OWNER_FULL_PERCENT = 92, OWNER_ROOM_PERCENT = 88 };
+
 enum owner_evict_state {
     OWNER_EVICT_DONE,   /* no more is used than that */
     OWNER_EVICT_MORE,   /* some went: there may be more */

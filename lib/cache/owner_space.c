@@ -24,12 +24,6 @@ enum {
     /* A step: so that who asks for one hears of it soon. */
     EVICT_AT_ONCE = 256,
     CANDIDATES = 64,
-    /*
-     * The daemon makes room by itself from here on, and to there: before room
-     * is so tight that writes slow down (destage.h).
-     */
-    FULL_PERCENT = 92,
-    ROOM_PERCENT = 88,
     PERCENT = 100,
 };
 
@@ -278,9 +272,9 @@ bool owner_make_room(struct owner *owner)
     uint64_t left_out;
     int error = owner_space(owner, &space);
 
-    if (error != 0 || space.used / FULL_PERCENT < space.limit / PERCENT)
+    if (error != 0 || space.used / OWNER_FULL_PERCENT < space.limit / PERCENT)
         return false;
-    evict.above = space.limit / PERCENT * ROOM_PERCENT;
+    evict.above = space.limit / PERCENT * OWNER_ROOM_PERCENT;
     do {
         error = owner_evict(owner, &evict);
         if (error == 0 && evict.state == OWNER_EVICT_UPLOAD) {

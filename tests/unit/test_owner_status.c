@@ -37,6 +37,34 @@ TEST("status tells what is dirty, and since when, until it is published")
     owner_host_end(&host);
 }
 
+TEST("status tells what the chunks are, and who uploads them")
+{
+    struct owner_host host;
+    struct control_message reply;
+
+    owner_host_begin(&host, test_dir(), 1 << 24);
+    owner_host_write(&host, 1, 10);
+    owner_host_write(&host, 3, 11);
+    CHECK(owner_host_ask_for(&host, "checkpoint", NULL, NULL, &reply) == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(&host, "status", NULL, NULL, &reply) == 0);
+    CHECK(strcmp(control_message_get(&reply, "syncs"), "") == 0);
+    CHECK(owner_host_number(&reply, "dirty_chunks") == 2);
+    CHECK(owner_host_number(&reply, "clean_chunks") == 0);
+    CHECK(owner_host_number(&reply, "all_chunks") >= 4);
+    CHECK(owner_host_number(&reply, "room_begin_percent") >
+          owner_host_number(&reply, "room_end_percent"));
+    control_message_clear(&reply);
+    CHECK(owner_host_upload(&host, "image"));
+    CHECK(owner_host_ask_for(&host, "status", NULL, NULL, &reply) == 0);
+    CHECK(strchr(control_message_get(&reply, "syncs"), ':') != NULL);
+    CHECK(owner_host_number(&reply, "dirty_chunks") == 1);
+    CHECK(owner_host_number(&reply, "clean_chunks") == 1);
+    CHECK(owner_host_number(&reply, "uploaded_chunks") == 1);
+    control_message_clear(&reply);
+    owner_host_end(&host);
+}
+
 TEST("status tells what keeps a device from the bucket, and when it is over")
 {
     struct owner_host host;
