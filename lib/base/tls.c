@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <gnutls/gnutls.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__aarch64__)
@@ -33,9 +34,16 @@ bool tls_processor_has_aes(void)
 #endif
 }
 
+struct tls_context *tls_hold(struct tls_context *context)
+{
+    if (context)
+        atomic_fetch_add(&context->holders, 1);
+    return context;
+}
+
 void tls_free(struct tls_context *context)
 {
-    if (!context)
+    if (!context || atomic_fetch_sub(&context->holders, 1) > 0)
         return;
     if (context->certificates)
         gnutls_certificate_free_credentials(context->certificates);
@@ -310,6 +318,7 @@ static int tls_finish(struct stream *stream, uint64_t deadline_ns)
 void tls_stream_drop(struct tls_stream *tls)
 {
     gnutls_deinit(tls->session);
+    tls_free(tls->context);
     free(tls->name);
     free(tls);
 }
@@ -331,7 +340,7 @@ static const struct stream_functions tls_functions = {
 
 /* ---- the handshake ------------------------------------------------------ */
 
-struct tls_stream *tls_stream_new(const struct tls_context *context,
+struct tls_stream *tls_stream_new(struct tls_context *context,
                                   struct stream *plain, unsigned flags)
 {
     struct tls_stream *tls = calloc(1, sizeof(*tls));
@@ -347,6 +356,7 @@ struct tls_stream *tls_stream_new(const struct tls_context *context,
         free(tls);
         return NULL;
     }
+    tls->context = tls_hold(context);
     if (gnutls_priority_set(tls->session, context->priority) < 0 ||
         (context->certificates &&
          gnutls_credentials_set(tls->session, GNUTLS_CRD_CERTIFICATE,

@@ -41,8 +41,14 @@ struct tls_server_options {
 int tls_server_new(const struct tls_server_options *options,
                    struct tls_context **ret_context);
 
-/* Free what was loaded; no stream may use it any more.  NULL: nothing. */
+/*
+ * Give up a context; what was loaded is freed when nobody holds it any more:
+ * who made it, who called tls_hold, and its streams.  NULL: nothing.
+ */
 void tls_free(struct tls_context *context);
+
+/* Returns the context, or NULL, which is freed one tls_free later. */
+struct tls_context *tls_hold(struct tls_context *context);
 
 /*
  * Shake hands as a server over the stream, which must have no bytes received

@@ -27,6 +27,7 @@ enum {
 };
 
 struct tls_context {
+    _Atomic unsigned holders;                      /* besides who made it */
     gnutls_certificate_credentials_t certificates; /* or NULL */
     gnutls_priority_t priority;
     /* Of servers: */
@@ -40,6 +41,7 @@ struct tls_context {
 
 struct tls_stream {
     struct stream stream; /* first: the functions get a pointer to it */
+    struct tls_context *context;
     struct stream *plain;
     gnutls_session_t session;
     int error; /* of the plain stream, behind a GNUTLS_E_PUSH/PULL_ERROR */
@@ -62,9 +64,10 @@ bool tls_processor_has_aes(void);
 
 /*
  * Begin a session with GnuTLS's flags and the context's priorities over the
- * plain stream, which still belongs to the caller.  NULL: no memory.
+ * plain stream, which still belongs to the caller; it holds the context.
+ * NULL: no memory.
  */
-struct tls_stream *tls_stream_new(const struct tls_context *context,
+struct tls_stream *tls_stream_new(struct tls_context *context,
                                   struct stream *plain, unsigned flags);
 
 /* Free it without the plain stream. */

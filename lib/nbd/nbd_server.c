@@ -35,6 +35,7 @@
 #include "base/net.h"
 #include "base/stream.h"
 #include "base/thread.h"
+#include "base/tls.h"
 #include "cache/device.h"
 #include "nbd/nbd_handshake.h"
 #include "nbd/nbd_memory.h"
@@ -85,6 +86,7 @@ int nbd_server_start(const struct nbd_server_options *options,
     if (!server)
         return -ENOMEM;
     server->options = *options;
+    (void)tls_hold(server->options.tls);
     if (server->options.max_connections == 0)
         server->options.max_connections = NBD_SERVER_MAX_CONNECTIONS;
     if (server->options.handshake_timeout_ms == 0)
@@ -110,11 +112,31 @@ void nbd_server_free(struct nbd_server *server)
     assert(!server->connections && !server->waiting && !server->listeners &&
            !server->finished);
     nbd_exports_free(server->exports);
+    tls_free(server->options.tls);
     if (server->stop_fd >= 0)
         (void)close(server->stop_fd);
     condition_done(&server->changed);
     mutex_done(&server->lock);
     free(server);
+}
+
+int nbd_server_change(struct nbd_server *server,
+                      const struct nbd_server_changes *changes)
+{
+    struct nbd_server_options *options = &server->options;
+    struct tls_context *old_tls;
+
+    if (changes->tls_required && !changes->tls)
+        return -EINVAL;
+    mutex_lock(&server->lock);
+    old_tls = options->tls;
+    options->tls = tls_hold(changes->tls);
+    options->tls_required = changes->tls_required;
+    options->max_connections = changes->max_connections;
+    options->handshake_timeout_ms = changes->handshake_timeout_ms;
+    mutex_unlock(&server->lock);
+    tls_free(old_tls);
+    return 0;
 }
 
 int nbd_server_add_export(struct nbd_server *server,
@@ -378,16 +400,21 @@ void nbd_connection_leave(struct nbd_connection *connection)
 static void serve(struct nbd_connection *connection)
 {
     struct nbd_server *server = connection->server;
-    const struct nbd_handshake_options options = {
+    struct nbd_handshake_options options = {
         .exports = server->exports,
-        .tls = server->options.tls,
-        .tls_required = server->options.tls_required,
         .stopping = &server->is_stopping,
-        .deadline_ns = deadline_after_ms(server->options.handshake_timeout_ms),
     };
     struct nbd_session session;
-    int error = nbd_handshake(&options, &connection->stream, &session);
+    int error;
 
+    mutex_lock(&server->lock);
+    options.tls = tls_hold(server->options.tls);
+    options.tls_required = server->options.tls_required;
+    options.deadline_ns =
+        deadline_after_ms(server->options.handshake_timeout_ms);
+    mutex_unlock(&server->lock);
+    error = nbd_handshake(&options, &connection->stream, &session);
+    tls_free(options.tls);
     if (error == 0)
         transmit(connection, &session);
     else

@@ -30,7 +30,7 @@ struct nbd_server_options {
     const struct nbd_export *exports; /* to begin with; copied */
     size_t exports_count;
     const char *default_name;      /* what "" is; NULL: the first export */
-    struct tls_context *tls;       /* or NULL: no TLS */
+    struct tls_context *tls;       /* or NULL: no TLS; it is held */
     bool tls_required;             /* nothing is told without TLS */
     size_t max_connections;        /* 0: the default */
     unsigned handshake_timeout_ms; /* for all of it; 0: the default */
@@ -56,6 +56,21 @@ struct nbd_server_options {
  */
 int nbd_server_start(const struct nbd_server_options *options,
                      struct nbd_server **ret_server);
+
+/* What of the options may change while the server runs. */
+struct nbd_server_changes {
+    struct tls_context *tls;
+    bool tls_required;
+    size_t max_connections;
+    unsigned handshake_timeout_ms;
+};
+
+/*
+ * Have these hold for whoever connects from now on.  -EINVAL: TLS is required,
+ * and there is none; then nothing has changed.
+ */
+int nbd_server_change(struct nbd_server *server,
+                      const struct nbd_server_changes *changes);
 
 /*
  * Serve one more export from now on; it is copied.  -EINVAL: its name is too

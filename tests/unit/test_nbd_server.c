@@ -164,6 +164,39 @@ TEST("a connection above max_connections is closed at once, half-open ones "
     nbd_fixture_done(&fixture);
 }
 
+TEST("limits that change hold for who connects from then on")
+{
+    const struct nbd_server_changes none = {.tls_required = true};
+    const struct nbd_server_changes fewer = {.max_connections = 1,
+                                             .handshake_timeout_ms = 60000};
+    const struct nbd_server_changes more = {.max_connections = 3,
+                                            .handshake_timeout_ms = 1};
+    struct nbd_fixture fixture;
+    struct nbd_client one, two, third = {0};
+
+    nbd_fixture_init(&fixture, test_dir());
+    fixture.options.max_connections = 2;
+    nbd_fixture_start(&fixture);
+    CHECK(nbd_client_enter(&one, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_client_enter(&two, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_server_change(fixture.server, &none) == -EINVAL);
+    CHECK(nbd_server_change(fixture.server, &fewer) == 0);
+    CHECK(is_alive(&one) && is_alive(&two));
+    nbd_client_close(&two);
+    nbd_fixture_wait_connections(&fixture, 1);
+    two.fd = nbd_fixture_connect(&fixture);
+    CHECK(nbd_client_is_hung_up(&two));
+    CHECK(nbd_server_change(fixture.server, &more) == 0);
+    /* It says nothing, for longer than it may. */
+    third.fd = nbd_fixture_connect(&fixture);
+    CHECK(nbd_client_receive(&third, (uint8_t[NBD_GREETING_SIZE]){0},
+                             NBD_GREETING_SIZE));
+    CHECK(nbd_client_is_hung_up(&third));
+    CHECK(is_alive(&one));
+    nbd_client_close(&one);
+    nbd_fixture_done(&fixture);
+}
+
 TEST("when a client that hung up has writes that are not in the journal, they "
      "are dropped before the next client's first request runs")
 {

@@ -132,3 +132,28 @@ TEST("a handshake meets its deadline when the peer says nothing")
     (void)close(fds[1]);
     tls_free(context);
 }
+
+TEST("who has a connection goes on with what was loaded for it, given up since")
+{
+    struct tls_pair pair = {.options = {.dir = test_dir()}};
+    struct tls_context *context, *held;
+    struct stream *stream;
+    char byte = 'a';
+
+    context = tls_pair_context(test_dir(), false);
+    NEED(context);
+    held = tls_hold(context);
+    CHECK(held == context && !tls_hold(NULL));
+    stream = tls_pair_shake_hands(context, &pair);
+    tls_free(context);
+    NEED(stream);
+    tls_client_update_key(pair.client);
+    CHECK(tls_client_send(pair.client, &byte, 1) == 1);
+    byte = 'b';
+    CHECK(stream_receive(stream, &byte, 1, UINT64_MAX) == 1 && byte == 'a');
+    tls_free(held);
+    CHECK(tls_client_send(pair.client, &byte, 1) == 1);
+    CHECK(stream_receive(stream, &byte, 1, UINT64_MAX) == 1);
+    stream_close(stream);
+    tls_pair_hang_up(&pair);
+}
