@@ -312,15 +312,17 @@ DOC := $(PREFIX)/share/doc/s3blkdev
 placed = $(foreach file,$(wildcard $1),$(file):$2/$(notdir $(file)):$3)
 PROGRAM_FILES := $(foreach program,$(PROGRAMS), \
     $(BUILD)/release/$(program):$(PREFIX)/sbin/$(program):755)
+# The page; its plots are there if "npm ci" was run in gui/.
 GUI_FILES := $(shell find gui -type f ! -path '*/node_modules/*' \
-    ! -path '*/test*' ! -name '.*' 2>/dev/null) \
-    $(wildcard gui/node_modules/uplot/dist/uPlot.esm.js \
-    gui/node_modules/uplot/dist/uPlot.min.css gui/node_modules/uplot/LICENSE)
+    ! -name '*.dist' ! -name '.*') \
+    $(addprefix gui/node_modules/uplot/,$(if \
+    $(wildcard gui/node_modules/uplot/dist),LICENSE dist/uPlot.esm.js \
+    dist/uPlot.min.css))
 INSTALLED := $(PROGRAM_FILES) \
     $(call placed,scripts/s3blkdev-export,$(PREFIX)/sbin,755) \
     $(call placed,docs/*.5,$(PREFIX)/share/man/man5,644) \
     $(call placed,docs/*.8,$(PREFIX)/share/man/man8,644) \
-    $(call placed,s3blkdev.conf.dist,$(SYSCONFDIR),644) \
+    $(call placed,s3blkdev.conf.dist gui/s3blkdev-gui.conf.dist,$(SYSCONFDIR),644) \
     $(call placed,systemd/*.service systemd/*.socket systemd/*.timer,$(UNITDIR),644) \
     systemd/s3blkdev.sysusers:$(SYSUSERSDIR)/s3blkdev.conf:644 \
     systemd/s3blkdev.tmpfiles:$(TMPFILESDIR)/s3blkdev.conf:644 \
@@ -330,7 +332,8 @@ INSTALLED := $(PROGRAM_FILES) \
     $(call placed,scripts/settings.sh scripts/filesystem.sh,$(SHARE),644) \
     $(call placed,README.md LICENSE $(filter-out docs/STYLE.md, \
         $(wildcard docs/*.md)),$(DOC),644) \
-    $(foreach file,$(GUI_FILES),$(file):$(SHARE)/$(file):644)
+    $(foreach file,$(GUI_FILES), \
+        $(file):$(SHARE)/$(file):$(if $(filter %/server.mjs,$(file)),755,644))
 
 # The paths of this installation, in place of those of the default one.
 LOCATE := s|@PREFIX@|$(PREFIX)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; \

@@ -71,7 +71,7 @@ const MANY_TIMES = new Set(['listen', 'hostname']);
 export function parseConfig(text, name) {
     const config = {
         listen: [],
-        status: '/run/s3blkdev/status.sock',
+        status: '/run/s3blkdev/status/socket',
         password: null,
         hostnames: new Set(['localhost']),
     };
