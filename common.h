@@ -54,6 +54,7 @@ struct common_options {
     const char *pid_path; /* -p, or NULL */
     bool check_only;      /* -t */
     bool single;          /* --single */
+    bool hand_over;       /* --hand-over */
 };
 
 /*
@@ -90,20 +91,6 @@ void common_prepare_process(void);
 
 /* ---- systemd ------------------------------------------------------------- */
 
-/* Sockets that systemd, or who speaks its protocol, handed over. */
-struct common_sockets {
-    int *listening; /* each belongs to who takes it out of here */
-    size_t count;
-    int connected; /* the one connection that is to be served, or -1 */
-};
-
-/*
- * Take what LISTEN_FDS hands over: any number of sockets that listen, or one
- * that is connected.  Before any fork.  Returns 0, also if there is none, or
- * a negative errno.  The caller frees listening.
- */
-int common_take_sockets(struct common_sockets *ret_sockets);
-
 /* Tell systemd, if it wants to hear: lines such as "READY=1". */
 void common_notify(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
@@ -114,6 +101,7 @@ int common_notify_interval_ms(int max_ms);
 /* ---- store and devices --------------------------------------------------- */
 
 struct bandwidth_entry;
+struct control_message;
 struct control_server;
 struct device;
 struct interrupter;
@@ -140,6 +128,7 @@ struct common_device {
     struct control_server *control;
     char *image; /* names of device and snapshot, each with its 0; or NULL */
     int error;   /* why it is left out */
+    bool stays;  /* is not released when it is closed: it is opened again */
     const struct config *whole_config;
     const struct common_opening *opening;
     struct common_resources *resources;
@@ -157,12 +146,22 @@ struct common_opening {
     void (*yield)(void *context, int fd);
     /* How many clients a device has; NULL: none, ever. */
     uint64_t (*connections)(void *context, const struct device *device);
+    /* Add what status_text.h has of its clients; NULL: nobody knows. */
+    void (*tell_clients)(void *context, const struct device *device,
+                         struct control_message *status);
     /*
      * A device that cannot be opened without an answer of the store waits for
      * it, and this is called, in another thread, when it is open; perhaps
      * before common_open_resources returns.  NULL: it is left out.
      */
     void (*opened)(void *context, struct common_device *device);
+    /* One that waited is left out, in that thread as well.  NULL: so be it. */
+    void (*left_out)(void *context, struct common_device *device);
+    /*
+     * Clients wait for us: what the store does not answer soon is taken as no
+     * answer.
+     */
+    bool is_urgent;
     void *context;
 };
 
@@ -178,6 +177,7 @@ struct common_resources {
     size_t devices_count;
     struct opener *opener;         /* of those that wait; NULL: none does */
     struct control_server *status; /* NULL: none is configured */
+    uint64_t serving_since_ns;     /* since 1970: common_serve_status */
 };
 
 /*
@@ -229,7 +229,8 @@ void common_limit_closing(struct common_resources *resources, int fd,
 
 /*
  * Sync and close all of it, in reverse.  No request may be in flight.
- * releases: a device of which everything is published is marked as released.
+ * releases: a device of which everything is published is marked as released,
+ * unless it stays.
  * Returns the first error of a device.
  */
 int common_close_resources(struct common_resources *resources, bool releases);

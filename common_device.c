@@ -11,6 +11,7 @@
 #include "cache/cache_dir.h"
 #include "cache/control_client.h"
 #include "cache/control_server.h"
+#include "cache/device_tell.h"
 #include "cache/owner.h"
 
 /* Of the memory for plain blocks, one part in so many is for what nobody has
@@ -98,12 +99,28 @@ static int open_wanted_device(const struct common_resources *resources,
     }
 }
 
-static uint64_t count_connections(void *context)
+static uint64_t connections_of(const struct common_device *device)
 {
-    const struct common_device *device = context;
-
     return device->opening->connections(device->opening->context,
                                         device->device);
+}
+
+static void tell_clients_of(const struct common_device *device,
+                            struct control_message *status)
+{
+    device->opening->tell_clients(device->opening->context, device->device,
+                                  status);
+}
+
+/* The same for an owner, of which the device is the context. */
+static uint64_t count_connections(void *context)
+{
+    return connections_of(context);
+}
+
+static void tell_clients(void *context, struct control_message *status)
+{
+    tell_clients_of(context, status);
 }
 
 /* What the configuration says of a device's limits. */
@@ -132,6 +149,7 @@ static int start_owner(const struct common_resources *resources,
         .share = resources->share,
         .is_daemon = !opening->yield,
         .connections = opening->connections ? count_connections : NULL,
+        .tell_clients = opening->tell_clients ? tell_clients : NULL,
         .context = device,
     };
 
@@ -153,8 +171,15 @@ static void describe_read_only(const struct common_device *device,
     control_message_add_number(status, "chunk_size",
                                device_chunk_size(device->device));
     control_message_add(status, "state", "read-only");
+    if (device->opening->connections)
+        control_message_add_number(status, "connections",
+                                   connections_of(device));
     control_message_add_number(status, "chunks", known.chunks_mapped);
+    device_tell_chunks(device->device, status);
+    control_message_add_number(status, "cold_reads", known.cold_reads);
     control_message_add_number(status, "damaged", known.damaged_reads);
+    if (device->opening->tell_clients)
+        tell_clients_of(device, status);
 }
 
 /* Answer for a device without an owner: there is nothing to ask of it. */
@@ -261,19 +286,13 @@ static void describe_waiting(const struct common_device *device,
     control_message_add(status, "state", "waiting");
 }
 
-int common_device_describe(const struct common_device *device,
-                           struct control_message *status)
+void common_device_describe(const struct common_device *device,
+                            struct control_message *ret_status)
 {
-    struct control_message request;
-
-    if (atomic_load(&device->state) != COMMON_DEVICE_OPEN) {
-        describe_waiting(device, status);
-        return 0;
-    }
-    if (!device->owner) {
-        describe_read_only(device, status);
-        return 0;
-    }
-    control_message_start(&request, "status");
-    return owner_handle(device->owner, &request, 0, status);
+    if (atomic_load(&device->state) != COMMON_DEVICE_OPEN)
+        describe_waiting(device, ret_status);
+    else if (!device->owner)
+        describe_read_only(device, ret_status);
+    else
+        owner_describe(device->owner, ret_status);
 }

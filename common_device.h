@@ -25,8 +25,11 @@ int common_device_open(struct common_device *device);
  */
 int common_device_close(struct common_device *device, bool releases);
 
-/* Tell what is known of a device in any state, as a status. */
-int common_device_describe(const struct common_device *device,
-                           struct control_message *status);
+/*
+ * Begin an answer to "status" with what is known of a device in any state, but
+ * for what the store says of itself.
+ */
+void common_device_describe(const struct common_device *device,
+                            struct control_message *ret_status);
 
 #endif

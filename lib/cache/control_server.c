@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,7 @@ struct connection {
 
 struct control_server {
     struct control_server_options options;
+    _Atomic uint64_t device_size;
     char *status_path; /* NULL: it is the control socket */
     dev_t socket_device;
     ino_t socket_inode;
@@ -110,7 +112,8 @@ static void answer_hello(struct connection *connection)
     control_message_start(reply, "ok");
     control_message_add_number(reply, "version", CONTROL_VERSION);
     control_message_add(reply, "device", options->device_name);
-    control_message_add_number(reply, "size", options->device_size);
+    control_message_add_number(reply, "size",
+                               atomic_load(&connection->server->device_size));
     control_message_add_number(reply, "chunksize", options->chunk_size);
     control_message_add_number(reply, "daemon", !options->handler.yield);
     control_message_add_number(reply, "pid", (uint64_t)getpid());
@@ -162,9 +165,11 @@ static bool answer(struct connection *connection)
     const struct control_message *request = &connection->request;
     bool is_status = connection->server->status_path != NULL;
 
-    if (is_status && !control_message_is(request, "status"))
+    if (is_status && !control_message_is(request, "status") &&
+        !control_message_is(request, "map"))
         control_message_start_error(&connection->reply, -EACCES, "%s",
-                                    "only \"status\" is answered here");
+                                    "only \"status\" and \"map\" are answered "
+                                    "here");
     else if (control_message_is(request, "hello"))
         answer_hello(connection);
     else if (control_message_is(request, "yield"))
@@ -477,6 +482,7 @@ int control_server_start(const struct control_server_options *options,
     if (!server)
         return -ENOMEM;
     server->options = *options;
+    atomic_store(&server->device_size, options->device_size);
     server->listening = listen_in(options->dirfd);
     return start(server, ret_server);
 }
@@ -514,6 +520,12 @@ static bool has_connections(struct control_server *server)
     result = server->connections > 0;
     mutex_unlock(&server->mutex);
     return result;
+}
+
+void control_server_set_size(struct control_server *server,
+                             uint64_t device_size)
+{
+    atomic_store(&server->device_size, device_size);
 }
 
 void control_server_stop(struct control_server *server)

@@ -6,7 +6,8 @@
  * `<cachedir>/control` (mode 0600) takes the requests of control_message.h
  * from root and from the owner's own uid.  It exists while its directory's
  * lock is held, and only the holder of that lock removes or replaces it.  The
- * status socket (mode 0660) answers "status", to whoever can open it.
+ * status socket (mode 0660) answers "status" and "map", to whoever can open
+ * it.
  *
  * Threads: a connection has one of its own, which runs its requests one after
  * the other.  No lock is held while a callback runs.
@@ -58,12 +59,17 @@ int control_server_start(const struct control_server_options *options,
                          struct control_server **ret_server);
 
 /*
- * Serve the status socket: handler.handle is asked "status" and nothing else.
+ * Serve the status socket: handler.handle is asked "status" and "map", which
+ * change nothing.
  * A socket that a dead process left at path is replaced.  Errors are logged.
  */
 int control_server_start_status(const char *path,
                                 const struct control_handler *handler,
                                 struct control_server **ret_server);
+
+/* The device has grown: who says hello from now on is told so. */
+void control_server_set_size(struct control_server *server,
+                             uint64_t device_size);
 
 /*
  * Remove the socket, end all connections, return when no callback runs any

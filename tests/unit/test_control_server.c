@@ -162,6 +162,10 @@ TEST("the owner says what it is, in a socket of mode 0600")
     CHECK(owner.device_size == 1 << 30 && owner.chunk_size == 8 << 20);
     CHECK(owner.is_daemon && owner.pid == (uint64_t)getpid());
     control_client_close(client);
+    control_server_set_size(server, (uint64_t)1 << 40);
+    NEED(control_client_open(test_dir(), &client, &owner) == 0);
+    CHECK(owner.device_size == (uint64_t)1 << 40);
+    control_client_close(client);
     stop_server();
     CHECK(fstatat(test_dirfd, "control", &info, 0) != 0);
     CHECK(asked == 0 && gone == 0); /* nobody asked the handler */
@@ -417,7 +421,7 @@ TEST("another uid can neither connect nor, if the mode lets it, ask")
     CHECK(asked == 0);
 }
 
-TEST("the status socket answers status to its group, and nothing else")
+TEST("the status socket answers status and map to its group, and nothing else")
 {
     char path[PATH_MAX];
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -440,10 +444,12 @@ TEST("the status socket answers status to its group, and nothing else")
         CHECK(control_wire_receive(&wire, &reply, STREAM_FOREVER) == 0 &&
               is_error(-EACCES));
     CHECK(asked == 0);
-    CHECK(stream_send_all(stream, "status\n", 7, STREAM_FOREVER) == 0);
-    CHECK(control_wire_receive(&wire, &reply, STREAM_FOREVER) == 0 &&
-          control_message_is(&reply, "ok"));
-    CHECK(asked == 1);
+    CHECK(stream_send_all(stream, "status\nmap device=x\n", 20,
+                          STREAM_FOREVER) == 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(control_wire_receive(&wire, &reply, STREAM_FOREVER) == 0 &&
+              control_message_is(&reply, "ok"));
+    CHECK(asked == 2);
     stream_close(stream);
     control_server_stop(server);
     CHECK(stat(path, &info) != 0);
