@@ -28,7 +28,8 @@ struct superblock {
     char device_name[64];
     /* These two change while the device is open, see device_superblock.h. */
     _Atomic uint64_t size;        /* bytes */
-    _Atomic uint64_t incarnation; /* grows when answered writes may be lost */
+    _Atomic uint64_t incarnation; /* grows when answered writes may be lost,
+                                     or the content becomes another one */
     uint32_t chunk_size;          /* bytes */
     bool clean;                   /* closed in order since it was last opened */
     /* No image lacks a write older than that, or than its cut (since 1970). */

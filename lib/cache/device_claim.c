@@ -10,6 +10,7 @@
 #include "cache/adopt.h"
 #include "cache/claim.h"
 #include "cache/device_image.h"
+#include "cache/device_superblock.h"
 #include "cache/image.h"
 #include "cache/snapshot.h"
 
@@ -255,6 +256,23 @@ static int make_claim(struct device *device)
 
 /* ---- images -------------------------------------------------------------- */
 
+static void add_to_incarnation(struct superblock *superblock, uint64_t number)
+{
+    superblock->incarnation += number;
+}
+
+/*
+ * Before another content takes the place of what was served: who attached to
+ * that must not go on.
+ */
+static int change_incarnation(struct device *device)
+{
+    /* One that was never served stays so: see mark_opened. */
+    if (device->superblock.incarnation == 0)
+        return 0;
+    return device_superblock_change(device, add_to_incarnation, 1);
+}
+
 /* Make the catalog equal to the image of a record. */
 int device_claim_load_image(struct device *device,
                             const struct epoch_record *record)
@@ -278,6 +296,8 @@ int device_claim_load_image(struct device *device,
         error = set_origins(device, image);
     if (error == 0)
         error = adopt_load(&adoption, image);
+    if (error == 0)
+        error = change_incarnation(device);
     if (error == 0) {
         epoch_encode(record, data);
         error = device_adopt(device, adopt_apply, &adoption);

@@ -630,6 +630,111 @@ static bool begin_doubtful_rollback(enum store_fault kind)
     return !roll_back_to(&first);
 }
 
+/* ---- incarnation -------------------------------------------------- */
+
+static void tell_incarnation(unsigned host, char text[DEVICE_INCARNATION_SIZE])
+{
+    device_incarnation(disks[host]->device, text);
+}
+
+static bool is_incarnation(unsigned host, const char *text)
+{
+    char now[DEVICE_INCARNATION_SIZE];
+
+    tell_incarnation(host, now);
+    return strcmp(now, text) == 0;
+}
+
+TEST("a restart, and a crash of the process, leave the incarnation as it is")
+{
+    char first[DEVICE_INCARNATION_SIZE];
+
+    NEED(begin_with_image());
+    tell_incarnation(0, first);
+    CHECK(strlen(first) == 34 && strspn(first, "0123456789abcdef") == 32);
+    CHECK(strcmp(first + 32, "-1") == 0);
+    CHECK(put(0, 1, 2));
+    NEED(upload_host_crash(&hosts[0]) == 0);
+    CHECK(is_incarnation(0, first));
+    CHECK(upload_host_close(&hosts[0]) == 0);
+    NEED(open_normally(0) == 0);
+    CHECK(is_incarnation(0, first));
+    end();
+}
+
+TEST("whatever replaces the content makes another incarnation of the device: "
+     "rollback, discard, what another host wrote; and so it stays")
+{
+    char first[DEVICE_INCARNATION_SIZE], rolled[DEVICE_INCARNATION_SIZE];
+    char discarded[DEVICE_INCARNATION_SIZE], other[DEVICE_INCARNATION_SIZE];
+    struct epoch_record image;
+
+    NEED(begin_with_image());
+    tell_incarnation(0, first);
+    CHECK(claim_content(hosts[0].claim, &image) == 0);
+    CHECK(put(0, 0, 2) && publish(0, 200) && roll_back_to(&image));
+    CHECK(is_incarnation(0, first));
+    CHECK(device_adopt_published(disks[0]->device) == 0);
+    CHECK(!is_incarnation(0, first));
+    tell_incarnation(0, rolled);
+    NEED(upload_host_crash(&hosts[0]) == 0);
+    CHECK(is_incarnation(0, rolled));
+
+    CHECK(put(0, 0, 3) && upload_host_close(&hosts[0]) == 0);
+    NEED(open_as(0, DEVICE_ATTACH_DISCARD) == 0);
+    CHECK(!is_incarnation(0, first) && !is_incarnation(0, rolled));
+    tell_incarnation(0, discarded);
+    CHECK(fixture_close(disks[0]) == 0);
+
+    disks[0]->options.attach = DEVICE_ATTACH_NORMAL;
+    NEED(upload_host_open(&hosts[0]) == 0 && is_incarnation(0, discarded));
+    CHECK(publish(0, 300) && release(0) && upload_host_close(&hosts[0]) == 0);
+    NEED(upload_host_open(&hosts[1]) == 0);
+    tell_incarnation(1, other);
+    CHECK(strncmp(other, first, 32) != 0 && strcmp(other + 32, "-1") == 0);
+    CHECK(put(1, 0, 4) && publish(1, 400) && release(1));
+    CHECK(upload_host_close(&hosts[1]) == 0);
+    NEED(upload_host_open(&hosts[0]) == 0 && has(0, 0, 4));
+    CHECK(!is_incarnation(0, first) && !is_incarnation(0, rolled) &&
+          !is_incarnation(0, discarded));
+    end();
+}
+
+/* Discard, and die at the nth change of a file; returns whether it did. */
+static bool die_in_discard(unsigned long nth)
+{
+    struct fault_calls calls = {FAULT_ANY_CHANGE, NULL, nth};
+    char before[DEVICE_INCARNATION_SIZE];
+    bool has_died;
+
+    if (!begin_with_image() || !put(0, 0, 2))
+        return false;
+    tell_incarnation(0, before);
+    CHECK(upload_host_close(&hosts[0]) == 0);
+    fault_fail(&calls, -EIO, true, 512);
+    (void)open_as(0, DEVICE_ATTACH_DISCARD);
+    (void)fixture_close(disks[0]);
+    has_died = fault_count() >= nth;
+    fault_reset();
+    fault_skip_syncs(true);
+    if (CHECK(open_normally(0) == 0))
+        CHECK(has(0, 0, 2) || !is_incarnation(0, before));
+    end();
+    return has_died;
+}
+
+TEST("wherever a discard dies, a content that is another is never served as "
+     "the same incarnation")
+{
+    unsigned long nth = 1;
+
+    while (die_in_discard(nth))
+        nth++;
+    CHECK(nth > 10);
+}
+
+/* ---- a rollback in doubt ------------------------------------------ */
+
 TEST("a rollback that was not decided is done by the next start, and once")
 {
     NEED(begin_doubtful_rollback(STORE_FAILS));
