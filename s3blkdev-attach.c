@@ -206,7 +206,12 @@ static int watch(const struct attach_host *host, struct target *target,
     if (error)
         return error;
     prepare_watcher();
-    error = watch_run(&options, target, ret_failure);
+    error = nbd_driver_listen(options.events);
+    if (error)
+        net_failure_set(ret_failure, error, "netlink events: %s",
+                        log_errno(error));
+    else
+        error = watch_run(&options, target, ret_failure);
     nbd_driver_close(options.events);
     if (error == 0)
         log_info("%s: is detached", target_name(target->index, name));

@@ -17,7 +17,7 @@
  * without a timeout does nothing else at that timer, so it may be short; one
  * with several takes the connection of a slow request for dead.
  */
-enum { TIMER_MS = 3000, TIMER_DEFAULT_MS = 30000 };
+enum { TIMER_MS = 5000, TIMER_DEFAULT_MS = 30000 };
 
 static uint64_t deadline(void)
 {
@@ -124,8 +124,10 @@ static int watch_all(struct links *links, const int fds[], uint32_t count,
 
 static void close_all(const int fds[], uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
-        (void)close(fds[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        if (fds[i] >= 0)
+            (void)close(fds[i]);
+    }
 }
 
 /* What should be so, and is not worth to fail for. */
@@ -263,52 +265,58 @@ static int read_device(const struct attach_host *host, uint32_t index,
     return error ? driver_failed(index, error, "/sys/block", ret_failure) : 0;
 }
 
-int attach_offer(const struct attach_host *host, const struct target *target,
-                 bool any_content, struct links *links, bool *ret_taken,
-                 struct net_failure *ret_failure)
+/*
+ * Offer connections until the kernel does not take one: that is seen when
+ * nobody else holds it any more.  Those that were offered are closed.
+ */
+static int offer_all(const struct attach_host *host, uint32_t index,
+                     const char *backend, int fds[], uint32_t count,
+                     struct links *links, uint32_t *ret_taken,
+                     struct net_failure *ret_failure)
 {
-    struct block_device device;
-    struct backend backend;
-    size_t alive;
-    int fd = -1;
-    int error = read_device(host, target->index, &device, ret_failure);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t alive = count_alive(links);
+        int error = watch_all(links, &fds[i], 1, ret_failure);
 
-    if (error == 0)
-        error = backend_open(target, &fd, 1, deadline(), &backend, ret_failure);
-    if (error)
-        return error;
-    error = check_same(target, &backend, &device, any_content, ret_failure);
-    alive = count_alive(links);
-    if (error == 0)
-        error = watch_all(links, &fd, 1, ret_failure);
-    if (error == 0) {
-        error = nbd_driver_offer(host->driver, target->index,
-                                 device.backend[0] ? device.backend : NULL, fd);
         if (error)
-            error = offer_failed(host, target->index, error, ret_failure);
+            return error;
+        error = nbd_driver_offer(host->driver, index, backend, fds[i]);
+        if (error)
+            return offer_failed(host, index, error, ret_failure);
+        (void)close(fds[i]);
+        fds[i] = -1;
+        if (count_alive(links) <= alive)
+            return 0;
+        ++*ret_taken;
     }
-    /* One that the kernel did not take is gone with this. */
-    (void)close(fd);
-    if (error == 0)
-        *ret_taken = count_alive(links) > alive;
-    return error;
+    return 0;
 }
 
 int attach_restore(const struct attach_host *host, const struct target *target,
                    bool any_content, struct links *links, uint32_t *ret_taken,
                    struct net_failure *ret_failure)
 {
-    bool taken = true;
-    int error = 0;
+    int fds[TARGET_CONNECTIONS_MAX];
+    size_t alive = count_alive(links);
+    struct block_device device;
+    struct backend backend;
+    uint32_t missing;
+    int error = read_device(host, target->index, &device, ret_failure);
 
     *ret_taken = 0;
-    while (error == 0 && taken && *ret_taken < target->connections &&
-           count_alive(links) < target->connections) {
-        error =
-            attach_offer(host, target, any_content, links, &taken, ret_failure);
-        if (error == 0 && taken)
-            ++*ret_taken;
-    }
+    if (error || alive >= target->connections)
+        return error;
+    missing = target->connections - (uint32_t)alive;
+    error =
+        backend_open(target, fds, missing, deadline(), &backend, ret_failure);
+    if (error)
+        return error;
+    error = check_same(target, &backend, &device, any_content, ret_failure);
+    if (error == 0)
+        error = offer_all(host, target->index,
+                          device.backend[0] ? device.backend : NULL, fds,
+                          missing, links, ret_taken, ret_failure);
+    close_all(fds, missing);
     return error;
 }
 

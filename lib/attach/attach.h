@@ -37,23 +37,15 @@ int attach_device(const struct attach_host *host, struct target *target,
                   struct links *links, struct net_failure *ret_failure);
 
 /*
- * Offer one connection to the attached device, if the target's export is still
- * what it was attached to.  *ret_taken tells whether it was in need of one;
- * links watches it then.  any_content: without that check, for a device of
+ * Give the attached device connections in place of lost ones, if the target's
+ * export is still what it was attached to: until there are as many as there
+ * should be, or the kernel takes no more; *ret_taken tells how many it took,
+ * also after an error.  links watches them.  any_content: also a device of
  * which nobody knows what it was attached to.
- *   -ESTALE   it is no longer what it was (see backend_check)
+ *   -ESTALE   the export is not what it was (see backend_check)
  *   -ENOTCONN the device is not attached any more
  *   -EINVAL   it was not attached by netlink, or is being detached
  *   others    the server cannot be reached now
- */
-int attach_offer(const struct attach_host *host, const struct target *target,
-                 bool any_content, struct links *links, bool *ret_taken,
-                 struct net_failure *ret_failure);
-
-/*
- * Offer connections until there are as many as there should be, or no more
- * are taken; *ret_taken tells how many were, also after an error.  Errors as
- * of attach_offer.
  */
 int attach_restore(const struct attach_host *host, const struct target *target,
                    bool any_content, struct links *links, uint32_t *ret_taken,

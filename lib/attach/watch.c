@@ -160,11 +160,9 @@ static int begin(struct watch *watch, struct net_failure *ret_failure)
 {
     const struct attach_host *host = watch->options->host;
     bool is_configured = false;
-    int error = nbd_driver_listen(watch->options->events);
-
-    if (error == 0)
-        error = nbd_driver_is_configured(host->driver, watch->target->index,
+    int error = nbd_driver_is_configured(host->driver, watch->target->index,
                                          &is_configured);
+
     if (error) {
         net_failure_set(ret_failure, error, "netlink: %s", log_errno(error));
         return error;

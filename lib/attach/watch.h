@@ -21,7 +21,8 @@
 /* What watch_run is told, and tells. */
 struct watch_options {
     const struct attach_host *host;
-    /* Another one than host->driver: here events arrive. */
+    /* Another one than host->driver: it was told to listen, events arrive
+     * there. */
     struct nbd_driver *events;
     /*
      * Called when the device is attached, and each time something changes;
