@@ -91,7 +91,7 @@ async function serve(config) {
     watcher.on('update', () => {
         if (watcher.state.code !== last)
             console.error(`${watcher.isUp ? 'info' : 'warning'}: ` +
-                `${config.status}: ${watcher.state.text}`);
+                `status: ${watcher.state.text}`);
         last = watcher.state.code;
     });
     watcher.start();
