@@ -510,8 +510,8 @@ static int open_to_read(struct device *device,
                       log_errno(device->journal_dirfd));
             return -ENXIO;
         }
-        error = cache_dir_check_access(device->journal_dirfd,
-                                       options->journal_dir);
+        error =
+            cache_dir_check_access(device->journal_dirfd, options->journal_dir);
         if (error != 0)
             return error;
     }
