@@ -13,10 +13,11 @@
 
 /* ---- options ------------------------------------------------------------ */
 
-enum long_option { OPTION_SINGLE = 256 };
+enum long_option { OPTION_SINGLE = 256, OPTION_HAND_OVER };
 
 static const struct option long_options[] = {
     {"single", no_argument, NULL, OPTION_SINGLE},
+    {"hand-over", no_argument, NULL, OPTION_HAND_OVER},
     {NULL, 0, NULL, 0},
 };
 
@@ -46,6 +47,9 @@ int common_parse_options(const struct common_program *program, int argc,
         case OPTION_SINGLE:
             options.single = true;
             break;
+        case OPTION_HAND_OVER:
+            options.hand_over = true;
+            break;
         case 'h':
             (void)printf("usage: %s", program->usage);
             return COMMON_OK;
@@ -60,6 +64,12 @@ int common_parse_options(const struct common_program *program, int argc,
     if (optind < argc) {
         (void)fprintf(stderr, "%s: %s: there are no arguments but options\n",
                       program->name, argv[optind]);
+        return COMMON_USAGE;
+    }
+    if (options.single && options.hand_over) {
+        (void)fprintf(stderr,
+                      "%s: --single and --hand-over exclude each other\n",
+                      program->name);
         return COMMON_USAGE;
     }
     *ret_options = options;

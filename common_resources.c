@@ -68,6 +68,8 @@ static int try_device(void *item, unsigned tries)
         say_not_open(device, error);
     device->error = error;
     atomic_store(&device->state, COMMON_DEVICE_LEFT_OUT);
+    if (opening->left_out)
+        opening->left_out(opening->context, device);
     return 0; /* done with */
 }
 
@@ -206,7 +208,7 @@ static int close_devices(struct common_resources *resources, bool releases)
         int error = 0;
 
         if (atomic_load(&device->state) == COMMON_DEVICE_OPEN)
-            error = common_device_close(device, releases);
+            error = common_device_close(device, releases && !device->stays);
         if (error)
             log_error("%s: was closed with an error: %s", device->config->name,
                       log_errno(error));

@@ -10,6 +10,10 @@
  * hands over, background, devices, listening, readiness; then it waits for a
  * signal and undoes all of it in reverse.  Signals are blocked in every
  * thread and read from a descriptor, so nothing runs in a handler.
+ *
+ * With --hand-over clients do not see a restart: at the end their connections
+ * are left with systemd (base/fd_store.h), and the next start goes on with
+ * them before it listens.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +22,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -26,6 +30,7 @@
 #include <unistd.h>
 
 #include "base/background.h"
+#include "base/fd_store.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/net.h"
@@ -39,6 +44,9 @@
 enum {
     STOP_DEADLINE_MS = 10000,  /* for requests in flight at the end */
     STORE_DEADLINE_MS = 30000, /* for the store, from then on */
+    /* The same if clients wait for the next process. */
+    HAND_OVER_DEADLINE_MS = 1000,
+    HAND_OVER_STORE_DEADLINE_MS = 2000,
     STATUS_INTERVAL_MS = 10000,
     ADDRESSES_MAX = 16, /* of one listen setting */
     SOCKET_MODE = 0660, /* of Unix sockets: who may connect */
@@ -47,14 +55,15 @@ enum {
 static const struct common_program program = {
     .name = "s3blkdevd",
     .usage =
-        "s3blkdevd [-c FILE] [-p FILE] [-t] [--single]\n"
+        "s3blkdevd [-c FILE] [-p FILE] [-t] [--hand-over | --single]\n"
         "       s3blkdevd -h | -V\n"
         "\n"
-        "  -c FILE   the configuration, instead of " COMMON_CONFIG_PATH "\n"
-        "  -p FILE   go into the background, and write the pid there\n"
-        "  -t        only check the configuration\n"
-        "  --single  serve one connection, on standard input\n"
-        "  -h, -V    show this help; show the version\n",
+        "  -c FILE      the configuration, instead of " COMMON_CONFIG_PATH "\n"
+        "  -p FILE      go into the background, and write the pid there\n"
+        "  -t           only check the configuration\n"
+        "  --hand-over  leave clients to systemd, and so to the next start\n"
+        "  --single     serve one connection, on standard input\n"
+        "  -h, -V       show this help; show the version\n",
     .letters = "c:p:hVt",
 };
 
@@ -68,10 +77,10 @@ struct socket_path {
 struct daemon {
     struct common_options options;
     struct config *config;
-    struct common_sockets sockets; /* that were handed over */
-    int signals;                   /* signalfd */
-    int finished;                  /* eventfd: the one connection has ended */
-    int report_fd;                 /* to the process in the foreground, or -1 */
+    struct fd_store fds; /* that were handed over, and that will be */
+    int signals;         /* signalfd */
+    int finished;        /* eventfd: the one connection has ended */
+    int report_fd;       /* to the process in the foreground, or -1 */
     struct pid_file pid_file;
     struct common_opening opening;
     struct common_resources resources;
@@ -79,6 +88,8 @@ struct daemon {
     struct mutex server_lock;  /* for owners, who ask for connections, and
                                   for devices that are opened late */
     struct nbd_server *server; /* changed here, under the lock */
+    size_t unresumed;          /* connections that were handed over and are not
+                                  the server's yet; changed likewise */
     struct socket_path paths[CONFIG_LIST_MAX];
     size_t paths_count;
     size_t listeners; /* sockets that we listen on */
@@ -103,9 +114,9 @@ static int take_standard_input(struct daemon *daemon)
         log_error("--single: standard input is not a connected socket");
         return -ENOTSOCK;
     }
-    daemon->sockets.connected = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-    if (daemon->sockets.connected < 0 || null < 0 ||
-        dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+    daemon->fds.connected = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (daemon->fds.connected < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+        dup2(null, STDOUT_FILENO) < 0)
         return -errno;
     return close(null) == 0 ? 0 : -errno;
 }
@@ -113,7 +124,7 @@ static int take_standard_input(struct daemon *daemon)
 /* Wait for the one connection on the socket that was handed over. */
 static int accept_one(struct daemon *daemon)
 {
-    int listening = daemon->sockets.listening[0];
+    int listening = daemon->fds.listening[0];
     int fd;
 
     do {
@@ -125,20 +136,20 @@ static int accept_one(struct daemon *daemon)
     if (fd < 0)
         return fd;
     (void)close(listening);
-    daemon->sockets.count = 0;
-    daemon->sockets.connected = fd;
+    daemon->fds.listening_count = 0;
+    daemon->fds.connected = fd;
     return 0;
 }
 
 /* Find out what to serve: what was handed over rules over "listen". */
 static int take_sockets(struct daemon *daemon)
 {
-    int error = common_take_sockets(&daemon->sockets);
+    int error = fd_store_open(&daemon->fds);
 
-    if (!error && daemon->options.single && daemon->sockets.connected < 0)
-        error = daemon->sockets.count == 1 ? accept_one(daemon)
-                                           : take_standard_input(daemon);
-    if (error || daemon->sockets.connected >= 0 || daemon->sockets.count > 0)
+    if (!error && daemon->options.single && daemon->fds.connected < 0)
+        error = daemon->fds.listening_count == 1 ? accept_one(daemon)
+                                                 : take_standard_input(daemon);
+    if (error || daemon->fds.connected >= 0 || daemon->fds.listening_count > 0)
         return error;
     if (daemon->config->listen.count == 0) {
         log_error("%s: nothing to listen on; set listen",
@@ -149,6 +160,14 @@ static int take_sockets(struct daemon *daemon)
 }
 
 /* ---- start -------------------------------------------------------------- */
+
+/* Say what will not be as it was asked for. */
+static void check_hand_over(const struct daemon *daemon)
+{
+    if (daemon->options.hand_over && !fd_store_is_there())
+        log_warning("--hand-over: NOTIFY_SOCKET is not set, so nobody keeps "
+                    "the connections of clients: they end with this process");
+}
 
 /* Block the signals that we read; threads made later inherit that. */
 static int open_signals(struct daemon *daemon)
@@ -187,6 +206,7 @@ static uint64_t count_connections(void *context, const struct device *device)
     size_t count = 0;
 
     mutex_lock(&daemon->server_lock);
+    count = daemon->unresumed; /* any of them may have it */
     if (daemon->server)
         count = nbd_server_attached(daemon->server, device);
     mutex_unlock(&daemon->server_lock);
@@ -227,6 +247,32 @@ static void export_late(void *context, struct common_device *device)
                   log_errno(error));
 }
 
+/* Whether a device of that name is served, or will be when it can. */
+static bool is_awaited(void *context, const char *name)
+{
+    const struct daemon *daemon = context;
+
+    for (size_t i = 0; i < daemon->resources.devices_count; i++) {
+        const struct common_device *device = &daemon->resources.devices[i];
+
+        if (strcmp(device->config->name, name) == 0)
+            return atomic_load(&device->state) != COMMON_DEVICE_LEFT_OUT;
+    }
+    return false;
+}
+
+/* common_opening.left_out: nobody goes on waiting for it. */
+static void give_up(void *context, struct common_device *device)
+{
+    struct daemon *daemon = context;
+
+    (void)device;
+    mutex_lock(&daemon->server_lock);
+    if (daemon->server)
+        nbd_server_close_waiting(daemon->server, is_awaited, daemon);
+    mutex_unlock(&daemon->server_lock);
+}
+
 /* Let owners ask the server or, with NULL, none.  Returns the one before. */
 static struct nbd_server *exchange_server(struct daemon *daemon,
                                           struct nbd_server *server)
@@ -236,6 +282,7 @@ static struct nbd_server *exchange_server(struct daemon *daemon,
     mutex_lock(&daemon->server_lock);
     old = daemon->server;
     daemon->server = server;
+    daemon->unresumed = 0;
     mutex_unlock(&daemon->server_lock);
     return old;
 }
@@ -246,8 +293,11 @@ static int open_resources(struct daemon *daemon)
         .connections = count_connections,
         /* The one connection would not wait for a device. */
         .opened = daemon->options.single ? NULL : export_late,
+        .left_out = give_up,
+        .is_urgent = daemon->fds.pairs_count > 0,
         .context = daemon,
     };
+    daemon->unresumed = daemon->fds.pairs_count;
     return common_open_resources(daemon->config, &daemon->opening,
                                  &daemon->resources);
 }
@@ -258,6 +308,24 @@ static void interrupt_store(void *context)
     struct daemon *daemon = context;
 
     daemon->resources.store->interrupt(daemon->resources.store);
+}
+
+/* For fd_store_resume. */
+static int resume_connection(void *context, int fd, const void *record,
+                             size_t len)
+{
+    return nbd_server_resume(context, fd, record, len);
+}
+
+/* Go on with what the process before left, before anybody else can come. */
+static void resume_connections(struct daemon *daemon, struct nbd_server *server)
+{
+    size_t count = daemon->fds.pairs_count;
+    size_t resumed = fd_store_resume(&daemon->fds, resume_connection, server);
+
+    if (count > 0)
+        log_info("connections of the process before: %zu, resumed: %zu", count,
+                 resumed);
 }
 
 static int start_server(struct daemon *daemon)
@@ -278,6 +346,7 @@ static int start_server(struct daemon *daemon)
 
     if (error)
         return error;
+    resume_connections(daemon, server);
     (void)exchange_server(daemon, server);
     for (size_t i = 0; i < resources->devices_count && !error; i++) {
         const struct common_device *device = &resources->devices[i];
@@ -285,6 +354,7 @@ static int start_server(struct daemon *daemon)
         if (atomic_load(&device->state) == COMMON_DEVICE_OPEN)
             error = export_device(server, device);
     }
+    nbd_server_close_waiting(server, is_awaited, daemon);
     return error;
 }
 
@@ -330,9 +400,9 @@ static int start_listening(struct daemon *daemon)
     const struct config_list *listen = &daemon->config->listen;
     int error = 0;
 
-    for (size_t i = 0; !error && i < daemon->sockets.count; i++)
-        error = listen_on_fd(daemon, daemon->sockets.listening[i]);
-    if (error || daemon->sockets.count > 0 || daemon->sockets.connected >= 0)
+    for (size_t i = 0; !error && i < daemon->fds.listening_count; i++)
+        error = listen_on_fd(daemon, daemon->fds.listening[i]);
+    if (error || daemon->fds.listening_count > 0 || daemon->fds.connected >= 0)
         return error;
     for (size_t i = 0; !error && i < listen->count; i++) {
         const char *item = listen->items[i];
@@ -350,7 +420,7 @@ static int start_listening(struct daemon *daemon)
 static void *serve_single(void *context)
 {
     struct daemon *daemon = context;
-    int error = nbd_server_serve(daemon->server, daemon->sockets.connected);
+    int error = nbd_server_serve(daemon->server, daemon->fds.connected);
 
     if (error && error != -ESHUTDOWN)
         log_error("the connection: %s", log_errno(error));
@@ -362,13 +432,13 @@ static int start_single(struct daemon *daemon)
 {
     int error;
 
-    if (daemon->sockets.connected < 0)
+    if (daemon->fds.connected < 0)
         return 0;
-    net_prepare(daemon->sockets.connected);
+    net_prepare(daemon->fds.connected);
     error = -pthread_create(&daemon->single_thread, NULL, serve_single, daemon);
     if (error) {
-        (void)close(daemon->sockets.connected);
-        daemon->sockets.connected = -1;
+        (void)close(daemon->fds.connected);
+        daemon->fds.connected = -1;
     }
     return error;
 }
@@ -483,6 +553,52 @@ static void remove_sockets(struct daemon *daemon)
     daemon->paths_count = 0;
 }
 
+/* Whether clients are left to the next process. */
+static bool hands_over(const struct daemon *daemon)
+{
+    return daemon->options.hand_over && fd_store_is_there() &&
+           daemon->fds.connected < 0;
+}
+
+/* For nbd_server_hand_over. */
+static int leave_connection(void *context, int fd, const void *record,
+                            size_t len)
+{
+    return fd_store_put(context, fd, record, len);
+}
+
+/* End all connections, but leave those that can go on to the next process. */
+static int hand_over(struct daemon *daemon)
+{
+    size_t count;
+    int error;
+
+    /* Of what has clients nothing is changed in the bucket in between. */
+    for (size_t i = 0; i < daemon->resources.devices_count; i++) {
+        struct common_device *device = &daemon->resources.devices[i];
+
+        device->stays = atomic_load(&device->state) == COMMON_DEVICE_OPEN &&
+                        nbd_server_attached(daemon->server, device->device) > 0;
+    }
+    error = nbd_server_hand_over(daemon->server, HAND_OVER_DEADLINE_MS,
+                                 leave_connection, &daemon->fds, &count);
+    log_info("connections left to the next process: %zu", count);
+    return error;
+}
+
+static void stop_server(struct daemon *daemon)
+{
+    int error = hands_over(daemon)
+                    ? hand_over(daemon)
+                    : nbd_server_stop(daemon->server, STOP_DEADLINE_MS);
+
+    if (error)
+        log_warning("some requests were not answered: %s", log_errno(error));
+    if (daemon->fds.connected >= 0)
+        (void)pthread_join(daemon->single_thread, NULL);
+    nbd_server_free(exchange_server(daemon, NULL));
+}
+
 /*
  * Undo start(), however far it came: accept nobody, answer what is in flight,
  * sync and close the devices.  What waits for the store is cut off when it is
@@ -490,23 +606,17 @@ static void remove_sockets(struct daemon *daemon)
  */
 static int stop(struct daemon *daemon)
 {
-    int error = 0, close_error;
+    int close_error;
 
     remove_sockets(daemon);
     common_limit_closing(&daemon->resources, daemon->signals,
-                         STORE_DEADLINE_MS);
-    if (daemon->server) {
-        error = nbd_server_stop(daemon->server, STOP_DEADLINE_MS);
-        if (error)
-            log_warning("some requests were not answered: %s",
-                        log_errno(error));
-        if (daemon->sockets.connected >= 0)
-            (void)pthread_join(daemon->single_thread, NULL);
-        nbd_server_free(exchange_server(daemon, NULL));
-    }
+                         hands_over(daemon) ? HAND_OVER_STORE_DEADLINE_MS
+                                            : STORE_DEADLINE_MS);
+    if (daemon->server)
+        stop_server(daemon);
     close_error = common_close_resources(&daemon->resources, true);
     tls_free(daemon->tls);
-    free(daemon->sockets.listening);
+    fd_store_close(&daemon->fds);
     if (daemon->signals >= 0)
         (void)close(daemon->signals);
     if (daemon->finished >= 0)
@@ -576,7 +686,7 @@ static int check_only(const struct daemon *daemon)
 int main(int argc, char **argv)
 {
     struct daemon daemon = {
-        .sockets = {.connected = -1},
+        .fds = {.connected = -1},
         .signals = -1,
         .finished = -1,
         .report_fd = -1,
@@ -596,6 +706,7 @@ int main(int argc, char **argv)
         return code;
     }
     common_prepare_process();
+    check_hand_over(&daemon);
     mutex_init(&daemon.server_lock);
     code = COMMON_FAILED;
     if (take_sockets(&daemon) == 0 &&
