@@ -577,6 +577,7 @@ bool config_describe(size_t number, struct config_description *ret_description)
         .scope = setting->scope == CONFIG_GLOBAL ? "global" : "device",
         .initial = setting->initial ? setting->initial : "",
         .help = setting->help,
+        .is_reloaded = setting->is_reloaded,
     };
     config_table_describe_allowed(number, ret_description->allowed);
     return true;

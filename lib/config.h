@@ -142,6 +142,7 @@ struct config_description {
     const char *initial; /* the default, "" if there is none */
     char allowed[128];
     const char *help;
+    bool is_reloaded; /* a reload applies it; else it takes a restart */
 };
 
 /*

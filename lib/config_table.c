@@ -53,10 +53,11 @@ struct row {
 #define IN_DEVICE(field)                                                       \
     .setting.scope = CONFIG_DEVICE,                                            \
     .offset = offsetof(struct config_device, field)
-#define KIB(n) ((uint64_t)(n) << 10)
-#define MIB(n) ((uint64_t)(n) << 20)
-#define TIB(n) ((uint64_t)(n) << 40)
-#define PIB(n) ((uint64_t)(n) << 50)
+#define RELOADED .setting.is_reloaded = true
+#define KIB(n)   ((uint64_t)(n) << 10)
+#define MIB(n)   ((uint64_t)(n) << 20)
+#define TIB(n)   ((uint64_t)(n) << 40)
+#define PIB(n)   ((uint64_t)(n) << 50)
 
 /* clang-format off */
 static const struct row rows[CONFIG_TABLE_COUNT] = {
@@ -74,29 +75,29 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
     {.setting.name = "fetchers", IN_CONFIG(fetchers), .type = NUMBER, .setting.initial = "2",
      .min = 1, .max = 127,
      .setting.help = "threads that wait for the store, not more than workers"},
-    {.setting.name = "uploads", IN_CONFIG(uploads), .type = NUMBER, .setting.initial = "4",
+    {.setting.name = "uploads", IN_CONFIG(uploads), RELOADED, .type = NUMBER, .setting.initial = "4",
      .min = 1, .max = 127,
      .setting.help = "chunks that s3blkdev-sync uploads at the same time"},
-    {.setting.name = "uploadrate", IN_CONFIG(upload_rate), .type = SIZE, .setting.initial = "0",
+    {.setting.name = "uploadrate", IN_CONFIG(upload_rate), RELOADED, .type = SIZE, .setting.initial = "0",
      .max = PIB(1),
      .setting.help = "bytes a second that a device's uploads take at most; 0: no limit"},
-    {.setting.name = "maxconnections", IN_CONFIG(max_connections), .type = NUMBER,
+    {.setting.name = "maxconnections", IN_CONFIG(max_connections), RELOADED, .type = NUMBER,
      .setting.initial = "100", .min = 1, .max = 10000,
      .setting.help = "connections of clients at the same time"},
-    {.setting.name = "handshaketimeout", IN_CONFIG(handshake_timeout_ms), .type = NUMBER,
+    {.setting.name = "handshaketimeout", IN_CONFIG(handshake_timeout_ms), RELOADED, .type = NUMBER,
      .setting.initial = "10000", .min = 100, .max = 3600000,
      .setting.help = "milliseconds until a client must have chosen its device"},
-    {.setting.name = "loglevel", IN_CONFIG(log_level), .type = CHOICE, .setting.initial = "info",
+    {.setting.name = "loglevel", IN_CONFIG(log_level), RELOADED, .type = CHOICE, .setting.initial = "info",
      .choices = "error|warning|info|debug",
      .setting.help = "the least important messages that are logged"},
-    {.setting.name = "tls", IN_CONFIG(tls), .type = CHOICE, .setting.initial = "off",
+    {.setting.name = "tls", IN_CONFIG(tls), RELOADED, .type = CHOICE, .setting.initial = "off",
      .choices = "off|on|required",
      .setting.help = "whether clients may, or must, encrypt"},
-    {.setting.name = "tlscertificates", IN_CONFIG(tls_certificates), .type = PATH,
+    {.setting.name = "tlscertificates", IN_CONFIG(tls_certificates), RELOADED, .type = PATH,
      .setting.help = "directory with server-cert.pem, server-key.pem and ca-cert.pem"},
-    {.setting.name = "tlspsk", IN_CONFIG(tls_psk), .type = PATH,
+    {.setting.name = "tlspsk", IN_CONFIG(tls_psk), RELOADED, .type = PATH,
      .setting.help = "file with pre-shared keys, as psktool writes it"},
-    {.setting.name = "tlsverify", IN_CONFIG(tls_verify), .type = SWITCH, .setting.initial = "0",
+    {.setting.name = "tlsverify", IN_CONFIG(tls_verify), RELOADED, .type = SWITCH, .setting.initial = "0",
      .setting.help = "whether clients must show a certificate signed by ca-cert.pem"},
     {.setting.name = "s3dir", IN_CONFIG(s3dir), .type = PATH,
      .setting.help = "directory that keeps the objects, in place of a bucket"},
@@ -108,10 +109,10 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
      .setting.help = "TCP port of the S3 service, up to 4 times; if none, 443 or 80"},
     {.setting.name = "s3ssl", IN_CONFIG(s3ssl), .type = SWITCH, .setting.initial = "1",
      .setting.help = "whether to encrypt connections to the S3 service"},
-    {.setting.name = "s3accesskey", IN_CONFIG(s3accesskey), .type = WORD, .max = 255,
+    {.setting.name = "s3accesskey", IN_CONFIG(s3accesskey), RELOADED, .type = WORD, .max = 255,
      .setting.may_be_empty = true,
      .setting.help = "name of the key that the S3 service gave out"},
-    {.setting.name = "s3secretkey", IN_CONFIG(s3secretkey), .type = WORD, .max = 255,
+    {.setting.name = "s3secretkey", IN_CONFIG(s3secretkey), RELOADED, .type = WORD, .max = 255,
      .setting.may_be_empty = true, .setting.is_secret = true,
      .setting.help = "the key; others must not be able to read the file then"},
     {.setting.name = "s3bucket", IN_CONFIG(s3bucket), .type = WORD, .max = 255,
@@ -137,18 +138,18 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
      .setting.help = "file with the certificates to trust, in place of the system's"},
     {.setting.name = "s3insecure", IN_CONFIG(s3insecure), .type = SWITCH, .setting.initial = "0",
      .setting.help = "whether any certificate is taken: for tests only"},
-    {.setting.name = "s3sessiontoken", IN_CONFIG(s3sessiontoken), .type = WORD, .max = 4000,
+    {.setting.name = "s3sessiontoken", IN_CONFIG(s3sessiontoken), RELOADED, .type = WORD, .max = 4000,
      .setting.is_secret = true,
      .setting.help = "token that came with a key for a limited time"},
-    {.setting.name = "s3credentials", IN_CONFIG(s3credentials), .type = SOURCE, .max = 1023,
+    {.setting.name = "s3credentials", IN_CONFIG(s3credentials), RELOADED, .type = SOURCE, .max = 1023,
      .setting.help = "where keys come from, if they are not in this file"},
     {.setting.name = "s3unsignedpayload", IN_CONFIG(s3unsigned_payload), .type = SWITCH,
      .setting.initial = "0",
      .setting.help = "whether to save the time of signing contents, too; needs s3ssl"},
-    {.setting.name = "s3upload", IN_CONFIG(s3uploads), .type = LIMIT,
+    {.setting.name = "s3upload", IN_CONFIG(s3uploads), RELOADED, .type = LIMIT,
      .setting.repeats = CONFIG_LIST_MAX,
      .setting.help = "bytes a second to the store, and at what hours, up to 16 times"},
-    {.setting.name = "s3download", IN_CONFIG(s3downloads), .type = LIMIT,
+    {.setting.name = "s3download", IN_CONFIG(s3downloads), RELOADED, .type = LIMIT,
      .setting.repeats = CONFIG_LIST_MAX,
      .setting.help = "bytes a second from the store, and at what hours, up to 16 times"},
     {.setting.name = "s3storageclass", IN_CONFIG(s3storage_class), .type = WORD, .max = 63,
@@ -160,7 +161,7 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
      .setting.help = "id of the key that s3sse aws:kms is to use"},
     {.setting.name = "cachedir", IN_DEVICE(cachedir), .type = PATH,
      .setting.help = "directory of the device, of its own, on a local disk"},
-    {.setting.name = "size", IN_DEVICE(size), .type = SIZE, .min = 512, .max = PIB(1024),
+    {.setting.name = "size", IN_DEVICE(size), RELOADED, .type = SIZE, .min = 512, .max = PIB(1024),
      .rule = MULTIPLE_OF_512,
      .setting.help = "bytes of the device; it may grow, but never shrinks"},
     {.setting.name = "chunksize", IN_DEVICE(chunk_size), .type = SIZE, .setting.initial = "8M",
@@ -171,18 +172,18 @@ static const struct row rows[CONFIG_TABLE_COUNT] = {
     {.setting.name = "journalsize", IN_DEVICE(journal_size), .type = SIZE, .setting.initial = "1G",
      .min = MIB(16), .max = TIB(1), .rule = MULTIPLE_OF_4096,
      .setting.help = "bytes that the journal takes on its disk"},
-    {.setting.name = "cachesize", IN_DEVICE(cache_size), .type = SIZE, .min = MIB(16), .max = PIB(1024),
+    {.setting.name = "cachesize", IN_DEVICE(cache_size), RELOADED, .type = SIZE, .min = MIB(16), .max = PIB(1024),
      .setting.help = "bytes that chunks may take in cachedir; if not set, its whole disk"},
     {.setting.name = "cachemem", IN_DEVICE(cache_memory), .type = SIZE, .setting.initial = "256M",
      .min = MIB(1), .max = TIB(1),
      .setting.help = "bytes of memory for decompressed blocks of the device"},
-    {.setting.name = "keep", IN_DEVICE(keep), .type = NUMBER, .setting.initial = "7",
+    {.setting.name = "keep", IN_DEVICE(keep), RELOADED, .type = NUMBER, .setting.initial = "7",
      .min = 1, .max = 10000,
      .setting.help = "images that stay in the bucket besides snapshots"},
-    {.setting.name = "grace", IN_DEVICE(grace_s), .type = TIME, .setting.initial = "24h",
+    {.setting.name = "grace", IN_DEVICE(grace_s), RELOADED, .type = TIME, .setting.initial = "24h",
      .min = 1, .max = 31536000,
      .setting.help = "time between condemning an object and deleting it"},
-    {.setting.name = "maxage", IN_DEVICE(max_age_s), .type = TIME, .setting.initial = "2d",
+    {.setting.name = "maxage", IN_DEVICE(max_age_s), RELOADED, .type = TIME, .setting.initial = "2d",
      .min = 1, .max = 31536000,
      .setting.help = "age of a write without an image that is reported"},
     {.setting.name = "image", IN_DEVICE(image), .type = IMAGE, .max = 127,
@@ -710,6 +711,114 @@ void config_table_store_defaults(enum config_scope scope, void *object)
         assert(is_stored); /* what the table says is valid */
     }
 }
+
+/* ---- comparing and showing ----------------------------------------------- */
+
+static bool is_same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool is_same_list(const struct config_list *a,
+                         const struct config_list *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++) {
+        if (strcmp(a->items[i], b->items[i]) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* What the row has in an object; only what the row's type says is filled in. */
+struct value {
+    struct config_list list;
+    const char *text;
+    uint64_t number;
+};
+
+static struct value value_in(const struct row *row, const void *object)
+{
+    const void *field = (const char *)object + row->offset;
+    struct value value = {.number = 0};
+    unsigned small;
+    bool on;
+
+    if (row->setting.repeats) {
+        memcpy(&value.list, field, sizeof(value.list));
+    } else if (is_string(row)) {
+        memcpy(&value.text, field, sizeof(value.text));
+    } else if (row->type == SIZE || row->type == TIME) {
+        memcpy(&value.number, field, sizeof(value.number));
+    } else if (row->type == SWITCH) {
+        memcpy(&on, field, sizeof(on));
+        value.number = on;
+    } else {
+        memcpy(&small, field, sizeof(small));
+        value.number = small;
+    }
+    return value;
+}
+
+bool config_table_is_equal(size_t number, const void *a, const void *b)
+{
+    struct value one = value_in(&rows[number], a);
+    struct value other = value_in(&rows[number], b);
+
+    return one.number == other.number && is_same_text(one.text, other.text) &&
+           is_same_list(&one.list, &other.list);
+}
+
+static void show_list(const struct config_list *list, char *text)
+{
+    size_t len = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < list->count && len < CONFIG_TABLE_SHOWN; i++)
+        len += (size_t)snprintf(text + len, CONFIG_TABLE_SHOWN - len, "%s%s",
+                                i > 0 ? ", " : "", list->items[i]);
+}
+
+/* Write the word of that number. */
+static void show_choice(const char *choices, uint64_t number, char *text)
+{
+    size_t len;
+
+    for (; number > 0; number--)
+        choices += strcspn(choices, "|") + 1;
+    len = strcspn(choices, "|");
+    (void)snprintf(text, CONFIG_TABLE_SHOWN, "%.*s", (int)len, choices);
+}
+
+void config_table_show(size_t number, const void *object, char *text)
+{
+    const struct row *row = &rows[number];
+    struct value value = value_in(row, object);
+    char short_text[NUMBER_SIZE_TEXT];
+
+    if (row->setting.repeats)
+        show_list(&value.list, text);
+    else if (is_string(row))
+        (void)snprintf(text, CONFIG_TABLE_SHOWN, "%s",
+                       !value.text              ? ""
+                       : row->setting.is_secret ? "(secret)"
+                                                : value.text);
+    else if (row->type == SIZE)
+        (void)snprintf(text, CONFIG_TABLE_SHOWN, "%s",
+                       number_format_size(value.number, short_text));
+    else if (row->type == TIME)
+        (void)snprintf(text, CONFIG_TABLE_SHOWN, "%s",
+                       number_format_duration(value.number, short_text));
+    else if (row->type == CHOICE)
+        show_choice(row->choices, value.number, text);
+    else
+        (void)snprintf(text, CONFIG_TABLE_SHOWN, "%" PRIu64, value.number);
+    if (text[0] == '\0')
+        (void)snprintf(text, CONFIG_TABLE_SHOWN, "not set");
+}
+
+/* ---- freeing ------------------------------------------------------------- */
 
 static void free_string(const struct row *row, char *text)
 {

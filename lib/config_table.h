@@ -17,6 +17,7 @@
 enum {
     CONFIG_TABLE_COUNT = 51,    /* settings; no setting has this number */
     CONFIG_TABLE_ALLOWED = 128, /* room for what is allowed, as text */
+    CONFIG_TABLE_SHOWN = 128,   /* room for a value, as text */
     CONFIG_TABLE_NAME_MAX = 64, /* a longer name is near to none */
 };
 
@@ -31,6 +32,7 @@ struct config_setting {
     unsigned repeats;    /* if not 0: a list, of so many at most */
     bool may_be_empty;   /* as in the original's example: then it is not set */
     bool is_secret;      /* its value is not to be shown */
+    bool is_reloaded;    /* a reload applies it; else it takes a restart */
 };
 
 /* Returns the setting of that number, which is below CONFIG_TABLE_COUNT. */
@@ -61,6 +63,15 @@ int config_table_store(size_t number, char *value, void *object);
 
 /* Store the defaults of that scope in an object that is all zeros. */
 void config_table_store_defaults(enum config_scope scope, void *object);
+
+/* Returns whether two objects of the setting's scope have the same value. */
+bool config_table_is_equal(size_t number, const void *a, const void *b);
+
+/*
+ * Write the value in the object to text, of CONFIG_TABLE_SHOWN bytes, cut off
+ * if it is longer; of a secret only that it is set.
+ */
+void config_table_show(size_t number, const void *object, char *text);
 
 /* Free all strings of that scope in the object, secrets overwritten. */
 void config_table_free_values(enum config_scope scope, void *object);
