@@ -183,9 +183,10 @@ int nbd_carry_begin(struct nbd_transmission *t)
     return 0;
 }
 
-bool nbd_carry_has_replies(const struct nbd_transmission *t)
+bool nbd_carry_is_full(const struct nbd_transmission *t)
 {
-    return t->carried.replies != NULL;
+    return t->carried.replies &&
+           t->carried.record.replies_len > NBD_RECORD_REPLIES_FEW;
 }
 
 void nbd_carry_sent(struct nbd_transmission *t,

@@ -3,10 +3,10 @@
  * nbd_carry - a transmission that has paused to the record of it, and the
  * record to a transmission that goes on there.
  *
- * Replies that were not sent go out before anything else is done, and before
- * the requests are run, so that many hand-overs do not add up to more and
- * more.  The requests are received from the record as from a socket, and then
- * from the socket.
+ * Replies that were not sent go out before all others; if they are many, also
+ * before any request is run, so that hand-overs in a row do not add up to more
+ * and more of them.  The requests are received from the record as from a
+ * socket, and then from the socket.
  *
  * For nbd_transmission.c.  Threads: the connection's own; nbd_carry_out by any
  * other instead, when that has ended its run.
@@ -30,8 +30,8 @@ void nbd_carry_in(struct nbd_transmission *t, uint8_t *bytes,
 /* When it runs: have the replies sent.  -ENOMEM. */
 int nbd_carry_begin(struct nbd_transmission *t);
 
-/* Whether there are still replies of the record to be sent. */
-bool nbd_carry_has_replies(const struct nbd_transmission *t);
+/* Whether so much of the record has to be sent that no request may be run. */
+bool nbd_carry_is_full(const struct nbd_transmission *t);
 
 /* A reply was sent, perhaps that of nbd_carry_begin. */
 void nbd_carry_sent(struct nbd_transmission *t,

@@ -24,8 +24,11 @@ enum {
     /* What requests may take of memory, and then their heads. */
     NBD_RECORD_REQUESTS_MAX =
         NBD_OWN_MEMORY + NBD_SHARED_MEMORY_MAX + (1 << 20),
-    /* The same, with what replies hold in themselves. */
-    NBD_RECORD_REPLIES_MAX = NBD_OWN_MEMORY + NBD_SHARED_MEMORY_MAX + (2 << 20),
+    /* With so many of an earlier record unsent, more may be added. */
+    NBD_RECORD_REPLIES_FEW = 1 << 20,
+    /* What replies may take of memory, and hold in themselves. */
+    NBD_RECORD_REPLIES_MAX = NBD_RECORD_REPLIES_FEW + NBD_OWN_MEMORY +
+                             NBD_SHARED_MEMORY_MAX + (2 << 20),
 };
 
 struct nbd_record {

@@ -261,7 +261,7 @@ static bool parse_one(struct nbd_transmission *t)
 
 static void parse(struct nbd_transmission *t)
 {
-    t->is_blocked = nbd_carry_has_replies(t);
+    t->is_blocked = nbd_carry_is_full(t);
     while (!t->is_blocked && parse_one(t) && !t->input_ended)
         ;
     submit(t);
