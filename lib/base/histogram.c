@@ -18,7 +18,7 @@ _Static_assert(HISTOGRAM_BUCKETS == 1 + DOUBLINGS * PARTS + 1,
 _Static_assert(HISTOGRAM_HALVES == 1 + DOUBLINGS * PARTS / 2 + 1,
                "two of the doublings' together");
 
-static size_t bucket_of(uint64_t ns)
+size_t histogram_bucket_of(uint64_t ns)
 {
     unsigned bit, part;
 
@@ -50,7 +50,7 @@ uint64_t histogram_bucket_end_ns(size_t index)
 
 void histogram_add(struct histogram *histogram, uint64_t ns)
 {
-    histogram->counts[bucket_of(ns)]++;
+    histogram->counts[histogram_bucket_of(ns)]++;
     histogram->total++;
 }
 

@@ -24,6 +24,9 @@ struct histogram {
     uint64_t total; /* of all buckets */
 };
 
+/* Returns in which bucket that is: for who counts in another way. */
+size_t histogram_bucket_of(uint64_t ns);
+
 /* Count one. */
 void histogram_add(struct histogram *histogram, uint64_t ns);
 
