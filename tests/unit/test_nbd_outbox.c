@@ -219,3 +219,46 @@ TEST("a peer that is gone breaks the outbox, and everything is released")
     CHECK(released_count == 2);
     done(&fixture);
 }
+
+TEST("once it is paused nothing is sent, and what was not sent is told to the "
+     "byte")
+{
+    struct fixture fixture;
+    uint8_t *rest, *all;
+    size_t got = 0, unsent;
+
+    init(&fixture, BIG);
+    for (int i = 0; i < BIG; i++)
+        fixture.data[i] = (uint8_t)(i / 3);
+    fixture.replies[0].next = &fixture.replies[1];
+    (void)nbd_outbox_send(fixture.outbox, &fixture.replies[0],
+                          &fixture.replies[1].next);
+    nbd_outbox_pause(fixture.outbox);
+    nbd_outbox_post(fixture.outbox, &fixture.replies[2]);
+    CHECK(nbd_outbox_count(fixture.outbox) == 3);
+    unsent = nbd_outbox_unsent(fixture.outbox);
+    CHECK(unsent < 3 * (16 + (size_t)BIG) && unsent > 2 * (16 + (size_t)BIG));
+    all = malloc(3 * (16 + (size_t)BIG));
+    rest = malloc(unsent);
+    NEED(all && rest);
+    nbd_outbox_copy_unsent(fixture.outbox, rest);
+    while (got < 3 * (16 + (size_t)BIG) - unsent) {
+        ssize_t part = recv(fixture.peer, all + got, BIG, MSG_DONTWAIT);
+
+        NEED(part > 0);
+        got += (size_t)part;
+    }
+    CHECK(recv(fixture.peer, all, 1, MSG_DONTWAIT) < 0);
+    memcpy(all + got, rest, unsent);
+    for (size_t i = 0; i < 3; i++) {
+        const uint8_t *reply = all + i * (16 + (size_t)BIG);
+
+        CHECK(reply[0] == 'a' + i && reply[15] == 'a' + i);
+        CHECK(memcmp(reply + 16, fixture.data, BIG) == 0);
+    }
+    nbd_outbox_break(fixture.outbox);
+    CHECK(released_count == 3 && nbd_outbox_unsent(fixture.outbox) == 0);
+    free(all);
+    free(rest);
+    done(&fixture);
+}

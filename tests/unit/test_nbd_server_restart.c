@@ -71,11 +71,14 @@ static bool send_write(struct nbd_client *client, uint64_t cookie,
     return ok;
 }
 
-static bool is_filled(const struct device *device, uint64_t offset, int byte,
+/* Whether the device, of which nothing is in flight, has these bytes. */
+static bool is_filled(struct device *device, uint64_t offset, int byte,
                       size_t len)
 {
     const unsigned char *at = memory_device_bytes(device) + offset;
 
+    /* It takes the lock that whoever wrote them has taken afterwards. */
+    (void)memory_device_seen(device);
     return at[0] == byte && memcmp(at, at + 1, len - 1) == 0;
 }
 

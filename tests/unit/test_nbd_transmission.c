@@ -1237,3 +1237,29 @@ TEST("a client that makes no progress is given up when others stand in line "
         bare_done(&bare);
     }
 }
+
+TEST("a device that grew is served to its new end on connections that were "
+     "there before")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client client;
+    uint8_t page[4096];
+
+    memset(page, 'g', sizeof(page));
+    nbd_fixture_init(&fixture, test_dir());
+    nbd_fixture_start(&fixture);
+    NEED(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_client_write(&client, 0, NBD_FIXTURE_SIZE, page, sizeof(page)) ==
+          NBD_ENOSPC);
+    memory_device_grow(fixture.device, NBD_FIXTURE_SIZE + sizeof(page));
+    CHECK(nbd_client_write(&client, 0, NBD_FIXTURE_SIZE, page, sizeof(page)) ==
+          0);
+    memset(page, 0, sizeof(page));
+    CHECK(nbd_client_read(&client, 0, NBD_FIXTURE_SIZE, page, sizeof(page)) ==
+          0);
+    CHECK(page[0] == 'g' && page[sizeof(page) - 1] == 'g');
+    CHECK(nbd_client_write(&client, 0, NBD_FIXTURE_SIZE + 1, page,
+                           sizeof(page)) == NBD_ENOSPC);
+    nbd_client_close(&client);
+    nbd_fixture_done(&fixture);
+}

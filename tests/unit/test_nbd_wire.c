@@ -148,6 +148,7 @@ TEST("requests are read in both forms, and each only with its own magic")
     static const uint8_t extended[] =
         "\x21\xe4\x1c\x71\0\1\0\2\1\2\3\4\5\6\7\10\x11\x12\x13\x14\x15\x16\x17"
         "\x18\x21\x22\x23\x24\x25\x26\x27\x28";
+    uint8_t again[32];
     struct nbd_request request;
 
     CHECK(nbd_request_size(false) == 28 && nbd_request_size(true) == 32);
@@ -158,6 +159,11 @@ TEST("requests are read in both forms, and each only with its own magic")
     CHECK(request.length == 0xfffffffe);
     CHECK(nbd_get_request(extended, true, &request) == 0);
     CHECK(request.length == 0x2122232425262728);
+    CHECK(nbd_put_request(again, true, &request) == 32);
+    CHECK(memcmp(again, extended, 32) == 0);
+    CHECK(nbd_get_request(compact, false, &request) == 0);
+    CHECK(nbd_put_request(again, false, &request) == 28);
+    CHECK(memcmp(again, compact, 28) == 0);
     CHECK(nbd_get_request(compact, true, &request) == -EPROTO);
     CHECK(nbd_get_request(extended, false, &request) == -EPROTO);
 }
