@@ -173,9 +173,12 @@ struct common_resources {
     struct upload_share *share;      /* of what goes to it */
     struct workers *workers;
     struct workers *fetchers;
-    struct common_device *devices; /* all that are to be opened */
-    size_t devices_count;
-    struct opener *opener;         /* of those that wait; NULL: none does */
+    /* All that are to be opened; of a daemon there may be more later, and
+     * there is room for CONFIG_DEVICES_MAX: who reads the count may use them.
+     */
+    struct common_device *devices;
+    _Atomic size_t devices_count;
+    struct opener *opener;         /* NULL: none is opened later */
     struct control_server *status; /* NULL: none is configured */
     uint64_t serving_since_ns;     /* since 1970: common_serve_status */
 };
@@ -190,6 +193,13 @@ size_t common_take_limits(const struct config_list *list,
 /* Open the store of the configuration; it need not answer for that. */
 int common_open_store(const struct config *config,
                       struct object_store **ret_store);
+
+/*
+ * Have an open store obey what a configuration, of the same store, says now of
+ * limits and keys; keys are read again.  Errors are logged.
+ */
+int common_change_store(const struct config *config,
+                        struct object_store *store);
 
 /*
  * Ask a bucket whether it can be used, and log why not.  Takes as long as
@@ -209,6 +219,16 @@ int common_check_store(const struct config *config, struct object_store *store);
 int common_open_resources(const struct config *config,
                           const struct common_opening *opening,
                           struct common_resources *ret_resources);
+
+/*
+ * Open one more device, in the background, as a daemon does; or again one that
+ * was left out, with what the configuration says of it now.  config must stay
+ * where it is until it is closed.  -EOPNOTSUPP: none is opened later; -ENOSPC:
+ * there are too many; another error: there are no means.
+ */
+int common_open_more(struct common_resources *resources,
+                     const struct config *config,
+                     const struct config_device *device);
 
 /* Returns how many devices are in that state now. */
 size_t common_count_devices(const struct common_resources *resources,

@@ -11,6 +11,7 @@
 #include "cache/cache_dir.h"
 #include "cache/control_client.h"
 #include "cache/control_server.h"
+#include "cache/device_grow.h"
 #include "cache/device_tell.h"
 #include "cache/owner.h"
 
@@ -156,6 +157,20 @@ static int start_owner(const struct common_resources *resources,
     if (opening->uploads)
         options.limits.uploads = opening->uploads;
     return owner_start(&options, &device->owner);
+}
+
+void common_device_change(struct common_device *device,
+                          const struct config *config,
+                          const struct config_device *section)
+{
+    struct owner_limits limits = limits_of(config, section);
+
+    if (device_grow(device->device, section->size) == 0 && device->control)
+        control_server_set_size(device->control, section->size);
+    if (device->owner)
+        owner_set_limits(device->owner, &limits);
+    else
+        device_set_cachesize(device->device, limits.cachesize);
 }
 
 /* What is known of a device without an owner. */

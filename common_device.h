@@ -26,6 +26,14 @@ int common_device_open(struct common_device *device);
 int common_device_close(struct common_device *device, bool releases);
 
 /*
+ * Have an open device obey what a configuration says of it now: it grows, and
+ * other limits hold.  What cannot be is logged, and stays as it is.
+ */
+void common_device_change(struct common_device *device,
+                          const struct config *config,
+                          const struct config_device *section);
+
+/*
  * Begin an answer to "status" with what is known of a device in any state, but
  * for what the store says of itself.
  */

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/auto.h"
 #include "base/bandwidth.h"
@@ -73,28 +74,77 @@ static int try_device(void *item, unsigned tries)
     return 0; /* done with */
 }
 
+/* Prepare the next place for a device. */
+static void add_place(struct common_resources *resources,
+                      const struct config *config,
+                      const struct config_device *device,
+                      const struct common_opening *opening)
+{
+    struct common_device *next = &resources->devices[resources->devices_count];
+
+    next->config = device;
+    next->whole_config = config;
+    next->opening = opening;
+    next->resources = resources;
+    resources->devices_count++; /* last: others may use it from now on */
+}
+
 /* Prepare a place for each device that is to be opened. */
 static int list_devices(const struct config *config,
                         const struct common_opening *opening,
                         struct common_resources *resources)
 {
     resources->devices =
-        calloc(config->devices_count, sizeof(*resources->devices));
+        calloc(CONFIG_DEVICES_MAX, sizeof(*resources->devices));
     if (!resources->devices)
         return -ENOMEM;
     for (size_t i = 0; i < config->devices_count; i++) {
-        struct common_device *next =
-            &resources->devices[resources->devices_count];
+        const struct config_device *device = &config->devices[i];
 
-        if (opening->only && opening->only != &config->devices[i])
-            continue;
-        next->config = &config->devices[i];
-        next->whole_config = config;
-        next->opening = opening;
-        next->resources = resources;
-        resources->devices_count++;
+        if (!opening->only || opening->only == device)
+            add_place(resources, config, device, opening);
     }
     return 0;
+}
+
+/* Returns the place of a device that was left out, or NULL. */
+static struct common_device *find_left_out(struct common_resources *resources,
+                                           const char *name)
+{
+    for (size_t i = 0; i < resources->devices_count; i++) {
+        struct common_device *device = &resources->devices[i];
+
+        if (atomic_load(&device->state) == COMMON_DEVICE_LEFT_OUT &&
+            strcmp(device->config->name, name) == 0)
+            return device;
+    }
+    return NULL;
+}
+
+int common_open_more(struct common_resources *resources,
+                     const struct config *config,
+                     const struct config_device *device)
+{
+    struct common_device *place = find_left_out(resources, device->name);
+    int error;
+
+    if (!resources->opener)
+        return -EOPNOTSUPP;
+    if (!place && resources->devices_count == CONFIG_DEVICES_MAX)
+        return -ENOSPC;
+    if (place) {
+        place->config = device;
+        place->whole_config = config;
+        /* Last: others look at no place of what is left out. */
+        atomic_store(&place->state, COMMON_DEVICE_CLOSED);
+    } else {
+        place = &resources->devices[resources->devices_count];
+        add_place(resources, config, device, resources->devices[0].opening);
+    }
+    error = opener_add(resources->opener, place);
+    if (error)
+        atomic_store(&place->state, COMMON_DEVICE_LEFT_OUT);
+    return error;
 }
 
 size_t common_count_devices(const struct common_resources *resources,
@@ -124,7 +174,7 @@ static int open_devices(const struct config *config,
     error = opener_start(&options, &resources->opener);
     if (error)
         return error;
-    if (common_count_devices(resources, COMMON_DEVICE_WAITS) == 0) {
+    if (!opening->opened) { /* then none waits */
         opener_stop(resources->opener);
         resources->opener = NULL;
     }

@@ -81,6 +81,24 @@ size_t common_take_limits(const struct config_list *list,
     return list->count;
 }
 
+/* Where keys come from. */
+static struct credentials_options credentials_of(const struct config *config)
+{
+    return (struct credentials_options){
+        .access_key = config->s3accesskey,
+        .secret_key = config->s3secretkey,
+        .session_token = config->s3sessiontoken,
+        .source = config->s3credentials,
+        .region = config->s3region,
+        .ca_file = config->s3ca,
+    };
+}
+
+static unsigned concurrency_of(const struct config *config)
+{
+    return config->fetchers + config->uploads + OTHER_REQUESTS;
+}
+
 static int open_bucket(const struct config *config,
                        struct object_store **ret_store)
 {
@@ -103,7 +121,7 @@ static int open_bucket(const struct config *config,
         .region = config->s3region,
         .addressing = addressing[config->s3addressing],
         .timeout_ms = config->s3timeout_ms,
-        .concurrency = config->fetchers + config->uploads + OTHER_REQUESTS,
+        .concurrency = concurrency_of(config),
         .max_requests_per_connection = config->s3maxreqsperconn,
         .is_unsigned_payload = config->s3unsigned_payload,
         .storage_class = config->s3storage_class,
@@ -119,14 +137,7 @@ static int open_bucket(const struct config *config,
                     "of the S3 service; whoever is on the way can read and "
                     "change everything, and take the keys");
     take_ports(config, bucket, &options);
-    bucket->credentials = (struct credentials_options){
-        .access_key = config->s3accesskey,
-        .secret_key = config->s3secretkey,
-        .session_token = config->s3sessiontoken,
-        .source = config->s3credentials,
-        .region = config->s3region,
-        .ca_file = config->s3ca,
-    };
+    bucket->credentials = credentials_of(config);
     options.credentials = &bucket->credentials;
     options.upload_limits = bucket->uploads;
     options.upload_limits_count =
@@ -142,6 +153,23 @@ int common_open_store(const struct config *config,
 {
     return config->s3dir ? dir_store_open(config->s3dir, ret_store)
                          : open_bucket(config, ret_store);
+}
+
+int common_change_store(const struct config *config, struct object_store *store)
+{
+    struct bandwidth_entry uploads[CONFIG_LIST_MAX], downloads[CONFIG_LIST_MAX];
+    const struct credentials_options credentials = credentials_of(config);
+    const struct s3_changes changes = {
+        .concurrency = concurrency_of(config),
+        .credentials = &credentials,
+        .upload_limits = uploads,
+        .upload_limits_count = common_take_limits(&config->s3uploads, uploads),
+        .download_limits = downloads,
+        .download_limits_count =
+            common_take_limits(&config->s3downloads, downloads),
+    };
+
+    return config->s3dir ? 0 : s3_store_change(store, &changes);
 }
 
 /* An s3_check_say. */

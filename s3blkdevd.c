@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "base/background.h"
+#include "base/clock.h"
 #include "base/fd_store.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -38,6 +39,7 @@
 #include "base/tls.h"
 #include "cache/device.h"
 #include "common.h"
+#include "common_reload.h"
 #include "nbd/nbd_server.h"
 #include "object_store.h"
 
@@ -84,7 +86,7 @@ struct daemon {
     struct pid_file pid_file;
     struct common_opening opening;
     struct common_resources resources;
-    struct tls_context *tls;
+    struct common_reload reload;
     struct mutex server_lock;  /* for owners, who ask for connections, and
                                   for devices that are opened late */
     struct nbd_server *server; /* changed here, under the lock */
@@ -185,20 +187,6 @@ static int open_signals(struct daemon *daemon)
     return daemon->signals < 0 || daemon->finished < 0 ? -errno : 0;
 }
 
-static int open_tls(struct daemon *daemon)
-{
-    const struct config *config = daemon->config;
-    struct tls_server_options options = {
-        .certificates_dir = config->tls_certificates,
-        .psk_file = config->tls_psk,
-        .verify_peer = config->tls_verify,
-    };
-
-    if (config->tls == CONFIG_TLS_OFF)
-        return 0;
-    return tls_server_new(&options, &daemon->tls);
-}
-
 /* Tell an owner how many clients its device has. */
 static uint64_t count_connections(void *context, const struct device *device)
 {
@@ -238,6 +226,7 @@ static void export_late(void *context, struct common_device *device)
     struct daemon *daemon = context;
     int error = 0;
 
+    common_reload_opened(&daemon->reload, device);
     mutex_lock(&daemon->server_lock);
     if (daemon->server)
         error = export_device(daemon->server, device);
@@ -328,13 +317,13 @@ static void resume_connections(struct daemon *daemon, struct nbd_server *server)
                  resumed);
 }
 
-static int start_server(struct daemon *daemon)
+static int start_server(struct daemon *daemon, struct tls_context *tls)
 {
     const struct common_resources *resources = &daemon->resources;
     const struct nbd_server_options options = {
         /* As long as it is not there, no other takes its place. */
         .default_name = resources->devices[0].config->name,
-        .tls = daemon->tls,
+        .tls = tls,
         .tls_required = daemon->config->tls == CONFIG_TLS_REQUIRED,
         .max_connections = daemon->config->max_connections,
         .handshake_timeout_ms = daemon->config->handshake_timeout_ms,
@@ -446,14 +435,16 @@ static int start_single(struct daemon *daemon)
 /* All steps of a start, in order. */
 static int start(struct daemon *daemon)
 {
+    struct tls_context *tls = NULL;
     int error = open_signals(daemon);
 
     if (!error)
-        error = open_tls(daemon);
+        error = common_load_tls(daemon->config, &tls);
     if (!error)
         error = open_resources(daemon);
     if (!error)
-        error = start_server(daemon);
+        error = start_server(daemon, tls);
+    tls_free(tls); /* the server holds it */
     if (!error)
         error = common_serve_status(daemon->config, &daemon->resources);
     if (!error)
@@ -497,8 +488,18 @@ static void tell_status(struct daemon *daemon)
         "WATCHDOG=1\nSTATUS=%zu of %zu devices on %zu sockets, "
         "%zu failed, %zu waiting for the store; %zu connections, "
         "%" PRIu64 " requests waiting for space, %" PRIu64 " MiB in journals",
-        open, daemon->config->devices_count, daemon->listeners, failed, waiting,
-        server.connections, parked, journal_used >> 20);
+        open, daemon->resources.devices_count, daemon->listeners, failed,
+        waiting, server.connections, parked, journal_used >> 20);
+}
+
+/* Read the configuration again; what is wrong with it is logged. */
+static void reload(struct daemon *daemon)
+{
+    log_info("SIGHUP: %s is read again", daemon->reload.path);
+    common_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+                  clock_monotonic_ns() / 1000);
+    (void)common_reload_run(&daemon->reload, daemon->server);
+    common_notify("READY=1");
 }
 
 /* Returns whether the signal that was received says to end. */
@@ -509,7 +510,7 @@ static bool signal_says_end(struct daemon *daemon)
     if (read(daemon->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return false;
     if (info.ssi_signo == SIGHUP) {
-        log_info("SIGHUP: a changed configuration needs a restart");
+        reload(daemon);
         return false;
     }
     log_info("signal %u: ending", info.ssi_signo);
@@ -615,7 +616,6 @@ static int stop(struct daemon *daemon)
     if (daemon->server)
         stop_server(daemon);
     close_error = common_close_resources(&daemon->resources, true);
-    tls_free(daemon->tls);
     fd_store_close(&daemon->fds);
     if (daemon->signals >= 0)
         (void)close(daemon->signals);
@@ -708,12 +708,15 @@ int main(int argc, char **argv)
     common_prepare_process();
     check_hand_over(&daemon);
     mutex_init(&daemon.server_lock);
+    common_reload_init(&daemon.reload, daemon.options.config_path,
+                       daemon.config, &daemon.resources);
     code = COMMON_FAILED;
     if (take_sockets(&daemon) == 0 &&
         pid_file_take(daemon.options.pid_path, false, &daemon.pid_file) == 0 &&
         (!daemon.options.pid_path || background_enter(&daemon.report_fd) == 0))
         code = run(&daemon);
     background_report(&daemon.report_fd, code);
+    common_reload_done(&daemon.reload);
     mutex_done(&daemon.server_lock);
     config_free(daemon.config);
     return code;
