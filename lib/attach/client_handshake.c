@@ -134,7 +134,7 @@ static const struct refusal {
      "the server wants TLS, which the kernel does not know: attach by "
      "nbd-client, or choose its Unix socket"},
     {NBD_REP_ERR_SHUTDOWN, -ESHUTDOWN, "the server is stopping"},
-    {NBD_REP_ERR_UNSUP, -EOPNOTSUPP, "the server does not know an option"},
+    {NBD_REP_ERR_UNSUP, -ENOTSUP, "the server does not know an option"},
     {NBD_REP_ERR_POLICY, -EACCES, "the server does not let us"},
 };
 
@@ -336,12 +336,12 @@ static int use_none(struct handshake *handshake, void *result)
     return fail(handshake, -EPROTO, "an answer of the server makes no sense");
 }
 
-/* Whether the error is one of a server that cannot tell, rather than of one
- * that does not want to now. */
-static bool means_unknown(const struct handshake *handshake, int error)
+/* Whether the last answer is that of a server that knows no such thing. */
+static bool is_unknown(const struct handshake *handshake)
 {
-    return is_error(handshake) &&
-           (error == -EOPNOTSUPP || error == -EACCES || error == -EPROTO);
+    return handshake->answer_type == NBD_REP_ERR_UNSUP ||
+           handshake->answer_type == NBD_REP_ERR_INVALID ||
+           handshake->answer_type == NBD_REP_ERR_POLICY;
 }
 
 static int ask(struct handshake *handshake, char *incarnation)
@@ -353,7 +353,7 @@ static int ask(struct handshake *handshake, char *incarnation)
     if (error == 0)
         error = receive_answers(handshake, use_none, NULL);
     if (error)
-        return means_unknown(handshake, error) ? 0 : error;
+        return is_unknown(handshake) ? 0 : error;
     len = put_string(data, handshake->export_name);
     put_be32(data + len, 1);
     len += 4;
@@ -361,7 +361,7 @@ static int ask(struct handshake *handshake, char *incarnation)
     error = send_option(handshake, NBD_OPT_LIST_META_CONTEXT, len);
     if (error == 0)
         error = receive_answers(handshake, use_context, incarnation);
-    return error && means_unknown(handshake, error) ? 0 : error;
+    return is_unknown(handshake) ? 0 : error;
 }
 
 int client_handshake_ask(struct stream *stream, const char *export_name,

@@ -468,8 +468,10 @@ struct nbd_kernel *nbd_kernel_start(const char *root)
     (void)snprintf(kernel->root, sizeof(kernel->root), "%s", root);
     require(pthread_mutex_init(&kernel->mutex, NULL) == 0 &&
             pthread_cond_init(&kernel->changed, NULL) == 0);
-    for (size_t i = 0; i < NBD_KERNEL_DEVICES; i++)
+    for (size_t i = 0; i < NBD_KERNEL_DEVICES; i++) {
         write_files(kernel, i);
+        write_attribute(kernel, i, "queue/io_timeout", "number", 30000);
+    }
     nbd_kernel_write(kernel, "proc/self/mountinfo",
                      "22 1 254:0 / / rw - ext4 /dev/vda rw\n");
     nbd_kernel_write(kernel, "proc/swaps", "Filename Type Size\n");
