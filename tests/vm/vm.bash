@@ -253,9 +253,11 @@ guest() {
 
 # guest_line: read answer, status and size, while there is a machine
 guest_line() {
-    local waited=0
+    local waited=0 line='' part
 
-    until read -r -t 1 -u "$out" answer status size; do
+    # What was read when the time was over is the line's beginning.
+    until read -r -t 1 -u "$out" part; do
+        line+=$part
         waited=$((waited + 1))
         if [ "$waited" -ge "$GUEST_DEADLINE_S" ]; then
             echo "no answer after $GUEST_DEADLINE_S s"
@@ -267,4 +269,5 @@ guest_line() {
             return 125
         fi
     done
+    read -r answer status size <<< "$line$part"
 }
