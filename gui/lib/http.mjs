@@ -34,6 +34,12 @@ const COMMON_HEADERS = {
         'camera=(), geolocation=(), microphone=(), payment=(), usb=()',
 };
 
+// What is wrong with a request that could not be read.
+const STATUS_OF_CLIENT = {
+    HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+    ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+};
+
 /** An answer that is an error, with its status and words. */
 class HttpError extends Error {
     constructor(status, message, headers = {}) {
@@ -133,8 +139,9 @@ export class Page {
         server.on('request', (request, response) =>
             void this.#serve(request, response));
         server.on('clientError', (error, socket) => {
+            const status = STATUS_OF_CLIENT[error.code] ?? '400 Bad Request';
             if (socket.writable)
-                socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n' +
+                socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n` +
                     'Content-Length: 0\r\n\r\n');
             else
                 socket.destroy();
