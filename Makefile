@@ -32,6 +32,7 @@ CLANG ?= clang
 WERROR ?= 0
 V ?= 0
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 60
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -222,7 +223,7 @@ $(TEST_PROGRAMS:%=$(B)/%):
 # ---- tests ------------------------------------------------------------------
 
 .PHONY: check check-unit check-asan check-tsan check-crash check-system \
-    check-long check-swift check-vm check-vm-long build-asan build-tsan build-release build-vm build-bench crash lint print-flags bench fuzz coverage ci
+    check-long check-swift check-vm check-vm-long build-asan build-tsan build-release build-vm build-bench crash lint print-flags bench fuzz soak coverage ci
 
 asan_programs = $(UNIT_TESTS:%=$(BUILD)/asan/%)
 tsan_programs = $(RACE_TESTS:%=$(BUILD)/tsan/%)
@@ -291,6 +292,9 @@ bench: build-bench ## speed beside nbdkit and qemu-nbd, into docs/BENCHMARKS.md
 fuzz: ## each fuzzer for FUZZ_SECONDS (60); finds stay in build/fuzz
 	$(sub) VARIANT=fuzz fuzzers
 	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run $(FUZZERS:%=$(BUILD)/fuzz/%)
+
+soak: build-release ## everything at once for SOAK_MINUTES (60), into docs/SOAK.md
+	$(Q)tests/soak/run --minutes $(SOAK_MINUTES)
 
 coverage: ## lines that unit, race and crash tests reach, per file
 	$(sub) VARIANT=coverage unit-tests race-tests crash-tests

@@ -24,13 +24,10 @@ class Bridge:
         uri = f"nbd+unix:///{device}?socket={server}"
         if kind == "qemu":
             command = [
-                "qemu-storage-daemon",
-                "--blockdev", f"driver=nbd,node-name=it,server.type=unix,"
-                f"server.path={server},export={device},reconnect-delay=3600,"
-                f"discard=unmap",
-                "--nbd-server", f"addr.type=unix,addr.path={self.path}",
-                "--export", f"type=nbd,id=it,node-name=it,name={device},"
-                f"writable=on"]
+                "qemu-nbd", "--persistent", "--shared=8", "--discard=unmap",
+                "--socket", self.path, "--export-name", device,
+                "--image-opts", f"driver=nbd,server.type=unix,"
+                f"server.path={server},export={device},reconnect-delay=3600"]
         else:
             command = ["nbdkit", "-f", "-U", self.path, "--filter=retry",
                        "nbd", f"uri={uri}", "retries=3600", "retry-delay=1",
@@ -58,12 +55,12 @@ class Rounds:
     """Rounds of fio on a bridge: each writes and reads at random, and then
     reads and verifies all that it has written."""
 
-    def __init__(self, bridge, base, size, jobs, rate):
+    def __init__(self, bridge, base, size, jobs, pause_ms):
         self.bridge = bridge
         self.base = base
         self.size = size // jobs
         self.jobs = jobs
-        self.rate = rate  # requests a second, of each job, each way
+        self.pause_ms = pause_ms  # of each job, between two requests
         self.count = 0
         self.requests = 0
         self.longest = 0.0  # seconds that a write took
@@ -75,7 +72,7 @@ class Rounds:
         self.count += 1
         how = (["--rw=write", "--bs=256k", "--iodepth=4"] if filling else
                ["--rw=randrw", "--bsrange=4k-64k", "--iodepth=8",
-                "--fsync=64", f"--rate_iops={self.rate},{self.rate}"])
+                "--fsync=64", f"--thinktime={self.pause_ms}ms"])
         output = self.base + ".json"
         with open(self.base + ".log", "ab") as log:
             self.process = subprocess.Popen(

@@ -29,6 +29,7 @@ class Daemon:
     def __init__(self, base, command, listen):
         self.base = base
         self.log_path = base + ".log"
+        self.pid = None
         self.seen = 0  # bytes of events that were looked at
         self.pauses = []  # seconds from an end to the next readiness
         with open(self.log_path, "ab") as log:
@@ -36,11 +37,11 @@ class Daemon:
                 [os.path.join(SUPPORT, "service"), "--listen", listen,
                  "--on-failure", base, *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.pid = self.wait_for("ready")
+        self.wait_for("ready")
 
     def wait_for(self, *wanted):
         """Return when these events have come, in this order, since those of
-        the last call: the number that the last of them has."""
+        the last call."""
         deadline = time.monotonic() + DEADLINE_S
         wanted = list(wanted)
         ended_at = None
@@ -49,6 +50,8 @@ class Daemon:
                 name, number = (event.split() + [""])[:2]
                 if name == "ended":
                     ended_at = moment
+                if name == "started":
+                    self.pid = int(number)
                 if name == "stopped" and wanted != ["stopped"]:
                     raise Trouble(f"the daemon ended: see {self.log_path}")
                 if event.startswith(wanted[0]):
@@ -56,7 +59,7 @@ class Daemon:
                 if not wanted:
                     if ended_at is not None and name == "ready":
                         self.pauses.append(moment - ended_at)
-                    return int(number) if number.isdigit() else 0
+                    return number
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise Trouble(f"the daemon is not {wanted[0]}: see "
                               f"{self.log_path}")
@@ -86,12 +89,12 @@ class Daemon:
     def kill(self):
         """kill -9; the service starts it again."""
         self.tell("kill")
-        self.pid = self.wait_for("ended", "ready")
+        self.wait_for("ended", "ready")
 
     def restart(self):
         """A planned restart."""
         self.tell("restart")
-        self.pid = self.wait_for("ended", "ready")
+        self.wait_for("ended", "ready")
 
     def reload(self):
         """Have it read its configuration again."""
@@ -101,7 +104,7 @@ class Daemon:
     def stop(self):
         """Stop in order."""
         self.tell("stop")
-        if self.wait_for("stopped") != 0:
+        if self.wait_for("stopped") != "0":
             raise Trouble(f"the daemon did not stop in order: see "
                           f"{self.log_path}")
         self.process.wait()
@@ -164,14 +167,12 @@ def ask_status(path):
             asking.settimeout(20)
             asking.connect(path)
             asking.sendall(b"status\n")
-            answer = b""
-            while piece := asking.recv(1 << 16):
-                answer += piece
-        head, _, body = answer.partition(b"\n")
-        if not head.startswith(b"ok"):
-            return None
-        return json.loads(body)
-    except (OSError, ValueError):
+            with asking.makefile("rb") as answer:
+                head = answer.readline().split()
+                if head[:1] != [b"ok"] or not head[1].startswith(b"payload="):
+                    return None
+                return json.loads(answer.read(int(head[1][8:])))
+    except (OSError, ValueError, IndexError):
         return None
 
 

@@ -16,7 +16,8 @@ from samples import MIB, most
 # What the daemon may have, whatever happens: three devices with 16 MiB of
 # plain blocks each, requests of a few clients, and all else.
 MEMORY_MAX = 256 * MIB
-DESCRIPTORS_MAX = 400
+# Files of chunks and of the journal are kept open, 128 and 64 a device.
+DESCRIPTORS_MAX = 3 * (128 + 64) + 100
 # Beside chunks and journals a cache directory has a reserve and the state.
 OTHERS_MAX = 64 * MIB
 # Of a process that is left alone: by so much may it grow in the last third.

@@ -70,6 +70,8 @@ class Client:
                 self.handles = [self.connected() for _ in range(CONNECTIONS)]
                 return
             except nbd.Error as error:
+                if not multiprocessing.parent_process().is_alive():
+                    sys.exit(1)
                 if time.monotonic() > deadline:
                     raise model.Wrong(f"the server stays away: {error.string}")
                 time.sleep(0.1)
