@@ -288,7 +288,8 @@ TEST("replies that a client did not read yet reach it after the restart, also "
     for (uint64_t i = 0; i < STUCK; i++)
         CHECK(nbd_client_request(&client, 0, NBD_CMD_READ, i, 0, STUCK_LEN));
     /* More than a socket takes; the connection's own memory is used up. */
-    while (memory_device_seen(fixture.device).count[DEVICE_READ] < STUCK_SEEN)
+    while (memory_device_seen(fixture.device).executed[DEVICE_READ] <
+           STUCK_SEEN)
         (void)sched_yield();
     wait_received(&client);
     nbd_restart_hand_over(&restart, &fixture, 0);
