@@ -269,7 +269,7 @@ TEST("what ends before the deadline is answered, and not run again")
     nbd_fixture_done(&fixture);
 }
 
-enum { STUCK = 200, STUCK_LEN = 64 << 10, STUCK_SEEN = 20 };
+enum { STUCK = 200, STUCK_LEN = 64 << 10, STUCK_SEEN = 100 };
 
 TEST("replies that a client did not read yet reach it after the restart, also "
      "one that was sent in part, and so do those to what was not parsed")
