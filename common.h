@@ -13,6 +13,7 @@
 #ifndef COMMON_H
 #define COMMON_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -165,6 +166,14 @@ struct common_opening {
     void *context;
 };
 
+/* Whether the store can be used is asked beside what else there is to do. */
+struct common_check {
+    const struct config *config;
+    struct object_store *store;
+    pthread_t thread;
+    bool is_running;
+};
+
 /* What is open; all zeros: nothing. */
 struct common_resources {
     struct object_store *store;
@@ -173,6 +182,7 @@ struct common_resources {
     struct upload_share *share;      /* of what goes to it */
     struct workers *workers;
     struct workers *fetchers;
+    struct common_check check;
     /* All that are to be opened; of a daemon there may be more later, and
      * there is room for CONFIG_DEVICES_MAX: who reads the count may use them.
      */
@@ -200,6 +210,13 @@ int common_open_store(const struct config *config,
  */
 int common_change_store(const struct config *config,
                         struct object_store *store);
+
+/*
+ * Have the store, if it is a bucket, take what it does not get within so long
+ * as no answer, but for what clients wait for.  0: no longer.
+ */
+void common_hurry_store(const struct config *config, struct object_store *store,
+                        unsigned ms);
 
 /*
  * Ask a bucket whether it can be used, and log why not.  Takes as long as

@@ -15,6 +15,7 @@
 #include "base/bandwidth.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/workers.h"
 #include "cache/control_server.h"
 #include "cache/interrupter.h"
@@ -24,6 +25,9 @@
 #include "common.h"
 #include "common_device.h"
 #include "object_store.h"
+
+/* What the store does not answer by then, it does not answer. */
+enum { URGENT_MS = 3000 };
 
 /* Say, once, that it is not served, and until when. */
 static void say_not_open(const struct common_device *device, int error)
@@ -171,7 +175,10 @@ static int open_devices(const struct config *config,
     options.items_count = resources->devices_count;
     for (size_t i = 0; i < options.items_count; i++)
         items[i] = &resources->devices[i];
+    if (opening->is_urgent)
+        common_hurry_store(config, resources->store, URGENT_MS);
     error = opener_start(&options, &resources->opener);
+    common_hurry_store(config, resources->store, 0);
     if (error)
         return error;
     if (!opening->opened) { /* then none waits */
@@ -203,6 +210,40 @@ static int make_share(const struct config *config,
     return upload_share_new(limits, count, &resources->share);
 }
 
+static void *run_check(void *context)
+{
+    struct common_check *check = context;
+
+    (void)common_check_store(check->config, check->store);
+    return NULL;
+}
+
+/*
+ * Ask whether the store can be used, beside the start if that is urgent.
+ * Without an answer what is here can be served all the same.
+ */
+static void begin_check(const struct config *config,
+                        const struct common_opening *opening,
+                        struct common_resources *resources)
+{
+    struct common_check *check = &resources->check;
+
+    check->config = config;
+    check->store = resources->store;
+    if (opening->is_urgent)
+        check->is_running =
+            thread_start("check", run_check, check, &check->thread) == 0;
+    if (!check->is_running)
+        (void)run_check(check);
+}
+
+static void end_check(struct common_check *check)
+{
+    if (check->is_running)
+        (void)pthread_join(check->thread, NULL);
+    check->is_running = false;
+}
+
 int common_open_resources(const struct config *config,
                           const struct common_opening *opening,
                           struct common_resources *ret_resources)
@@ -216,9 +257,8 @@ int common_open_resources(const struct config *config,
         return -ENXIO;
     }
     error = common_open_store(config, &resources->store);
-    /* Without an answer what is here can be served all the same. */
     if (!error)
-        (void)common_check_store(config, resources->store);
+        begin_check(config, opening, resources);
     if (!error)
         error = make_probe(resources);
     if (!error)
@@ -287,6 +327,7 @@ int common_close_resources(struct common_resources *resources, bool releases)
         put_probe_done(resources->probe);
     free(resources->probe);
     upload_share_free(resources->share);
+    end_check(&resources->check);
     interrupter_stop(resources->interrupter);
     if (resources->store)
         resources->store->close(resources->store);

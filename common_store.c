@@ -172,6 +172,13 @@ int common_change_store(const struct config *config, struct object_store *store)
     return config->s3dir ? 0 : s3_store_change(store, &changes);
 }
 
+void common_hurry_store(const struct config *config, struct object_store *store,
+                        unsigned ms)
+{
+    if (!config->s3dir)
+        s3_store_hurry(store, ms);
+}
+
 /* An s3_check_say. */
 static void say_of_store(void *context, bool is_error, const char *text)
 {

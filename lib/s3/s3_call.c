@@ -37,6 +37,7 @@ struct run {
     struct s3_call *call;
     struct s3_attempt attempt;
     uint64_t begun_ns;
+    uint64_t deadline_ns; /* UINT64_MAX: none */
     uint64_t failed_ns;   /* first; 0: not yet */
     uint64_t nonsense_ns; /* first; 0: not yet */
     uint64_t changes;     /* of endpoints, before the attempt */
@@ -159,6 +160,8 @@ static bool has_patience(struct run *run, uint64_t now_ns, uint64_t pause_ns)
 {
     if (run->failed_ns == 0)
         run->failed_ns = now_ns;
+    if (run->deadline_ns != UINT64_MAX && now_ns + pause_ns > run->deadline_ns)
+        return false;
     switch (run->call->urgency) {
     case OBJECT_WAITED_FOR:
         return true;
@@ -207,11 +210,11 @@ static int attempt_once(struct run *run)
 {
     struct s3_parts *parts = run->parts;
     enum object_urgency urgency = run->call->urgency;
-    uint64_t deadline_ns = UINT64_MAX;
+    uint64_t deadline_ns = run->deadline_ns;
     struct s3_pass pass;
     int error;
 
-    if (urgency == OBJECT_AHEAD)
+    if (urgency == OBJECT_AHEAD && deadline_ns == UINT64_MAX)
         deadline_ns = clock_monotonic_ns() + parts->timeout_ns;
     error = s3_gate_enter(parts->gate, urgency, deadline_ns, &pass);
     if (error)
@@ -452,6 +455,18 @@ static int init_attempt(struct s3_parts *parts, const struct s3_call *call,
     return wait_error ? wait_error : error;
 }
 
+/* Nobody is to wait for what nobody waits for. */
+static void hurry(struct run *run)
+{
+    uint64_t hurry_ns = atomic_load(&run->parts->hurry_ns);
+
+    run->deadline_ns = UINT64_MAX;
+    if (hurry_ns == 0 || is_waited_for(run))
+        return;
+    run->deadline_ns = run->begun_ns + hurry_ns;
+    run->attempt.deadline_ns = run->deadline_ns;
+}
+
 int s3_call_run(struct s3_parts *parts, struct s3_call *call)
 {
     struct run run = {
@@ -465,6 +480,7 @@ int s3_call_run(struct s3_parts *parts, struct s3_call *call)
     result = init_attempt(parts, call, &run.attempt);
     if (result)
         return result;
+    hurry(&run);
     run.attempt.data = call->data;
     run.attempt.accept = call->accept;
     run.attempt.accept_context = call->accept_context;

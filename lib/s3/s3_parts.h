@@ -45,6 +45,7 @@ struct s3_parts {
     struct s3_storage storage;
     bool is_unsigned; /* bodies are not hashed */
     uint64_t timeout_ns;
+    atomic_uint_fast64_t hurry_ns; /* see s3_store_hurry */
     /* The store knows no delete of many.  Relaxed: learning it twice, or a
      * little later, does no harm. */
     atomic_bool deletes_singly;

@@ -449,6 +449,11 @@ static int make_parts(struct s3_store *s3, const struct s3_options *options)
     return error;
 }
 
+void s3_store_hurry(struct object_store *store, unsigned ms)
+{
+    atomic_store(&s3_parts_of_store(store)->hurry_ns, ms * MS_NS);
+}
+
 int s3_store_open(const struct s3_options *options,
                   struct object_store **ret_store)
 {

@@ -77,6 +77,12 @@ int s3_store_change(struct object_store *store,
                     const struct s3_changes *changes);
 
 /*
+ * Have calls for which nobody waits end within so long from now on, at the
+ * price of calling what is slow absent.  0: as long as their patience lasts.
+ */
+void s3_store_hurry(struct object_store *store, unsigned ms);
+
+/*
  * Open the store; asks no server anything, so it succeeds also when none is
  * there (s3_check tells).  Call it after the process is in the background:
  * it starts threads.  The caller ends it by (*ret_store)->close.  The reason

@@ -575,3 +575,59 @@ TEST("patience that would not last until the store wants to be asked is over")
     CHECK(s3_peer_requests(scene.peer) == 1);
     end(&scene);
 }
+
+/* ---- in a hurry ---------------------------------------------------------- */
+
+static void answer_never(struct s3_peer *peer,
+                         const struct s3_peer_request *request,
+                         struct s3_peer_answer *answer)
+{
+    (void)peer;
+    (void)answer;
+    s3_peer_wait_until_gone(request);
+}
+
+TEST("in a hurry the first silence is enough, for what nobody waits for")
+{
+    struct scene scene;
+
+    begin(&scene, UINT_MAX, answer_never);
+    s3_store_hurry(scene.store, 50);
+    CHECK(get(&scene, OBJECT_BACKGROUND) == -ETIMEDOUT);
+    CHECK(scene.faults.met == 1);
+    end(&scene);
+}
+
+static void answer_after_a_pause(struct s3_peer *peer,
+                                 const struct s3_peer_request *request,
+                                 struct s3_peer_answer *answer)
+{
+    (void)peer;
+    (void)request;
+    s3_peer_refuse(answer, 503, "Retry-After: 3\r\n", "SlowDown", "");
+}
+
+TEST("in a hurry nothing is asked again that would take longer than there is")
+{
+    struct scene scene;
+
+    begin(&scene, 1, answer_after_a_pause);
+    s3_store_hurry(scene.store, 2000);
+    CHECK(get(&scene, OBJECT_BACKGROUND) == -EBUSY);
+    CHECK(s3_peer_requests(scene.peer) == 1);
+    end(&scene);
+}
+
+TEST("a hurry is over when it is over, and was never one of who waits")
+{
+    struct scene scene;
+
+    begin(&scene, 1, answer_500);
+    s3_store_hurry(scene.store, 1);
+    CHECK(get(&scene, OBJECT_WAITED_FOR) == 0);
+    s3_store_hurry(scene.store, 0);
+    scene.faults.met = 0;
+    CHECK(get(&scene, OBJECT_BACKGROUND) == 0);
+    CHECK(scene.faults.met == 1);
+    end(&scene);
+}
