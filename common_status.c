@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * common_status - the status socket: how all devices are, and maps of their
- * chunks, as JSON.  docs/STATUS.md tells what is in it.
- *
- * Threads: those of the control server.
- */
+#include "common_status.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,6 +18,7 @@
 #include "cache/status_text.h"
 #include "common.h"
 #include "common_device.h"
+#include "nbd/nbd_tally.h"
 #include "object_store.h"
 
 enum {
@@ -190,6 +187,61 @@ static int answer_map(const struct common_resources *resources,
     control_message_start(reply, "ok");
     control_message_set_payload(reply, text, strlen(text));
     return 0;
+}
+
+/* ---- clients ------------------------------------------------------------ */
+
+/* Add a list of how many requests took how long; zeros at its end are not. */
+static void tell_latency(const char *key, const struct histogram *histogram,
+                         struct control_message *status)
+{
+    uint64_t counts[HISTOGRAM_HALVES];
+    char text[HISTOGRAM_HALVES * 21 + 1] = "";
+    size_t count = HISTOGRAM_HALVES, len = 0;
+
+    histogram_get_halves(histogram, counts);
+    while (count > 0 && counts[count - 1] == 0)
+        count--;
+    for (size_t i = 0; i < count; i++) {
+        int added = snprintf(text + len, sizeof(text) - len, "%s%" PRIu64,
+                             i > 0 ? "," : "", counts[i]);
+
+        if (added > 0)
+            len += (size_t)added;
+    }
+    control_message_add(status, key, text);
+}
+
+void common_tell_clients(const struct nbd_tally_sums *sums,
+                         struct control_message *status)
+{
+    const struct {
+        const char *key;
+        uint64_t number;
+    } numbers[] = {
+        {"read_requests", sums->requests[NBD_TALLY_READ]},
+        {"write_requests", sums->requests[NBD_TALLY_WRITE]},
+        {"flush_requests", sums->requests[NBD_TALLY_FLUSH]},
+        {"trim_requests", sums->requests[NBD_TALLY_TRIM]},
+        {"zero_requests", sums->requests[NBD_TALLY_ZERO]},
+        {"other_requests", sums->requests[NBD_TALLY_OTHER]},
+        {"read_bytes", sums->bytes_read},
+        {"written_bytes", sums->bytes_written},
+        {"errors_io", sums->errors[NBD_TALLY_IO]},
+        {"errors_space", sums->errors[NBD_TALLY_SPACE]},
+        {"errors_refused", sums->errors[NBD_TALLY_REFUSED]},
+        {"errors_other", sums->errors[NBD_TALLY_ELSE]},
+        {"in_flight", sums->in_flight},
+        {"read_ns", sums->time_ns[NBD_TALLY_READ]},
+        {"write_ns", sums->time_ns[NBD_TALLY_WRITE]},
+        {"flush_ns", sums->time_ns[NBD_TALLY_FLUSH]},
+    };
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        control_message_add_number(status, numbers[i].key, numbers[i].number);
+    tell_latency("read_latency", &sums->latencies[NBD_TALLY_READ], status);
+    tell_latency("write_latency", &sums->latencies[NBD_TALLY_WRITE], status);
+    tell_latency("flush_latency", &sums->latencies[NBD_TALLY_FLUSH], status);
 }
 
 /* ---- the socket --------------------------------------------------------- */

@@ -40,7 +40,9 @@
 #include "cache/device.h"
 #include "common.h"
 #include "common_reload.h"
+#include "common_status.h"
 #include "nbd/nbd_server.h"
+#include "nbd/nbd_tally.h"
 #include "object_store.h"
 
 enum {
@@ -201,6 +203,22 @@ static uint64_t count_connections(void *context, const struct device *device)
     return count;
 }
 
+/* Tell what the clients of a device did. */
+static void tell_clients(void *context, const struct device *device,
+                         struct control_message *status)
+{
+    struct daemon *daemon = context;
+    struct nbd_tally_sums sums;
+    bool is_known = false;
+
+    mutex_lock(&daemon->server_lock);
+    if (daemon->server)
+        is_known = nbd_server_tally(daemon->server, device_name(device), &sums);
+    mutex_unlock(&daemon->server_lock);
+    if (is_known)
+        common_tell_clients(&sums, status);
+}
+
 /* Serve an open device to clients; the server is there. */
 static int export_device(struct nbd_server *server,
                          const struct common_device *device)
@@ -280,6 +298,7 @@ static int open_resources(struct daemon *daemon)
 {
     daemon->opening = (struct common_opening){
         .connections = count_connections,
+        .tell_clients = tell_clients,
         /* The one connection would not wait for a device. */
         .opened = daemon->options.single ? NULL : export_late,
         .left_out = give_up,

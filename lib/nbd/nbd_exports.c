@@ -7,12 +7,14 @@
 
 #include "base/mutex.h"
 #include "nbd/nbd_memory.h"
+#include "nbd/nbd_tally.h"
 
 enum { MEMORY_MIN = 64 << 20 }; /* of an export: one request of any length */
 
 struct item {
     struct nbd_export export; /* first */
     struct nbd_memory *memory;
+    struct nbd_tally *tally;
     struct item *next; /* under the lock of the list */
 };
 
@@ -41,6 +43,7 @@ int nbd_exports_new(const char *default_name, size_t memory_max,
 static void free_item(struct item *item)
 {
     nbd_memory_free(item->memory);
+    free(item->tally);
     free(item);
 }
 
@@ -96,7 +99,10 @@ int nbd_exports_add(struct nbd_exports *exports,
     if (!item)
         return -ENOMEM;
     item->export = *export;
-    error = nbd_memory_new(share_of(exports, 1), &item->memory);
+    item->tally = calloc(1, sizeof(*item->tally));
+    error = -ENOMEM;
+    if (item->tally)
+        error = nbd_memory_new(share_of(exports, 1), &item->memory);
     if (error == 0) {
         mutex_lock(&exports->lock);
         error = append_locked(exports, item);
@@ -144,4 +150,9 @@ const struct nbd_export *nbd_exports_next(struct nbd_exports *exports,
 struct nbd_memory *nbd_exports_memory(const struct nbd_export *export)
 {
     return item_of(export)->memory;
+}
+
+struct nbd_tally *nbd_exports_tally(const struct nbd_export *export)
+{
+    return item_of(export)->tally;
 }

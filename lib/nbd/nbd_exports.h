@@ -19,6 +19,7 @@
 struct device;
 struct nbd_exports;
 struct nbd_memory;
+struct nbd_tally;
 
 /* A device as clients see it. */
 struct nbd_export {
@@ -55,7 +56,11 @@ const struct nbd_export *nbd_exports_find(struct nbd_exports *exports,
 const struct nbd_export *nbd_exports_next(struct nbd_exports *exports,
                                           const struct nbd_export *before);
 
-/* Returns the memory for requests to an export of a list. */
+/*
+ * Returns the memory for requests to an export of a list; and what was counted
+ * of its connections that have ended.
+ */
 struct nbd_memory *nbd_exports_memory(const struct nbd_export *export);
+struct nbd_tally *nbd_exports_tally(const struct nbd_export *export);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "nbd/nbd_carry.h"
 #include "nbd/nbd_reply.h"
 
@@ -34,6 +35,7 @@ struct nbd_pending *nbd_pending_take(struct nbd_transmission *t)
     request->next = NULL;
     request->input = NULL;
     request->buffer = (struct nbd_buffer){0};
+    request->begun_ns = t->received_ns;
     t->outstanding++;
     return request;
 }
@@ -75,31 +77,11 @@ void nbd_pending_abandon_kept(struct nbd_transmission *t)
 
 /* ---- counting and sending ----------------------------------------------- */
 
-static void count_request(struct nbd_counts *counts,
-                          const struct nbd_pending *request, uint32_t error)
+static void count_request(const struct nbd_pending *request, uint32_t error)
 {
-    counts->requests++;
-    if (error != NBD_OK)
-        counts->errors++;
-    else if (request->wire.type == NBD_CMD_READ)
-        counts->bytes_read += request->wire.length;
-    else if (request->wire.type == NBD_CMD_WRITE)
-        counts->bytes_written += request->wire.length;
-}
-
-static void add_number(_Atomic uint64_t *to, uint64_t number)
-{
-    if (number > 0)
-        (void)atomic_fetch_add_explicit(to, number, memory_order_relaxed);
-}
-
-static void add_up(struct nbd_counters *counters, struct nbd_counts *counts)
-{
-    add_number(&counters->requests, counts->requests);
-    add_number(&counters->errors, counts->errors);
-    add_number(&counters->bytes_read, counts->bytes_read);
-    add_number(&counters->bytes_written, counts->bytes_written);
-    *counts = (struct nbd_counts){0};
+    nbd_tally_count(request->transmission->tally, request->wire.type, error,
+                    request->wire.length,
+                    clock_monotonic_ns() - request->begun_ns);
 }
 
 /* As many requests that change the device are not in flight any more. */
@@ -137,7 +119,6 @@ struct nbd_outbox_news nbd_pending_send(struct nbd_transmission *t)
 {
     struct nbd_outbox_news news;
 
-    add_up(t->counters, &t->counts);
     if (t->finished_writes > 0)
         writes_end(t, t->finished_writes);
     t->finished_writes = 0;
@@ -193,7 +174,7 @@ void nbd_pending_finish(struct nbd_transmission *t, struct nbd_pending *request,
                         uint32_t error, const char *text)
 {
     build_reply(request, error, text);
-    count_request(&t->counts, request, error);
+    count_request(request, error);
     *t->finished_end = &request->outgoing;
     t->finished_end = &request->outgoing.next;
 }
@@ -220,8 +201,8 @@ void nbd_pending_done(struct device_request *device, int device_error)
     struct nbd_pending *request = (struct nbd_pending *)(void *)device;
     struct nbd_transmission *t = request->transmission;
     uint32_t error = nbd_error_of(device_error);
-    struct nbd_counts counts = {0};
 
+    nbd_tally_leave(t->tally);
     if (device_error == -ECANCELED && atomic_load(&t->is_handed_over) &&
         !atomic_load(&t->is_gone)) {
         keep(t, request);
@@ -244,8 +225,7 @@ void nbd_pending_done(struct device_request *device, int device_error)
         return;
     }
     build_reply(request, error, nbd_pending_text(error));
-    count_request(&counts, request, error);
-    add_up(t->counters, &counts);
+    count_request(request, error);
     if (request->command.writes)
         writes_end(t, 1);
     nbd_outbox_post(t->outbox, &request->outgoing);

@@ -33,6 +33,7 @@ struct nbd_pending {
     struct nbd_pending *next; /* that is free, or kept */
     struct nbd_request wire;
     struct nbd_command command;
+    uint64_t begun_ns;        /* when it was received */
     struct nbd_input *input;  /* that holds the payload, or NULL */
     struct nbd_buffer buffer; /* data of its own, more than a page */
     struct nbd_outgoing outgoing;

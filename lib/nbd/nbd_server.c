@@ -289,7 +289,7 @@ int nbd_connection_transmission(struct nbd_connection *connection,
         .stream = connection->stream,
         .session = *session,
         .memory = nbd_exports_memory(session->export),
-        .counters = &connection->server->counters,
+        .tally = &connection->tally,
         .drain_ms = DRAIN_MS,
         .stall_ms = STALL_MS,
         .carried = connection->record_bytes ? &connection->record : NULL,
@@ -327,6 +327,7 @@ static void end(struct nbd_connection *connection, bool is_late)
     while (connection->holders > 0)
         condition_wait(&server->changed, &server->lock);
     connection->transmission = NULL;
+    nbd_tally_move(&connection->tally, nbd_exports_tally(connection->export));
     mutex_unlock(&server->lock);
 }
 
@@ -773,18 +774,31 @@ int nbd_server_stop(struct nbd_server *server, unsigned deadline_ms)
     return is_in_time && !is_late ? 0 : -ETIMEDOUT;
 }
 
+/* Add up what an export's clients did. */
+static void add_up_locked(struct nbd_server *server,
+                          const struct nbd_export *export,
+                          struct nbd_tally_sums *sums) REQUIRES(server->lock)
+{
+    nbd_tally_add(nbd_exports_tally(export), sums);
+    for (struct nbd_connection *connection = server->connections; connection;
+         connection = connection->next) {
+        if (connection->export == export)
+            nbd_tally_add(&connection->tally, sums);
+    }
+}
+
 void nbd_server_status(struct nbd_server *server,
                        struct nbd_server_status *ret_status)
 {
-    struct nbd_server_status status = {
-        .requests = atomic_load(&server->counters.requests),
-        .errors = atomic_load(&server->counters.errors),
-        .bytes_read = atomic_load(&server->counters.bytes_read),
-        .bytes_written = atomic_load(&server->counters.bytes_written),
-    };
+    struct nbd_server_status status = {.connections = 0};
+    struct nbd_tally_sums sums = {.in_flight = 0};
     const struct nbd_export *export = NULL;
 
     mutex_lock(&server->lock);
+    while ((export = nbd_exports_next(server->exports, export)) != NULL) {
+        add_up_locked(server, export, &sums);
+        status.memory_used += nbd_memory_used(nbd_exports_memory(export));
+    }
     status.connections = server->connections_count;
     for (const struct nbd_connection *connection = server->waiting; connection;
          connection = connection->next)
@@ -792,9 +806,26 @@ void nbd_server_status(struct nbd_server *server,
     status.connections_total = server->connections_total;
     status.connections_refused = server->connections_refused;
     mutex_unlock(&server->lock);
-    while ((export = nbd_exports_next(server->exports, export)) != NULL)
-        status.memory_used += nbd_memory_used(nbd_exports_memory(export));
+    status.requests = nbd_tally_requests(&sums);
+    status.errors = nbd_tally_errors(&sums);
+    status.bytes_read = sums.bytes_read;
+    status.bytes_written = sums.bytes_written;
     *ret_status = status;
+}
+
+bool nbd_server_tally(struct nbd_server *server, const char *name,
+                      struct nbd_tally_sums *ret_sums)
+{
+    const struct nbd_export *export = nbd_exports_find(
+        server->exports, (struct nbd_string){name, strlen(name)});
+
+    if (!export)
+        return false;
+    *ret_sums = (struct nbd_tally_sums){.in_flight = 0};
+    mutex_lock(&server->lock);
+    add_up_locked(server, export, ret_sums);
+    mutex_unlock(&server->lock);
+    return true;
 }
 
 size_t nbd_server_attached(struct nbd_server *server,

@@ -18,6 +18,7 @@
 
 struct device;
 struct nbd_server;
+struct nbd_tally_sums;
 struct tls_context;
 
 enum {
@@ -167,6 +168,13 @@ struct nbd_server_status {
 };
 void nbd_server_status(struct nbd_server *server,
                        struct nbd_server_status *ret_status);
+
+/*
+ * Tell what the clients of the export of that name did since the server
+ * started.  Returns whether there is such an export.
+ */
+bool nbd_server_tally(struct nbd_server *server, const char *name,
+                      struct nbd_tally_sums *ret_sums);
 
 /*
  * Returns how many connections have chosen this export's device and have not

@@ -13,6 +13,7 @@
 #include "base/mutex.h"
 #include "nbd/nbd_record.h"
 #include "nbd/nbd_server.h"
+#include "nbd/nbd_tally.h"
 #include "nbd/nbd_transmission.h"
 
 struct stream;
@@ -31,6 +32,7 @@ struct nbd_connection {
     uint8_t *record_bytes;
     size_t record_len;
     struct nbd_record record; /* lies in the bytes */
+    struct nbd_tally tally;   /* until it ends, then with its export */
     /* Under the server's lock. */
     const struct nbd_export *export;       /* since it was chosen */
     struct nbd_transmission *transmission; /* since it entered */
@@ -43,7 +45,6 @@ struct nbd_connection {
 struct nbd_server {
     struct nbd_server_options options;
     struct nbd_exports *exports;
-    struct nbd_counters counters;
     int stop_fd;             /* readable, for all listeners, once it stops */
     atomic_bool is_stopping; /* also changed under the lock */
 

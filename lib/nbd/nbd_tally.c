@@ -80,26 +80,71 @@ void nbd_tally_count(struct nbd_tally *tally, uint16_t type, uint32_t error,
     }
 }
 
-static void get_numbers(_Atomic uint64_t from[], uint64_t to[], size_t count)
+static void move_number(_Atomic uint64_t *from, _Atomic uint64_t *to)
 {
-    for (size_t i = 0; i < count; i++)
-        to[i] = load(&from[i]);
+    add(to, atomic_exchange_explicit(from, 0, memory_order_relaxed));
 }
 
-void nbd_tally_get(struct nbd_tally *tally, struct nbd_tally_sums *ret_sums)
+static void move_numbers(_Atomic uint64_t from[], _Atomic uint64_t to[],
+                         size_t count)
 {
-    get_numbers(tally->requests, ret_sums->requests, NBD_TALLY_OPERATIONS);
-    get_numbers(tally->errors, ret_sums->errors, NBD_TALLY_ERRORS);
-    get_numbers(tally->time_ns, ret_sums->time_ns, NBD_TALLY_TIMED);
-    ret_sums->bytes_read = load(&tally->bytes_read);
-    ret_sums->bytes_written = load(&tally->bytes_written);
-    ret_sums->in_flight = load(&tally->in_flight);
-    for (size_t i = 0; i < NBD_TALLY_TIMED; i++) {
-        struct histogram *histogram = &ret_sums->latencies[i];
+    for (size_t i = 0; i < count; i++)
+        move_number(&from[i], &to[i]);
+}
 
-        get_numbers(tally->latencies[i], histogram->counts, HISTOGRAM_BUCKETS);
-        histogram->total = 0;
-        for (size_t j = 0; j < HISTOGRAM_BUCKETS; j++)
-            histogram->total += histogram->counts[j];
+void nbd_tally_move(struct nbd_tally *from, struct nbd_tally *to)
+{
+    move_numbers(from->requests, to->requests, NBD_TALLY_OPERATIONS);
+    move_numbers(from->errors, to->errors, NBD_TALLY_ERRORS);
+    move_numbers(from->time_ns, to->time_ns, NBD_TALLY_TIMED);
+    move_number(&from->bytes_read, &to->bytes_read);
+    move_number(&from->bytes_written, &to->bytes_written);
+    for (size_t i = 0; i < NBD_TALLY_TIMED; i++)
+        move_numbers(from->latencies[i], to->latencies[i], HISTOGRAM_BUCKETS);
+}
+
+/* Returns the sum of what was added. */
+static uint64_t add_numbers(_Atomic uint64_t from[], uint64_t to[],
+                            size_t count)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t number = load(&from[i]);
+
+        to[i] += number;
+        sum += number;
     }
+    return sum;
+}
+
+void nbd_tally_add(struct nbd_tally *tally, struct nbd_tally_sums *sums)
+{
+    (void)add_numbers(tally->requests, sums->requests, NBD_TALLY_OPERATIONS);
+    (void)add_numbers(tally->errors, sums->errors, NBD_TALLY_ERRORS);
+    (void)add_numbers(tally->time_ns, sums->time_ns, NBD_TALLY_TIMED);
+    sums->bytes_read += load(&tally->bytes_read);
+    sums->bytes_written += load(&tally->bytes_written);
+    sums->in_flight += load(&tally->in_flight);
+    for (size_t i = 0; i < NBD_TALLY_TIMED; i++)
+        sums->latencies[i].total += add_numbers(
+            tally->latencies[i], sums->latencies[i].counts, HISTOGRAM_BUCKETS);
+}
+
+uint64_t nbd_tally_requests(const struct nbd_tally_sums *sums)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < NBD_TALLY_OPERATIONS; i++)
+        sum += sums->requests[i];
+    return sum;
+}
+
+uint64_t nbd_tally_errors(const struct nbd_tally_sums *sums)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < NBD_TALLY_ERRORS; i++)
+        sum += sums->errors[i];
+    return sum;
 }

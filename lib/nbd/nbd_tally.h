@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * nbd_tally - what the clients of an export asked for, what came of it, and how
- * long it took.
+ * nbd_tally - what clients asked for, what came of it, and how long it took.
+ *
+ * A connection has one of its own, so that many do not count at the same
+ * place; what those that have ended counted is kept with their export.
  *
  * Threads: any; each number by itself is right, together they may be of
  * slightly different moments.
@@ -55,7 +57,10 @@ void nbd_tally_leave(struct nbd_tally *tally);
 void nbd_tally_count(struct nbd_tally *tally, uint16_t type, uint32_t error,
                      uint64_t length, uint64_t ns);
 
-/* What a tally has counted so far. */
+/* Take what one has counted, of which nothing is in flight, to another. */
+void nbd_tally_move(struct nbd_tally *from, struct nbd_tally *to);
+
+/* What tallies have counted so far; all zero to begin with. */
 struct nbd_tally_sums {
     uint64_t requests[NBD_TALLY_OPERATIONS]; /* answered, also with an error */
     uint64_t errors[NBD_TALLY_ERRORS];
@@ -64,6 +69,10 @@ struct nbd_tally_sums {
     uint64_t time_ns[NBD_TALLY_TIMED];
     struct histogram latencies[NBD_TALLY_TIMED];
 };
-void nbd_tally_get(struct nbd_tally *tally, struct nbd_tally_sums *ret_sums);
+void nbd_tally_add(struct nbd_tally *tally, struct nbd_tally_sums *sums);
+
+/* Returns how many requests were answered, and how many with an error. */
+uint64_t nbd_tally_requests(const struct nbd_tally_sums *sums);
+uint64_t nbd_tally_errors(const struct nbd_tally_sums *sums);
 
 #endif

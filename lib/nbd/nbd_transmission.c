@@ -4,10 +4,9 @@
  * not read its replies, or sends more than the device takes, is not read from
  * any more.  The same holds for bytes.
  *
- * Nothing waits in the socket's calls, but over TLS: there receive() does when
- * no request is outstanding, so that no other thread can have a reason to wake
- * it but stop and drop, which shut the socket down.  A hand-over must not do
- * that, and wakes it from the sleep of its outbox.
+ * Nothing waits in the calls of the stream, only in the outbox, where whoever
+ * stops or hands over the connection wakes it: the socket is shut down by
+ * nothing but drop.  A TLS stream whose socket ended would not send replies.
  */
 #include "nbd/nbd_transmission.h"
 
@@ -17,7 +16,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/auto.h"
 #include "base/clock.h"
@@ -54,6 +52,7 @@ static void submit(struct nbd_transmission *t)
         (void)atomic_fetch_add(&t->writes, t->batch_writes);
     t->batch_count = 0;
     t->batch_writes = 0;
+    nbd_tally_enter(t->tally, batch_count);
     device_submit(t->device, t->batch, batch_count);
 }
 
@@ -294,7 +293,7 @@ static void take_received(struct nbd_transmission *t, size_t got)
 }
 
 /* Receive; false if nothing came that changes what can be done now. */
-static bool receive(struct nbd_transmission *t, uint64_t deadline_ns)
+static bool receive(struct nbd_transmission *t)
 {
     uint8_t *to;
     size_t len;
@@ -319,16 +318,16 @@ static bool receive(struct nbd_transmission *t, uint64_t deadline_ns)
     }
     got = nbd_carry_has_input(t)
               ? (ssize_t)nbd_carry_receive(t, to, len)
-              : stream_receive(t->stream, to, len, deadline_ns);
+              : stream_receive(t->stream, to, len, STREAM_NOW);
     if (got == -EAGAIN)
         return false;
     if (got > 0) {
+        t->received_ns = clock_monotonic_ns();
         take_received(t, (size_t)got);
         return true;
     }
     t->input_ended = true;
-    /* Stopping ends a TLS stream in mid-air, but only one way. */
-    if (got < 0 && !atomic_load(&t->is_stopping))
+    if (got < 0)
         break_off(t);
     return true;
 }
@@ -376,7 +375,8 @@ int nbd_transmission_new(const struct nbd_transmission_options *options,
     t->session = options->session;
     t->device = export->device;
     t->read_only = export->read_only || device_is_read_only(export->device);
-    t->counters = options->counters;
+    t->tally = options->tally;
+    t->received_ns = clock_monotonic_ns();
     t->drain_ms = options->drain_ms;
     t->stall_ms = options->stall_ms;
     t->receive_max = NBD_INBOX_SIZE;
@@ -488,24 +488,24 @@ static int drain(struct nbd_transmission *t)
     return result;
 }
 
-/* Receive, or sleep until that may be possible, or something else. */
+/*
+ * Receive, or sleep until that may be possible, or something else.  -ETIMEDOUT
+ * as wait_for_change.
+ */
 static int receive_or_sleep(struct nbd_transmission *t)
 {
-    bool is_idle = t->outstanding == 0 && !nbd_carry_has_input(t);
+    /* What comes to an idle client's connection is not there yet, mostly:
+     * one system call less.  Over TLS bytes may be there already. */
+    bool sleeps_first = t->outstanding == 0 && !nbd_carry_has_input(t) &&
+                        !t->stream->one_thread;
+    int error;
 
-    /* With nothing outstanding nobody has another reason to wake us. */
-    if (is_idle && !t->is_blocked && t->stream->one_thread) {
-        (void)receive(t, STREAM_FOREVER);
+    if (!sleeps_first && !t->is_blocked && receive(t))
         return 0;
-    }
-    if (!is_idle && !t->is_blocked && receive(t, STREAM_NOW))
-        return 0;
-    if (wait_for_change(t, STREAM_FOREVER) < 0)
-        return -ETIMEDOUT;
-    /* Only now: what comes to an idle connection was not there before. */
-    if (is_idle && !t->is_blocked)
-        (void)receive(t, STREAM_NOW);
-    return 0;
+    error = wait_for_change(t, STREAM_FOREVER);
+    if (error == 0 && sleeps_first && !t->is_blocked)
+        (void)receive(t);
+    return error;
 }
 
 int nbd_transmission_run(struct nbd_transmission *t)
@@ -538,7 +538,6 @@ void nbd_transmission_stop(struct nbd_transmission *t, uint64_t deadline_ns)
 {
     atomic_store(&t->stop_deadline_ns, deadline_ns);
     atomic_store(&t->is_stopping, true);
-    (void)shutdown(t->stream->fd, SHUT_RD);
     nbd_outbox_wake(t->outbox);
 }
 

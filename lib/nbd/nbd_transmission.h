@@ -26,25 +26,18 @@
 
 struct nbd_memory;
 struct nbd_record;
+struct nbd_tally;
 struct nbd_transmission;
 struct stream;
 
 enum { NBD_IN_FLIGHT_MAX = 256 }; /* requests of one connection */
 
-/* What connections did, added up.  Relaxed: the numbers stand alone. */
-struct nbd_counters {
-    _Atomic uint64_t requests;
-    _Atomic uint64_t errors;
-    _Atomic uint64_t bytes_read;
-    _Atomic uint64_t bytes_written;
-};
-
 struct nbd_transmission_options {
     struct stream *stream; /* stays the caller's */
     struct nbd_session session;
     struct nbd_memory *memory;
-    struct nbd_counters *counters;
-    unsigned drain_ms; /* for the last replies, when no request follows */
+    struct nbd_tally *tally; /* where its requests are counted */
+    unsigned drain_ms;       /* for the last replies, when no request follows */
     unsigned stall_ms; /* without progress, while others need the memory */
     /*
      * What to go on from, or NULL; and the bytes that it lies in, which belong

@@ -21,16 +21,12 @@
 #include "nbd/nbd_outbox.h"
 #include "nbd/nbd_record.h"
 #include "nbd/nbd_share.h"
+#include "nbd/nbd_tally.h"
 #include "nbd/nbd_transmission.h"
 
 struct nbd_pending;
 
 enum { NBD_BATCH_MAX = 64 }; /* requests submitted together */
-
-/* What nbd_counters count, of one batch. */
-struct nbd_counts {
-    uint64_t requests, errors, bytes_read, bytes_written;
-};
 
 /*
  * What came with the socket from the process before us; see nbd_carry.h.  Of
@@ -49,7 +45,7 @@ struct nbd_transmission {
     struct nbd_session session;
     struct device *device;
     bool read_only;
-    struct nbd_counters *counters;
+    struct nbd_tally *tally;
     unsigned drain_ms, stall_ms;
     struct nbd_outbox *outbox;
 
@@ -67,10 +63,10 @@ struct nbd_transmission {
     size_t finished_writes;
     struct nbd_pending *free;
     size_t outstanding;
-    bool input_ended;         /* no request is parsed any more */
-    bool is_blocked;          /* by a limit, in front of the next request */
-    bool is_paused;           /* it has run, and can be handed over */
-    struct nbd_counts counts; /* of requests finished, to be added up */
+    bool input_ended;     /* no request is parsed any more */
+    bool is_blocked;      /* by a limit, in front of the next request */
+    bool is_paused;       /* it has run, and can be handed over */
+    uint64_t received_ns; /* when the last bytes came */
     struct nbd_carried carried;
 
     /* Any thread.  The order is the default one: none of it is hot. */

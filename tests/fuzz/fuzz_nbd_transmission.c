@@ -18,6 +18,7 @@
 #include "base/stream.h"
 #include "nbd/nbd_memory.h"
 #include "nbd/nbd_server.h"
+#include "nbd/nbd_tally.h"
 #include "nbd/nbd_transmission.h"
 #include "support/memory_device.h"
 
@@ -45,9 +46,9 @@ static void *read_replies(void *argument)
 static struct nbd_transmission_options make_options(uint8_t choice)
 {
     static struct nbd_export export;
-    static struct nbd_counters counters;
+    static struct nbd_tally tally;
     struct nbd_transmission_options options = {
-        .counters = &counters,
+        .tally = &tally,
         .drain_ms = 60000,
         .stall_ms = 60000,
     };

@@ -20,7 +20,7 @@ enum { PAGE = 4096, HEAD = NBD_REQUEST_SIZE, REPLY = NBD_SIMPLE_REPLY_SIZE };
 struct fixture {
     struct device *device;
     struct nbd_exports *exports;
-    struct nbd_counters counters;
+    struct nbd_tally tally;
     struct stream *stream;
     struct nbd_transmission *t;
     pthread_t thread;
@@ -52,7 +52,7 @@ static bool go_on(struct fixture *fixture, uint8_t *bytes,
     options.stream = fixture->stream;
     options.session.export = nbd_exports_find(fixture->exports, name);
     options.memory = nbd_exports_memory(options.session.export);
-    options.counters = &fixture->counters;
+    options.tally = &fixture->tally;
     return nbd_transmission_new(&options, &fixture->t) == 0 &&
            pthread_create(&fixture->thread, NULL, run, fixture) == 0;
 }

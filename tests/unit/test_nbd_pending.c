@@ -14,7 +14,7 @@
 struct fixture {
     struct device *device;
     struct nbd_exports *exports;
-    struct nbd_counters counters;
+    struct nbd_tally tally;
     struct stream *stream;
     struct nbd_transmission *t;
     int client;
@@ -38,7 +38,7 @@ static bool begin(struct fixture *fixture)
     options.stream = fixture->stream;
     options.session.export = nbd_exports_find(fixture->exports, name);
     options.memory = nbd_exports_memory(options.session.export);
-    options.counters = &fixture->counters;
+    options.tally = &fixture->tally;
     if (nbd_transmission_new(&options, &fixture->t) != 0)
         return false;
     fixture->t->thread = pthread_self();
@@ -101,8 +101,8 @@ TEST("what the device answered is counted, and its reply sent")
     nbd_pending_done(&request->device, 0);
     CHECK(!nbd_pending_send(fixture.t).is_broken);
     CHECK(fixture.t->outstanding == 0 && atomic_load(&fixture.t->writes) == 0);
-    CHECK(atomic_load(&fixture.counters.requests) == 1);
-    CHECK(atomic_load(&fixture.counters.bytes_written) == 4096);
+    CHECK(atomic_load(&fixture.tally.requests[NBD_TALLY_WRITE]) == 1);
+    CHECK(atomic_load(&fixture.tally.bytes_written) == 4096);
     CHECK(recv(fixture.client, reply, 16, 0) == 16);
     CHECK(get_be32(reply + 4) == 0 && get_be64(reply + 8) == 7);
     end(&fixture);
@@ -143,8 +143,8 @@ TEST("when it is handed over, what the device gave back is kept in order, is "
     CHECK(nbd_pending_in_flight(fixture.t) == 0);
     CHECK(fixture.t->kept == first && first->next == second && !second->next);
     CHECK(atomic_load(&fixture.t->writes) == 0);
-    CHECK(atomic_load(&fixture.counters.requests) == 1);
-    CHECK(atomic_load(&fixture.counters.errors) == 1);
+    CHECK(atomic_load(&fixture.tally.requests[NBD_TALLY_WRITE]) == 1);
+    CHECK(atomic_load(&fixture.tally.errors[NBD_TALLY_IO]) == 1);
     nbd_pending_abandon_kept(fixture.t);
     CHECK(!fixture.t->kept && fixture.t->outstanding == 0);
     end(&fixture);

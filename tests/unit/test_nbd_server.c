@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/net.h"
+#include "nbd/nbd_tally.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
 #include "unit/test.h"
@@ -576,6 +577,7 @@ TEST("the status counts connections, requests, errors and bytes")
     struct nbd_fixture fixture;
     struct nbd_client client;
     struct nbd_server_status status;
+    struct nbd_tally_sums sums;
     char bytes[4096] = {0};
 
     start(&fixture);
@@ -583,6 +585,8 @@ TEST("the status counts connections, requests, errors and bytes")
     CHECK(nbd_client_write(&client, 0, 0, bytes, 3000) == 0);
     CHECK(nbd_client_read(&client, 0, 0, bytes, 4096) == 0);
     CHECK(nbd_client_do(&client, 0, 99, 0, 0) == NBD_EINVAL);
+    CHECK(nbd_server_tally(fixture.server, "main", &sums));
+    CHECK(sums.requests[NBD_TALLY_WRITE] == 1 && sums.bytes_written == 3000);
     CHECK(nbd_server_attached(fixture.server,
                               fixture.options.exports[0].device) == 1);
     CHECK(nbd_server_attached(fixture.server, NULL) == 0);
@@ -596,6 +600,14 @@ TEST("the status counts connections, requests, errors and bytes")
     CHECK(status.requests == 3 && status.errors == 1);
     CHECK(status.bytes_written == 3000 && status.bytes_read == 4096);
     CHECK(status.memory_used == 0);
+    CHECK(nbd_server_tally(fixture.server, "main", &sums));
+    CHECK(sums.requests[NBD_TALLY_WRITE] == 1 && sums.bytes_written == 3000);
+    CHECK(sums.requests[NBD_TALLY_READ] == 1 && sums.bytes_read == 4096);
+    CHECK(sums.requests[NBD_TALLY_OTHER] == 1);
+    CHECK(sums.errors[NBD_TALLY_REFUSED] == 1 && sums.in_flight == 0);
+    CHECK(sums.latencies[NBD_TALLY_WRITE].total == 1);
+    CHECK(sums.time_ns[NBD_TALLY_READ] > 0);
+    CHECK(!nbd_server_tally(fixture.server, "none", &sums));
     nbd_fixture_done(&fixture);
 }
 

@@ -9,6 +9,12 @@
 static struct nbd_tally tally;
 static struct nbd_tally_sums sums;
 
+static void get_sums(void)
+{
+    memset(&sums, 0, sizeof(sums));
+    nbd_tally_add(&tally, &sums);
+}
+
 TEST("every command is counted as what it is, and timed if it is waited for")
 {
     static const struct {
@@ -28,7 +34,7 @@ TEST("every command is counted as what it is, and timed if it is waited for")
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         memset(&tally, 0, sizeof(tally));
         nbd_tally_count(&tally, cases[i].type, NBD_OK, 4096, 1000000);
-        nbd_tally_get(&tally, &sums);
+        get_sums();
         for (size_t j = 0; j < NBD_TALLY_OPERATIONS; j++)
             CHECK(sums.requests[j] == (j == cases[i].operation));
         for (size_t j = 0; j < NBD_TALLY_TIMED; j++) {
@@ -56,7 +62,7 @@ TEST("an error is counted by its kind, and moves no bytes")
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         memset(&tally, 0, sizeof(tally));
         nbd_tally_count(&tally, NBD_CMD_WRITE, cases[i].error, 4096, 1);
-        nbd_tally_get(&tally, &sums);
+        get_sums();
         for (size_t j = 0; j < NBD_TALLY_ERRORS; j++)
             CHECK(sums.errors[j] == (j == cases[i].kind));
         CHECK(sums.requests[NBD_TALLY_WRITE] == 1 && sums.bytes_written == 0);
@@ -68,11 +74,11 @@ TEST("what the device has is in flight until it gives it back")
     memset(&tally, 0, sizeof(tally));
     nbd_tally_enter(&tally, 3);
     nbd_tally_leave(&tally);
-    nbd_tally_get(&tally, &sums);
+    get_sums();
     CHECK(sums.in_flight == 2);
     nbd_tally_leave(&tally);
     nbd_tally_leave(&tally);
-    nbd_tally_get(&tally, &sums);
+    get_sums();
     CHECK(sums.in_flight == 0);
 }
 
@@ -92,7 +98,7 @@ TEST("latencies are those of a histogram")
         histogram_add(&expected, ns);
         nbd_tally_count(&tally, NBD_CMD_FLUSH, NBD_OK, 0, ns);
     }
-    nbd_tally_get(&tally, &sums);
+    get_sums();
     CHECK(memcmp(&sums.latencies[NBD_TALLY_FLUSH], &expected,
                  sizeof(expected)) == 0);
 }
@@ -117,8 +123,30 @@ TEST("nothing is lost when many threads count at the same time")
         NEED(pthread_create(&threads[i], NULL, count_many, NULL) == 0);
     for (unsigned i = 0; i < 4; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
-    nbd_tally_get(&tally, &sums);
+    get_sums();
     CHECK(sums.requests[NBD_TALLY_READ] == 80000);
     CHECK(sums.latencies[NBD_TALLY_READ].total == 80000);
     CHECK(sums.bytes_read == 160000 && sums.in_flight == 0);
+}
+
+TEST("what an ended connection counted is kept with others of its export")
+{
+    static struct nbd_tally other;
+
+    memset(&tally, 0, sizeof(tally));
+    for (unsigned i = 0; i < 3; i++) {
+        nbd_tally_count(&tally, NBD_CMD_READ, NBD_OK, 4096, 5);
+        nbd_tally_count(&other, NBD_CMD_READ, NBD_EIO, 4096, 5);
+    }
+    nbd_tally_count(&other, NBD_CMD_WRITE, NBD_OK, 512, 7);
+    nbd_tally_move(&other, &tally);
+    nbd_tally_move(&other, &tally);
+    get_sums();
+    CHECK(nbd_tally_requests(&sums) == 7 && nbd_tally_errors(&sums) == 3);
+    CHECK(sums.bytes_read == 3 * 4096 && sums.bytes_written == 512);
+    CHECK(sums.time_ns[NBD_TALLY_READ] == 30);
+    CHECK(sums.latencies[NBD_TALLY_READ].total == 6);
+    /* Sums of several add up. */
+    nbd_tally_add(&tally, &sums);
+    CHECK(nbd_tally_requests(&sums) == 14);
 }

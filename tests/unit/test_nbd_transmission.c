@@ -12,6 +12,7 @@
 #include "base/tls.h"
 #include "nbd/nbd_memory.h"
 #include "nbd/nbd_share.h"
+#include "nbd/nbd_tally.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
 #include "support/tls_client.h"
@@ -1151,7 +1152,7 @@ struct bare {
     struct device *device;
     struct nbd_export export;
     struct nbd_memory *memory;
-    struct nbd_counters counters;
+    struct nbd_tally tally;
     struct stream *stream;
     struct nbd_transmission *transmission;
     struct nbd_client client;
@@ -1175,7 +1176,7 @@ static void bare_init(struct bare *bare, unsigned drain_ms, unsigned stall_ms)
     options.stream = bare->stream;
     options.session.export = &bare->export;
     options.memory = bare->memory;
-    options.counters = &bare->counters;
+    options.tally = &bare->tally;
     if (nbd_transmission_new(&options, &bare->transmission) < 0)
         abort();
 }
