@@ -132,6 +132,7 @@ void s3_endpoints_interrupt(struct s3_endpoints *endpoints);
  *   in_flight        requests now
  *   latency_p50_ns latency_p99_ns   to the first byte, of the last minutes;
  *                    0: there was none
+ *   latency_sum_ns   all of them together, since the start
  *   latency_buckets  [{"le_ns": N, "count": N}, ...] since the start: how
  *                    many took at most le_ns and more than the bucket before;
  *                    empty ones are left out; le_ns is null in the last

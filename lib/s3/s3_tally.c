@@ -22,6 +22,7 @@ static void add_latency(struct s3_tally *tally, uint64_t latency_ns,
     }
     if (tally->latest.total == 0)
         tally->halved_ns = now_ns;
+    tally->latency_ns += latency_ns;
     histogram_add(&tally->latencies, latency_ns);
     histogram_add(&tally->latest, latency_ns);
 }
@@ -89,6 +90,7 @@ void s3_tally_write(const struct s3_tally *tally, uint64_t epoch_ns,
                  histogram_percentile(&tally->latest, 500));
     write_number(stream, "latency_p99_ns",
                  histogram_percentile(&tally->latest, 990));
+    write_number(stream, "latency_sum_ns", tally->latency_ns);
     write_buckets(stream, &tally->latencies);
     (void)fputs(", \"last_error\": ", stream);
     json_string_write(stream, tally->last_error);

@@ -34,6 +34,7 @@ struct s3_outcome {
 struct s3_tally {
     uint64_t in_flight, requests, errors, throttled, rests;
     uint64_t bytes_up, bytes_down;
+    uint64_t latency_ns; /* of all requests together */
     struct histogram latencies;
     struct histogram latest; /* what is older counts for less */
     uint64_t halved_ns;      /* when latest was */

@@ -981,13 +981,15 @@ TEST("the description is JSON with a member for each endpoint")
         "\"bytes_up\": 7, \"bytes_down\": 4096, \"in_flight\": 1, "
         "\"latency_p50_ns\": 3",
         ", \"latency_p99_ns\": 3",
-        ", \"latency_buckets\": [{\"le_ns\": 33554431, \"count\": 1}], "
+        ", \"latency_sum_ns\": 30000000, "
+        "\"latency_buckets\": [{\"le_ns\": 33554431, \"count\": 1}], "
         "\"last_error\": \"\", \"last_error_ns\": 0}, "
         "{\"host\": \"b.test\", \"port\": 443, \"state\": \"resting\", "
         "\"state_since_ns\": 1002000000000, \"requests\": 1, "
         "\"errors\": 1, \"throttled\": 0, \"rests\": 1, \"bytes_up\": 0, "
         "\"bytes_down\": 0, \"in_flight\": 0, \"latency_p50_ns\": 0, "
-        "\"latency_p99_ns\": 0, \"latency_buckets\": [], "
+        "\"latency_p99_ns\": 0, \"latency_sum_ns\": 0, "
+        "\"latency_buckets\": [], "
         "\"last_error\": \"\\\"\\u00ff\\u000a\", "
         "\"last_error_ns\": 1002000000000}]}",
         NULL,

@@ -104,6 +104,9 @@ TEST("what had no first byte has no latency")
 
     end(&tally, S3_HEALTH_BROKEN, 0, S);
     CHECK(tally.latencies.total == 0 && tally.latest.total == 0);
+    end(&tally, S3_HEALTH_ANSWERED, 3, S);
+    end(&tally, S3_HEALTH_ANSWERED, 4, S);
+    CHECK(tally.latencies.total == 2 && tally.latency_ns == 7);
 }
 
 TEST("written, each member has its key, and moments are since 1970")
@@ -119,6 +122,7 @@ TEST("written, each member has its key, and moments are since 1970")
     CHECK(strstr(text, ", \"requests\": 3, \"errors\": 1, \"throttled\": 0, "
                        "\"rests\": 4, \"bytes_up\": 9, \"bytes_down\": 15, "
                        "\"in_flight\": 0, \"latency_p50_ns\": 1") == text);
+    CHECK(strstr(text, "\"latency_sum_ns\": "));
     CHECK(strstr(text, "\"latency_buckets\": [{\"le_ns\": 16383, \"count\": "
                        "1}, {\"le_ns\": null, \"count\": 1}], "
                        "\"last_error\": \"connection refused\", "
@@ -134,7 +138,8 @@ TEST("an empty one is written without buckets and errors")
     CHECK(strcmp(text, ", \"requests\": 0, \"errors\": 0, \"throttled\": 0, "
                        "\"rests\": 0, \"bytes_up\": 0, \"bytes_down\": 0, "
                        "\"in_flight\": 0, \"latency_p50_ns\": 0, "
-                       "\"latency_p99_ns\": 0, \"latency_buckets\": [], "
+                       "\"latency_p99_ns\": 0, \"latency_sum_ns\": 0, "
+                       "\"latency_buckets\": [], "
                        "\"last_error\": \"\", \"last_error_ns\": 0") == 0);
     free(text);
 }
