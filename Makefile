@@ -242,9 +242,9 @@ build-vm: build-release
 build-bench:
 	$(sub) VARIANT=release all $(BENCHES:%=$(BUILD)/release/%)
 
-check: build-asan build-tsan build-release ## all tests: unit, races, crashes (short), system
+check: build-asan build-tsan build-vm ## all tests: unit, races, crashes (short), system, virtual machine
 	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(tsan_programs) \
-	    $(crash_programs) $(SYSTEM_TESTS) $(S3_STORIES)
+	    $(crash_programs) $(SYSTEM_TESTS) $(S3_STORIES) $(VM_TESTS)
 
 check-unit: unit-tests ## unit tests in this VARIANT, nothing else
 	$(Q)$(RUN) $(UNIT_TESTS:%=$(B)/%)

@@ -4,6 +4,7 @@
 # need one: "load vm" at the top of a file.
 #
 #     setup_file() {
+#         vm_possible || return 0
 #         vm_new
 #         vm_disk cache 1G
 #         vm_start
@@ -36,12 +37,13 @@ VM=$BATS_FILE_TMPDIR/vm
 GUEST_DEADLINE_S=120
 
 setup() {
+    [ -z "${VM_SKIP:-}" ] || skip "$VM_SKIP"
     [ ! -e "$VM/failed" ] || skip "an earlier test of this file has failed"
 }
 
 teardown() {
     [ -n "${BATS_TEST_COMPLETED:-}" ] && return
-    [ ! -e "$VM/failed" ] || return 0
+    [ -d "$VM" ] && [ ! -e "$VM/failed" ] || return 0
     touch "$VM/failed"
     echo "what the machine said:"
     tail -n 30 "$(vm_console)" | tr -d '\r'
@@ -56,20 +58,30 @@ vm_console() {
     echo "$BUILD/vm/console/$(basename "$BATS_TEST_FILENAME" .bats)"
 }
 
-# vm_new: make a machine, or skip the file, aloud, where there can be none
-vm_new() {
-    local command image
+# vm_possible: whether there can be a machine here; if not, the tests of the
+# file are skipped, aloud
+vm_possible() {
+    local command
 
-    [ "$(uname -m)" = x86_64 ] || skip "the machine is an x86-64"
-    grep -qs '^ID=debian' /etc/os-release ||
-        skip "the machine is made of this host's Debian, which is none"
+    if [ "$(uname -m)" != x86_64 ]; then
+        export VM_SKIP="the machine is an x86-64"
+    elif ! grep -qs '^ID=debian' /etc/os-release; then
+        export VM_SKIP="the machine is made of this host's Debian, and it is none"
+    elif [ "$(id -u)" != 0 ]; then
+        export VM_SKIP="only root can make a machine's disk"
+    fi
     for command in qemu-system-x86_64 qemu-img nbdkit mmdebstrap busybox \
         cpio lz4 modprobe python3; do
-        command -v "$command" > /dev/null || skip "$command is not installed"
+        command -v "$command" > /dev/null ||
+            export VM_SKIP="$command is not installed"
     done
-    if [ "$(id -u)" != 0 ]; then
-        skip "only root can make a machine's disk"
-    fi
+    [ -z "${VM_SKIP:-}" ]
+}
+
+# vm_new: make a machine
+vm_new() {
+    local image
+
     image=$("$ROOT/tests/vm/image" "$BUILD/vm/image")
     mkdir -p "$VM" "$BUILD/vm/console"
     : > "$(vm_console)"
@@ -226,8 +238,9 @@ vm_power_cut() {
 
 # vm_end: it is of no more use
 vm_end() {
-    [ -d "$VM" ] || return 0
-    ! vm_runs || vm_power_cut
+    if vm_runs; then
+        vm_power_cut
+    fi
 }
 
 # guest [COMMAND]: run it there by "bash -e", as root; what it writes, its
