@@ -283,18 +283,19 @@ class Client:
 
 
 def serve(client, pipe, checks):
-    """Work until told to end."""
-    may_send = True
+    """Work until told to stop, and to end."""
+    is_working = True
     while True:
-        if not client.step(pipe.fileno(), may_send):
+        if is_working and not client.step(pipe.fileno(), True):
             continue
         name, *arguments = pipe.recv()
         if name == "end":
             return
         if name == "stop":
-            may_send = False
             while any(client.in_flight):
                 client.step(pipe.fileno(), False)
+            is_working = False
+            client.handles = []
             pipe.send(("ok", None))
         elif name == "mark":
             pipe.send(("ok", client.history.mark()))
