@@ -529,6 +529,8 @@ int nbd_transmission_run(struct nbd_transmission *t)
             break_off(t);
         }
     }
+    /* It may have ended between a payload and the parser. */
+    submit(t);
     if (atomic_load(&t->is_handed_over) && pause_all(t))
         return NBD_TRANSMISSION_PAUSED;
     return drain(t);

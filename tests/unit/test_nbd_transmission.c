@@ -1239,6 +1239,95 @@ TEST("a client that makes no progress is given up when others stand in line "
     }
 }
 
+/* A stream during whose receiving, with the byte at a place, the end comes. */
+struct ending_stream {
+    struct stream stream;
+    struct stream *inner;
+    struct bare *bare;
+    size_t received, at;
+    bool is_handed_over;
+};
+
+static ssize_t receive_to_the_end(struct stream *stream, void *data, size_t len,
+                                  uint64_t deadline_ns)
+{
+    struct ending_stream *ending = (struct ending_stream *)(void *)stream;
+    struct nbd_transmission *transmission = ending->bare->transmission;
+    ssize_t got = stream_receive(ending->inner, data, len, deadline_ns);
+
+    if (got <= 0)
+        return got;
+    ending->received += (size_t)got;
+    if (ending->received < ending->at)
+        return got;
+    if (ending->is_handed_over)
+        nbd_transmission_hand_over(transmission);
+    else
+        nbd_transmission_stop(transmission, STREAM_FOREVER);
+    return got;
+}
+
+static ssize_t send_as_it_is(struct stream *stream, const struct iovec *pieces,
+                             size_t count, uint64_t deadline_ns)
+{
+    struct ending_stream *ending = (struct ending_stream *)(void *)stream;
+
+    return stream_send(ending->inner, pieces, count, deadline_ns);
+}
+
+static int finish_as_it_is(struct stream *stream, uint64_t deadline_ns)
+{
+    struct ending_stream *ending = (struct ending_stream *)(void *)stream;
+
+    return stream_finish(ending->inner, deadline_ns);
+}
+
+TEST("a WRITE whose payload is whole when the end comes is carried out")
+{
+    static const struct stream_functions functions = {
+        .receive = receive_to_the_end,
+        .send = send_as_it_is,
+        .finish = finish_as_it_is,
+    };
+    uint8_t *data = pattern(4 * MIB, 3);
+
+    NEED(data);
+    for (int way = 0; way < 2; way++) {
+        struct ending_stream ending = {.stream.functions = &functions,
+                                       .at = 28 + 4 * MIB,
+                                       .is_handed_over = way == 0};
+        struct bare bare;
+        pthread_t thread;
+
+        bare_init(&bare, 1000000, 1000000);
+        ending.inner = bare.stream;
+        ending.bare = &bare;
+        ending.stream.fd = bare.stream->fd;
+        nbd_transmission_free(bare.transmission);
+        bare.stream = &ending.stream;
+        NEED(nbd_transmission_new(
+                 &(struct nbd_transmission_options){
+                     .stream = bare.stream,
+                     .session.export = &bare.export,
+                     .memory = bare.memory,
+                     .tally = &bare.tally,
+                     .drain_ms = 1000000,
+                     .stall_ms = 1000000,
+                 },
+                 &bare.transmission) == 0);
+        NEED(pthread_create(&thread, NULL, run_bare, &bare) == 0);
+        CHECK(
+            nbd_client_request(&bare.client, 0, NBD_CMD_WRITE, 1, 0, 4 * MIB));
+        CHECK(nbd_client_send(&bare.client, data, 4 * MIB));
+        (void)pthread_join(thread, NULL);
+        CHECK(bare.result == (way == 0 ? NBD_TRANSMISSION_PAUSED : 0));
+        CHECK(memory_device_seen(bare.device).executed[DEVICE_WRITE] == 1);
+        bare.stream = ending.inner;
+        bare_done(&bare);
+    }
+    free(data);
+}
+
 TEST("a device that grew is served to its new end on connections that were "
      "there before")
 {
