@@ -20,10 +20,10 @@
 
 enum {
     CLIENTS = 4,
-    ROUNDS = 120,
-    DEPTH = 24, /* requests of a round, each in a slot of its own */
-    SLOTS = 32,
-    SLOT = 64 << 10,
+    ROUNDS = 200,
+    DEPTH = 14, /* requests of a round, each in a slot of its own */
+    SLOTS = 16,
+    SLOT = 128 << 10,      /* more than is waited for whole */
     REGION = SLOTS * SLOT, /* of a client */
     PAGE = 4096,
     BUFFER = 2 << 20,
@@ -91,7 +91,7 @@ static void put_round(struct traffic *traffic)
     static const uint16_t types[] = {
         NBD_CMD_READ, NBD_CMD_READ,         NBD_CMD_WRITE, NBD_CMD_WRITE,
         NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLUSH, NBD_CMD_WRITE};
-    static const size_t lengths[] = {1, 512, PAGE, 20000, 61440, SLOT};
+    static const size_t lengths[] = {1, 512, PAGE, 20000, 70000, SLOT};
     unsigned shift = next_number(&traffic->seed);
 
     traffic->out_len = traffic->out_sent = traffic->answered = 0;
