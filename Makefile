@@ -57,6 +57,7 @@ FUZZERS := $(basename $(wildcard tests/fuzz/fuzz_*.c))
 # by tests/bench/run.
 BENCHES := $(filter-out tests/bench/snappy_rate, \
     $(basename $(wildcard tests/bench/*.c)))
+GUI_TESTS := $(sort $(wildcard tests/gui/*.test.mjs))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/*.bats))
 # Stories in a virtual machine, of its file system and its connections.
 VM_TESTS := $(sort $(wildcard tests/vm/1?_*.bats))
@@ -223,7 +224,7 @@ $(TEST_PROGRAMS:%=$(B)/%):
 # ---- tests ------------------------------------------------------------------
 
 .PHONY: check check-unit check-asan check-tsan check-crash check-system \
-    check-long check-swift check-vm check-vm-long build-asan build-tsan build-release build-vm build-bench crash lint print-flags bench fuzz soak coverage ci
+    check-gui check-long check-swift check-vm check-vm-long build-asan build-tsan build-release build-vm build-bench crash lint print-flags bench fuzz soak coverage ci
 
 asan_programs = $(UNIT_TESTS:%=$(BUILD)/asan/%)
 tsan_programs = $(RACE_TESTS:%=$(BUILD)/tsan/%)
@@ -244,7 +245,7 @@ build-bench:
 
 check: build-asan build-tsan build-vm ## all tests: unit, races, crashes (short), system, virtual machine
 	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(tsan_programs) \
-	    $(crash_programs) $(SYSTEM_TESTS) $(S3_STORIES) $(VM_TESTS)
+	    $(crash_programs) $(GUI_TESTS) $(SYSTEM_TESTS) $(S3_STORIES) $(VM_TESTS)
 
 check-unit: unit-tests ## unit tests in this VARIANT, nothing else
 	$(Q)$(RUN) $(UNIT_TESTS:%=$(B)/%)
@@ -255,6 +256,9 @@ check-asan: build-asan ## unit and crash tests with address and undefined saniti
 check-tsan: ## race and unit tests with thread sanitizer
 	$(sub) VARIANT=tsan race-tests unit-tests
 	$(Q)TEST_TIMEOUT=1200 $(RUN) $(tsan_programs) $(UNIT_TESTS:%=$(BUILD)/tsan/%)
+
+check-gui: build-release ## the status page's server, also with the real daemon
+	$(Q)$(RUN) $(GUI_TESTS)
 
 check-system: build-release ## the real programs with real NBD clients
 	$(Q)$(RUN) $(SYSTEM_TESTS) $(S3_STORIES)

@@ -24,7 +24,7 @@ packages_check=(
     diffutils e2fsprogs findutils fio fuse3 gnutls-bin libnbd-bin mount
     nbdkit procps python3 python3-libnbd qemu-utils shellcheck socat strace
     util-linux xfsprogs
-    ceph-mon ceph-osd curl nodejs openssl radosgw
+    ceph-mon ceph-osd curl nodejs openssl prometheus radosgw
     build-essential debhelper lintian systemd
 )
 
