@@ -155,5 +155,5 @@ END
         [ -z "$(systemctl list-unit-files --no-legend "s3blkdev*")" ]
         [ -z "$(systemctl --failed --no-legend)" ]
         [ ! -e /run/s3blkdev/nbd.sock ]
-        not stat -c %U /proc/[0-9]* 2> /dev/null | grep -x s3blkdev'
+        [ -z "$(stat -c %U /proc/[0-9]* 2> /dev/null | grep -x s3blkdev)" ]'
 }
