@@ -33,6 +33,7 @@ void common_reload_init(struct common_reload *reload, const char *path,
         .current = config,
     };
     mutex_init(&reload->lock);
+    condition_init(&reload->is_free);
     if (path[0] != '/' && !getcwd(dir, sizeof(dir)))
         dir[0] = '\0';
     if (snprintf(reload->path, sizeof(reload->path), "%s%s%s", dir,
@@ -141,10 +142,25 @@ static void change_store(struct common_reload *reload,
     (void)common_change_store(config, resources->store); /* logged */
 }
 
-/* Under the lock, so that who opens a device meanwhile comes before or after.
- */
-static void change_devices_locked(struct common_reload *reload)
-    REQUIRES(reload->lock)
+/* In a turn who opens a device comes before a reload, or after it. */
+static void begin_turn(struct common_reload *reload)
+{
+    mutex_lock(&reload->lock);
+    while (reload->is_busy)
+        condition_wait(&reload->is_free, &reload->lock);
+    reload->is_busy = true;
+    mutex_unlock(&reload->lock);
+}
+
+static void end_turn(struct common_reload *reload)
+{
+    mutex_lock(&reload->lock);
+    reload->is_busy = false;
+    condition_signal(&reload->is_free);
+    mutex_unlock(&reload->lock);
+}
+
+static void change_devices(struct common_reload *reload)
 {
     struct common_resources *resources = reload->resources;
 
@@ -163,11 +179,11 @@ void common_reload_opened(struct common_reload *reload,
 {
     const struct config_device *section;
 
-    mutex_lock(&reload->lock);
+    begin_turn(reload);
     section = config_diff_find(reload->current, device->config->name);
     if (section && reload->current != device->whole_config)
         common_device_change(device, reload->current, section);
-    mutex_unlock(&reload->lock);
+    end_turn(reload);
 }
 
 /* ---- devices that come and go -------------------------------------------- */
@@ -237,6 +253,7 @@ void common_reload_done(struct common_reload *reload)
     for (size_t i = 0; i < reload->kept_count; i++)
         config_free(reload->kept[i]);
     reload->kept_count = 0;
+    condition_done(&reload->is_free);
     mutex_done(&reload->lock);
 }
 
@@ -296,7 +313,6 @@ static void tell_changes(const struct common_reload *reload,
 
 int common_reload_run(struct common_reload *reload, struct nbd_server *server)
 {
-    const struct config *before;
     struct tls_context *tls;
     struct config *config;
     int error = load(reload, &config, &tls);
@@ -305,21 +321,18 @@ int common_reload_run(struct common_reload *reload, struct nbd_server *server)
         log_error("reload: nothing has changed");
         return error;
     }
-    mutex_lock(&reload->lock);
-    before = reload->current;
-    mutex_unlock(&reload->lock);
     /* There is room: one for each place of a device, the one before, and this
      * one. */
     reload->kept[reload->kept_count++] = config;
-    tell_changes(reload, before, config);
+    tell_changes(reload, reload->current, config); /* changed below alone */
     log_set_level((enum log_level)config->log_level);
     change_server(server, config, tls);
     tls_free(tls); /* the server holds it */
     change_store(reload, config);
-    mutex_lock(&reload->lock);
+    begin_turn(reload);
     reload->current = config;
-    change_devices_locked(reload);
-    mutex_unlock(&reload->lock);
+    change_devices(reload);
+    end_turn(reload);
     open_new_devices(reload, config);
     free_unneeded(reload, config);
     return 0;

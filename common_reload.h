@@ -7,8 +7,7 @@
  * dropped, and a file with mistakes changes nothing.
  *
  * Threads: one begins, reloads and ends; any may call common_reload_opened.
- * Locks: its own, held while devices are changed, which nothing that serves
- * waits for.
+ * Locks: its own, a leaf, for the turn to change devices.
  */
 #ifndef COMMON_RELOAD_H
 #define COMMON_RELOAD_H
@@ -26,7 +25,9 @@ struct common_reload {
     const struct config *started;
     struct common_resources *resources;
     struct mutex lock;
-    const struct config *current GUARDED_BY(lock); /* what holds now */
+    struct condition is_free;
+    bool is_busy GUARDED_BY(lock); /* somebody changes devices */
+    const struct config *current;  /* what holds now; in a turn */
     /* Those besides the first that hold now, or that a device was opened with:
      * others point into them. */
     struct config *kept[CONFIG_DEVICES_MAX + 2];

@@ -575,6 +575,7 @@ int device_parts_open(struct device *device,
     atomic_store(&device->size, device->options.size);
     mutex_init(&device->gate_mutex);
     mutex_init(&device->superblock_mutex);
+    condition_init(&device->superblock_is_free);
     unpublished_init(&device->unpublished);
     device_ahead_init(device);
     device->options.segment_size = segment_size_of(&device->options);
@@ -636,6 +637,7 @@ int device_parts_close(struct device *device, bool was_opened)
         (void)file_close(device->journal_dirfd);
     cache_dir_close(device->cache_dir);
     unpublished_done(&device->unpublished);
+    condition_done(&device->superblock_is_free);
     mutex_done(&device->superblock_mutex);
     mutex_done(&device->gate_mutex);
     return error;

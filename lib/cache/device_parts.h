@@ -31,7 +31,9 @@ struct device {
     struct device_options options;
     _Atomic uint64_t size; /* bytes; options.size until it grows */
     struct superblock superblock;
-    struct mutex superblock_mutex;       /* see device_superblock.h */
+    struct mutex superblock_mutex; /* see device_superblock.h */
+    struct condition superblock_is_free;
+    bool superblock_is_busy GUARDED_BY(superblock_mutex);
     atomic_bool has_failed;              /* writes and flushes get -EIO */
     atomic_int gate;                     /* of device_gate */
     struct mutex gate_mutex;             /* who changes the gate */

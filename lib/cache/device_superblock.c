@@ -5,6 +5,23 @@
 
 #include "cache/device_parts.h"
 
+static void begin_turn(struct device *device)
+{
+    mutex_lock(&device->superblock_mutex);
+    while (device->superblock_is_busy)
+        condition_wait(&device->superblock_is_free, &device->superblock_mutex);
+    device->superblock_is_busy = true;
+    mutex_unlock(&device->superblock_mutex);
+}
+
+static void end_turn(struct device *device)
+{
+    mutex_lock(&device->superblock_mutex);
+    device->superblock_is_busy = false;
+    condition_signal(&device->superblock_is_free);
+    mutex_unlock(&device->superblock_mutex);
+}
+
 int device_superblock_change(struct device *device,
                              void (*change)(struct superblock *superblock,
                                             uint64_t value),
@@ -15,7 +32,7 @@ int device_superblock_change(struct device *device,
 
     if (device->options.read_only)
         return -EROFS;
-    mutex_lock(&device->superblock_mutex);
+    begin_turn(device);
     superblock = device->superblock;
     change(&superblock, value);
     error = cache_dir_write_superblock(device->cache_dir, &superblock);
@@ -23,6 +40,6 @@ int device_superblock_change(struct device *device,
         atomic_store(&device->superblock.incarnation, superblock.incarnation);
         atomic_store(&device->superblock.size, superblock.size);
     }
-    mutex_unlock(&device->superblock_mutex);
+    end_turn(device);
     return error;
 }

@@ -3,9 +3,9 @@
  * device_superblock - changes what the superblock says while the device is
  * open.
  *
- * Threads: any.  Locks: its own, held while the file is written and synced:
- * so the newest on disk is the newest in memory.  Who only reads size or
- * incarnation takes none, and no request waits for it.
+ * Threads: any.  Locks: its own, a leaf, for the turn to write: so the newest
+ * on disk is the newest in memory.  Who only reads size or incarnation takes
+ * none.
  * Promise: a change is durable before anybody sees it.
  */
 #ifndef CACHE_DEVICE_SUPERBLOCK_H

@@ -299,7 +299,7 @@ unreachable_bucket() {
     add_device disk 64M
     start_daemon
     kill -HUP "$DAEMON_PID"
-    wait_for_line 1 "SIGHUP: .* restart" "$DAEMON_LOG"
+    wait_for_line 1 "SIGHUP: .* is read again" "$DAEMON_LOG"
     nbdinfo "$(uri disk)"
     stop_daemon
 }

@@ -15,12 +15,11 @@ set_setting() {
 
 # reload: have the daemon read the file again, and return when it has
 reload() {
-    local before after
+    local before
 
-    before=$(grep -c '^RELOADING=1' "$NOTIFY_LOG" || true)
-    after=$((before + 2)) # READY=1 of the start, too
+    before=$(grep -c '^READY=1' "$NOTIFY_LOG")
     kill -HUP "$DAEMON_PID"
-    wait_for_line "$after" '^READY=1' "$NOTIFY_LOG"
+    wait_for_line $((before + 1)) '^READY=1' "$NOTIFY_LOG"
 }
 
 size_of() {
@@ -199,7 +198,7 @@ read_with_old_key() {
     reload
     wait "$READER"
     cmp -n $((8 << 20)) "$DIR/image" "$DIR/copy"
-    ! grep -q "newsecret" "$DAEMON_LOG"
+    [ "$(grep -c newsecret "$DAEMON_LOG")" = 0 ]
     stop_daemon
 }
 
@@ -280,6 +279,6 @@ with_key() {
     done
     wait "$FIO"
     [ "$(nbdinfo --size "$(uri disk)")" = $((size << 20)) ]
-    ! grep -q "error" "$DAEMON_LOG"
+    [ "$(grep -c error "$DAEMON_LOG")" = 0 ]
     stop_daemon
 }

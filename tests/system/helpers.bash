@@ -157,8 +157,12 @@ kill_daemon() {
 
 # wait_for_line COUNT PATTERN FILE: return when so many lines of a log match
 wait_for_line() {
-    timeout "$DEADLINE_S" grep -q -m "$1" -e "$2" \
-        <(tail --pid="$DAEMON_PID" -n +1 -F "$3" 2> /dev/null 3>&-)
+    local count
+
+    # Not -q, which is content with the first.
+    count=$(timeout "$DEADLINE_S" grep -c -m "$1" -e "$2" \
+        <(tail --pid="$DAEMON_PID" -n +1 -F "$3" 2> /dev/null 3>&-))
+    [ "$count" = "$1" ]
 }
 
 # pid_ends PID: return when a process that is not our child has ended
