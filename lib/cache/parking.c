@@ -150,7 +150,8 @@ void parking_stop(struct parking *parking)
 static void add_locked(struct parking *parking, struct device_request *request,
                        uint64_t due_ns)
 {
-    request->due_ns = due_ns;
+    /* One that comes too late for parking_expel does not stay either. */
+    request->due_ns = is_expelled(request, 0) ? 1 : due_ns;
     request->next = NULL;
     *parking->end = request;
     parking->end = &request->next;

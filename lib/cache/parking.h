@@ -44,7 +44,10 @@ void parking_add_for_space(struct parking *parking,
 /* There is space: those that wait for it go on. */
 void parking_wake(struct parking *parking);
 
-/* Hand those out, to expelled(), whose client is gone.  By this thread. */
+/*
+ * Hand those out, to expelled(), whose client is gone.  By this thread.  One
+ * that is added afterwards does not stay, but goes to run() at once.
+ */
 void parking_expel(struct parking *parking);
 
 /* Returns how many are parked. */

@@ -64,7 +64,7 @@ TEST("a request whose time has come runs; one whose time is far off does not")
     struct parking *parking = begin(&yard);
     struct device_request due = {.length = 1};
     struct device_request late = {.length = 2};
-    atomic_bool is_gone = true;
+    atomic_bool is_gone = false;
 
     late.client_is_gone = &is_gone;
     parking_add(parking, &late,
@@ -73,6 +73,7 @@ TEST("a request whose time has come runs; one whose time is far off does not")
     wait_for(&yard, 1);
     CHECK(yard.run_count == 1 && yard.run[0] == &due);
     CHECK(parking_count(parking) == 1);
+    atomic_store(&is_gone, true);
     parking_expel(parking);
     CHECK(yard.expelled_count == 1 && yard.expelled[0] == &late);
     end(&yard, parking);
@@ -111,12 +112,34 @@ TEST("space that came between the refusal and the parking is not missed")
     end(&yard, parking);
 }
 
+TEST(
+    "what is parked when its client is gone already does not stay, whatever it "
+    "waits for")
+{
+    struct yard yard;
+    struct parking *parking = begin(&yard);
+    struct device_request requests[2] = {{.length = 1}, {.length = 2}};
+    atomic_bool is_gone = true;
+    uint64_t wakes = parking_wakes(parking);
+
+    requests[0].client_is_gone = requests[1].client_is_gone = &is_gone;
+    parking_expel(parking);
+    parking_add_for_space(parking, &requests[0], wakes);
+    wait_for(&yard, 1);
+    parking_add(parking, &requests[1],
+                clock_monotonic_ns() + UINT64_C(1) * 3600 * 1000000000);
+    wait_for(&yard, 2);
+    CHECK(yard.run[0] == &requests[0] && yard.run[1] == &requests[1]);
+    CHECK(yard.expelled_count == 0);
+    end(&yard, parking);
+}
+
 TEST("only requests of a client that is gone are expelled")
 {
     struct yard yard;
     struct parking *parking = begin(&yard);
     struct device_request requests[3] = {{.length = 0}};
-    atomic_bool is_gone = true;
+    atomic_bool is_gone = false;
     atomic_bool is_here = false;
     uint64_t wakes = parking_wakes(parking);
 
@@ -124,6 +147,7 @@ TEST("only requests of a client that is gone are expelled")
     requests[1].client_is_gone = &is_gone;
     for (size_t i = 0; i < 3; i++)
         parking_add_for_space(parking, &requests[i], wakes);
+    atomic_store(&is_gone, true);
     parking_expel(parking);
     CHECK(yard.expelled_count == 1 && yard.expelled[0] == &requests[1]);
     parking_wake(parking);
