@@ -17,6 +17,7 @@
 
 struct links;
 
+/* Begin with none. */
 int links_new(struct links **ret_links);
 
 /* Stop watching; NULL does nothing. */

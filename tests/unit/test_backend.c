@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* links: memory_device */
 #include "attach/backend.h"
 
 #include <netinet/in.h>
@@ -8,6 +9,8 @@
 #include "base/clock.h"
 #include "nbd/nbd_protocol.h"
 #include "support/export_server.h"
+#include "support/memory_device.h"
+#include "support/nbd_client.h"
 #include "unit/test.h"
 
 static struct target target;
@@ -40,8 +43,7 @@ static void close_all(uint32_t count)
         (void)close(fds[i]);
 }
 
-TEST(
-    "connections are made to one incarnation, and are as the kernel wants them")
+TEST("connections are to one incarnation, and as the kernel wants them")
 {
     struct timeval timeout = {1, 1};
     socklen_t len = sizeof(timeout);
@@ -64,8 +66,33 @@ TEST(
     export_server_kill(server);
 }
 
-TEST(
-    "a content that is replaced meanwhile is no success, and leaves nothing open")
+TEST("our own server tells an incarnation, and another of another content")
+{
+    struct nbd_fixture fixture;
+    char before[BACKEND_NAME_SIZE];
+
+    nbd_fixture_init(&fixture, test_dir());
+    nbd_fixture_start(&fixture);
+    target_init(&target);
+    NEED(target_set_server(&target, fixture.socket, &failure) == 0);
+    NEED(target_set_export(&target, "main", &failure) == 0);
+    NEED(backend_look(&target, deadline(), before, &failure) == 0);
+    NEED(open_backend(2) == 0);
+    CHECK(strncmp(before, "main@", 5) == 0 && strlen(before) > 5);
+    CHECK(strcmp(backend.name, before) == 0);
+    CHECK(backend.export_info.size == NBD_FIXTURE_SIZE);
+    CHECK((backend.export_info.flags & NBD_FLAG_CAN_MULTI_CONN) != 0);
+    close_all(2);
+    memory_device_set_incarnation(fixture.device, 2);
+    NEED(open_backend(1) == 0);
+    CHECK(strcmp(backend.name, before) != 0);
+    close_all(1);
+    NEED(target_set_export(&target, "nothing", &failure) == 0);
+    CHECK(open_backend(1) == -ENOENT);
+    nbd_fixture_done(&fixture);
+}
+
+TEST("a content that is replaced meanwhile is refused, and nothing stays open")
 {
     struct export_server_script script = export_server_good(1 << 20);
     struct export_server *server;

@@ -84,8 +84,7 @@ TEST("a device is attached with all that was said, listed, and detached")
     done();
 }
 
-TEST(
-    "a connection is offered with the identifier, and events tell of lost ones")
+TEST("connections are offered with the identifier, events tell of lost ones")
 {
     int one[2], two[2];
     uint32_t index = 99;

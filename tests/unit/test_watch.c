@@ -153,8 +153,7 @@ TEST("connections that a killed server lost are brought back, again and again")
     done();
 }
 
-TEST(
-    "the driver may see the death late: it is offered connections until it has")
+TEST("a death that the driver sees late: it is offered more until it has")
 {
     NEED(begin());
     server = export_server_start(path, export_server_good(SIZE));
