@@ -18,10 +18,10 @@ teardown_file() { :; }
 
     run -0 --separate-stderr "$ATTACH" -h
     [ -z "$stderr" ]
-    [[ $output == "usage: s3blkdev-attach attach"* ]]
-    for option in $(grep -o -E -- '--[a-z-]+' <<< "$output" | sort -u); do
+    [[ $output == "usage: s3blkdev-attach attach"*--watch*--dead-timeout* ]]
+    while read -r option; do
         grep -q -E "Fl -${option#--}( |$)" "$ROOT/docs/s3blkdev-attach.8"
-    done
+    done < <(grep -o -E -- '--[a-z-]+' <<< "$output")
     run -0 "$ATTACH" -V
     [[ $output == "s3blkdev-attach "* ]]
 }
