@@ -142,7 +142,10 @@ const char *control_message_get(const struct control_message *message,
                                 const char *key)
 {
     for (size_t i = 0; i < message->pairs_count; i++) {
-        if (strcmp(message->text + message->pairs[i].key, key) == 0)
+        const char *found = message->text + message->pairs[i].key;
+
+        /* Most differ in the first byte, and need no call to see that. */
+        if (found[0] == key[0] && strcmp(found, key) == 0)
             return message->text + message->pairs[i].value;
     }
     return NULL;

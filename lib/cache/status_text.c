@@ -255,13 +255,33 @@ static void write_value(FILE *stream, const char *value, enum kind kind)
     }
 }
 
+/*
+ * Returns the value of a key, or NULL.  Most keys come in the order of the
+ * table: so the one behind the last one that was found, *next, is looked at
+ * first, and many devices are told of at little cost.
+ */
+static const char *find(const struct control_message *status, const char *key,
+                        size_t *next)
+{
+    for (size_t i = 0; i < status->pairs_count; i++) {
+        size_t at = (*next + i) % status->pairs_count;
+
+        if (strcmp(status->text + status->pairs[at].key, key) == 0) {
+            *next = at + 1;
+            return status->text + status->pairs[at].value;
+        }
+    }
+    return NULL;
+}
+
 void status_text_write(FILE *stream, const struct control_message *status)
 {
     const char *separator = "";
+    size_t next = 0;
 
     (void)fputc('{', stream);
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        const char *value = control_message_get(status, keys[i].name);
+        const char *value = find(status, keys[i].name, &next);
 
         if (!value)
             continue;
