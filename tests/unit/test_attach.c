@@ -13,7 +13,7 @@ static struct attach_host host;
 static struct target target;
 static struct links *links;
 static struct net_failure failure;
-static char path[300], state_dir[300];
+static char path[PATH_MAX + 8], state_dir[PATH_MAX + 8];
 
 static const uint64_t SIZE = 1 << 20;
 
@@ -72,7 +72,7 @@ static int restore(void)
 /* What the file in /sys says of the device's timer, in milliseconds. */
 static int timer(void)
 {
-    char name[400], text[16] = "";
+    char name[PATH_MAX + 64], text[16] = "";
     FILE *file;
 
     (void)snprintf(name, sizeof(name), "%s/sys/block/nbd1/queue/io_timeout",

@@ -13,7 +13,7 @@ static struct export_server *server;
 static struct attach_host host;
 static struct nbd_driver *events;
 static struct target target;
-static char path[300], state_dir[300];
+static char path[PATH_MAX + 8], state_dir[PATH_MAX + 8];
 
 static const uint64_t SIZE = 1 << 20;
 
