@@ -16,8 +16,9 @@ from samples import MIB, most
 # What the daemon may have, whatever happens: three devices with 16 MiB of
 # plain blocks each, requests of a few clients, and all else.
 MEMORY_MAX = 256 * MIB
-# Files of chunks and of the journal are kept open, 128 and 64 a device.
-DESCRIPTORS_MAX = 3 * (128 + 64) + 100
+# Those of the files of chunks, of which all may be open here, of 64 segments
+# of each journal, and others.
+DESCRIPTORS_MAX = (384 + 256 + 128) + 3 * 64 + 100
 # Beside chunks and journals a cache directory has a reserve and the state.
 OTHERS_MAX = 64 * MIB
 # Of a process that is left alone: by so much may it grow in the last third.
