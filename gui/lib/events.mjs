@@ -47,6 +47,15 @@ function storeOf(watcher) {
     return known;
 }
 
+// Others write to the disk, too: small changes of it are of no interest, else
+// every device would change each second.
+function coarse(device) {
+    const { disk_total: total, disk_available: available } = device;
+    if (!(total > 0) || available === undefined)
+        return device;
+    return { ...device, disk_available: Math.round(available / total * 1000) };
+}
+
 export class Events {
     #watcher;
     #listeners = new Set();
@@ -138,10 +147,10 @@ export class Events {
         const changed = [];
         const names = snapshot.devices.map(({ device }) => device);
         for (const device of snapshot.devices) {
-            const text = JSON.stringify(device);
-            if (this.#devices.get(device.device) !== text)
-                changed.push(text);
-            this.#devices.set(device.device, text);
+            const key = JSON.stringify(coarse(device));
+            if (this.#devices.get(device.device) !== key)
+                changed.push(JSON.stringify(device));
+            this.#devices.set(device.device, key);
         }
         const order = JSON.stringify(names);
         if (this.#parts.get('order') !== order) {
