@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -18,6 +19,7 @@ struct item {
     struct opener *opener;
     void *what;
     pthread_t thread;
+    _Atomic bool is_ended; /* the last that the thread does */
 };
 
 struct opener {
@@ -74,7 +76,26 @@ static void *run(void *argument)
         condition_broadcast(&opener->changed);
     }
     mutex_unlock(&opener->lock);
+    atomic_store(&item->is_ended, true);
     return NULL;
+}
+
+/* Let go of threads that have ended, or wait for all of them. */
+static void reap(struct opener *opener, bool all)
+{
+    struct item **link = &opener->items;
+
+    while (*link) {
+        struct item *item = *link;
+
+        if (!all && !atomic_load(&item->is_ended)) {
+            link = &item->next;
+            continue;
+        }
+        *link = item->next;
+        (void)pthread_join(item->thread, NULL);
+        free(item);
+    }
 }
 
 int opener_add(struct opener *opener, void *what)
@@ -82,9 +103,11 @@ int opener_add(struct opener *opener, void *what)
     struct item *item = calloc(1, sizeof(*item));
     int error;
 
+    reap(opener, false);
     if (!item)
         return -ENOMEM;
-    *item = (struct item){.opener = opener, .what = what};
+    item->opener = opener;
+    item->what = what;
     mutex_lock(&opener->lock);
     opener->untried++;
     mutex_unlock(&opener->lock);
@@ -123,6 +146,7 @@ int opener_start(const struct opener_options *options,
     while (opener->untried > 0)
         condition_wait(&opener->changed, &opener->lock);
     mutex_unlock(&opener->lock);
+    reap(opener, false);
     *ret_opener = opener;
     return 0;
 }
@@ -142,13 +166,7 @@ void opener_stop(struct opener *opener)
     if (!opener)
         return;
     opener_interrupt(opener);
-    while (opener->items) {
-        struct item *item = opener->items;
-
-        opener->items = item->next;
-        (void)pthread_join(item->thread, NULL);
-        free(item);
-    }
+    reap(opener, true);
     condition_done(&opener->changed);
     mutex_done(&opener->lock);
     free(opener);
