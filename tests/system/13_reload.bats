@@ -259,26 +259,44 @@ with_key() {
     stop_daemon
 }
 
+# busy COMMAND: have the client do it, and return when it says so
+busy() {
+    local answer
+
+    echo "$1" >&"$BUSY_IN"
+    read -r -t "$DEADLINE_S" -u "$BUSY_OUT" answer
+    [[ $answer == "${1%% *}"* || $answer == longest* ]]
+}
+
 @test "clients that write and verify notice nothing of many reloads" {
-    needs fio
-    write_config "uploads 4" "s3upload 50M"
-    add_device disk 64M "keep 7"
+    local size answer client
+
+    "$PYTHON" -c "import nbd" 2> /dev/null ||
+        skip "python3-libnbd is not installed"
+    write_config "uploads 4" "s3upload 50M" "loglevel info" "maxconnections 10"
+    add_device disk 32M "keep 7"
     start_daemon
-    fio --name=verify --ioengine=nbd --uri="$(uri disk)" --rw=randwrite \
-        --bs=4k-64k --size=48M --io_size=200M --verify=crc32c --verify_backlog=64 \
-        --iodepth=8 --randseed=7 --output="$DIR/fio.log" 3>&- &
-    FIO=$!
-    size=64
-    while kill -0 "$FIO" 2> /dev/null && [ "$size" -lt 120 ]; do
-        size=$((size + 1))
+    coproc BUSY {
+        "$PYTHON" "$BATS_TEST_DIRNAME/restart_client.py" "$(uri disk)" 3 7 3>&-
+    }
+    client=$BUSY_PID
+    # Our own: bash closes those of a coprocess when it has ended.
+    exec {BUSY_IN}>&"${BUSY[1]}" {BUSY_OUT}<&"${BUSY[0]}"
+    read -r -t "$DEADLINE_S" -u "$BUSY_OUT" answer
+    [ "$answer" = connected ]
+    for size in {33..62}; do
+        busy "more 200"
         set_setting size "${size}M"
         set_setting uploads $((size % 7 + 1))
         set_setting keep $((size % 5 + 1))
         set_setting s3upload "$((size % 9 + 1))M"
+        set_setting maxconnections $((size % 8 + 1))
         reload
     done
-    wait "$FIO"
-    [ "$(nbdinfo --size "$(uri disk)")" = $((size << 20)) ]
+    busy end
+    wait "$client"
+    [ "$(size_of disk)" = $((62 << 20)) ]
+    [ "$(grep -c "reload: disk: size: " "$DAEMON_LOG")" = 30 ]
     [ "$(grep -c error "$DAEMON_LOG")" = 0 ]
     stop_daemon
 }
