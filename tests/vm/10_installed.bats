@@ -60,7 +60,7 @@ status /run/s3blkdev/status/socket
 s3dir /srv/store
 [plain]
 cachedir /srv/cache/plain/s3blkdev
-size 256M
+size 320M
 cachesize 256M
 journalsize 64M
 cachemem 16M
