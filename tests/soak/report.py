@@ -18,7 +18,7 @@ from samples import MIB, most
 MEMORY_MAX = 256 * MIB
 # Those of the files of chunks, of which all may be open here, of 64 segments
 # of each journal, and others.
-DESCRIPTORS_MAX = (384 + 256 + 128) + 3 * 64 + 100
+DESCRIPTORS_MAX = (384 + 256 + 128) + 3 * 64 + 200
 # Beside chunks and journals a cache directory has a reserve and the state.
 OTHERS_MAX = 64 * MIB
 # Of a process that is left alone: by so much may it grow in the last third.
@@ -105,9 +105,10 @@ def summary(soak):
     """Lines that say what it was, and how it went."""
     last = soak.samples[-1]
     pauses = soak.daemon.pauses
+    kernel = ".".join(platform.release().split(".")[:2])
     lines = [
         f"- {soak.seconds / 60:.0f} minutes, seed {soak.options.seed}; "
-        f"{os.cpu_count()} processors, Linux {platform.release()}.",
+        f"{os.cpu_count()} processors, Linux {kernel}.",
         "- Devices: " + ", ".join(
             f"`{name}` {size} MiB with a cache of {cache} MiB"
             for name, size, cache, *_ in soak.devices) + ".",

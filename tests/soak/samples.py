@@ -128,7 +128,7 @@ CURVES = [
     ("longest wait for an answer, s", "longest", 1),
 ]
 MARKS = {"kill -9": "#c62828", "restart": "#1565c0", "reload": "#2e7d32",
-         "outage": "#bbbbbb"}
+         "outage": "#f9a825"}
 
 
 def nice_above(value):
