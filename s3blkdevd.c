@@ -50,7 +50,7 @@ enum {
     STORE_DEADLINE_MS = 30000, /* for the store, from then on */
     /* The same if clients wait for the next process. */
     HAND_OVER_DEADLINE_MS = 1000,
-    HAND_OVER_STORE_DEADLINE_MS = 2000,
+    HAND_OVER_STORE_DEADLINE_MS = 1000,
     STATUS_INTERVAL_MS = 10000,
     ADDRESSES_MAX = 16, /* of one listen setting */
     SOCKET_MODE = 0660, /* of Unix sockets: who may connect */
@@ -587,7 +587,10 @@ static int leave_connection(void *context, int fd, const void *record,
     return fd_store_put(context, fd, record, len);
 }
 
-/* End all connections, but leave those that can go on to the next process. */
+/*
+ * End all connections, but leave those that can go on to the next process; if
+ * there are any, closing is to be quick.
+ */
 static int hand_over(struct daemon *daemon)
 {
     size_t count;
@@ -603,14 +606,24 @@ static int hand_over(struct daemon *daemon)
     error = nbd_server_hand_over(daemon->server, HAND_OVER_DEADLINE_MS,
                                  leave_connection, &daemon->fds, &count);
     log_info("connections left to the next process: %zu", count);
+    common_limit_closing(&daemon->resources, daemon->signals,
+                         count > 0 ? HAND_OVER_STORE_DEADLINE_MS
+                                   : STORE_DEADLINE_MS);
     return error;
+}
+
+/* End all connections, with time for what is in flight. */
+static int end_connections(struct daemon *daemon)
+{
+    common_limit_closing(&daemon->resources, daemon->signals,
+                         STORE_DEADLINE_MS);
+    return nbd_server_stop(daemon->server, STOP_DEADLINE_MS);
 }
 
 static void stop_server(struct daemon *daemon)
 {
-    int error = hands_over(daemon)
-                    ? hand_over(daemon)
-                    : nbd_server_stop(daemon->server, STOP_DEADLINE_MS);
+    int error =
+        hands_over(daemon) ? hand_over(daemon) : end_connections(daemon);
 
     if (error)
         log_warning("some requests were not answered: %s", log_errno(error));
@@ -629,11 +642,11 @@ static int stop(struct daemon *daemon)
     int close_error;
 
     remove_sockets(daemon);
-    common_limit_closing(&daemon->resources, daemon->signals,
-                         hands_over(daemon) ? HAND_OVER_STORE_DEADLINE_MS
-                                            : STORE_DEADLINE_MS);
     if (daemon->server)
         stop_server(daemon);
+    else
+        common_limit_closing(&daemon->resources, daemon->signals,
+                             STORE_DEADLINE_MS);
     close_error = common_close_resources(&daemon->resources, true);
     fd_store_close(&daemon->fds);
     if (daemon->signals >= 0)

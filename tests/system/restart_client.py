@@ -10,7 +10,10 @@ Reads, writes, trims, zeroes and flushes on all connections, all the time.
 Commands come on standard input, and each is answered by a line:
 
   more N    when N more requests were answered: "more TOTAL"
-  pause     when nothing is in flight any more; "go" goes on
+  lose N    when so many connections were closed: "lose N"; from here on that
+            is no error.  What was in flight on others is answered, and new
+            connections compare all of the device: each sector holds the last
+            write that was acknowledged, or one that was in flight
   end       finishes what is in flight, compares all of the device with what
             must be there, and tells the longest request: "longest SECONDS"
 
@@ -67,8 +70,10 @@ class Client:
         self.number = 0
         self.answered = 0
         self.longest = 0.0
-        self.is_paused = False
+        self.uri = uri
         self.wanted = None  # how many are to be answered
+        self.may_lose = 0  # how many connections will be closed
+        self.in_flight = set()
         self.typed = b""
         self.is_ended = False
 
@@ -97,6 +102,8 @@ class Client:
         buffer = None
 
         def completed(error):
+            if error.value != 0 and self.may_lose > 0:
+                return 1
             if error.value != 0:
                 sys.exit(f"{request.kind} at sector {request.sector}: "
                          f"{os.strerror(error.value)}")
@@ -105,6 +112,7 @@ class Client:
 
         self.busy.update(range(request.sector,
                                request.sector + request.count))
+        self.in_flight.add(request)
         if request.kind == "flush":
             handle.aio_flush(completion=completed)
         elif request.kind == "write":
@@ -126,6 +134,7 @@ class Client:
             sys.exit(f"{request.kind} at sector {request.sector}: "
                      "two answers")
         request.is_answered = True
+        self.in_flight.remove(request)
         self.answered += 1
         self.longest = max(self.longest, time.monotonic() - request.begin)
         sectors = range(request.sector, request.sector + request.count)
@@ -139,12 +148,17 @@ class Client:
                 self.known[sector] = 0
         self.busy.difference_update(sectors)
 
-    def compare(self, first, data):
-        """Compare what was read with what must be there."""
+    def compare(self, first, data, maybe=None):
+        """Compare what was read with what must be there, or may be."""
         for i in range(len(data) // SECTOR):
             sector = first + i
             found = bytes(data[i * SECTOR:(i + 1) * SECTOR])
-            if found != stamp(self.known[sector], sector, 1):
+            if found == stamp(self.known[sector], sector, 1):
+                continue
+            if maybe and sector in maybe and \
+                    found == stamp(maybe[sector], sector, 1):
+                self.known[sector] = maybe[sector]
+            else:
                 number, where = struct.unpack("<QQ", found[:16])
                 sys.exit(f"sector {sector}: has write {number} of sector "
                          f"{where}, wanted {self.known[sector]}")
@@ -164,21 +178,44 @@ class Client:
             verb, *arguments = line.decode().split()
             if verb == "more":
                 self.wanted = self.answered + int(arguments[0])
-            elif verb == "end":
-                self.is_ended = True
+            elif verb == "lose":
+                self.may_lose = int(arguments[0])
             else:
-                self.is_paused = verb == "pause"
-                if verb == "go":
-                    print("go", flush=True)
+                self.is_ended = True
 
     def tell(self):
         """Answer what has come to be."""
         if self.wanted is not None and self.answered >= self.wanted:
             print(f"more {self.answered}", flush=True)
             self.wanted = None
-        if self.is_paused and self.count_in_flight() == 0:
-            print("pause", flush=True)
-            self.is_paused = None  # it is told once
+
+    def lose(self):
+        """Connections were closed: see what has become of the device."""
+        lost = [handle for handle in self.handles if is_lost(handle)]
+        if len(lost) < self.may_lose:
+            return
+        for handle in self.handles:
+            try:
+                while not is_lost(handle) and handle.aio_in_flight() > 0:
+                    handle.poll(-1)
+            except nbd.Error:
+                pass  # it is lost then
+        lost = [handle for handle in self.handles if is_lost(handle)]
+        if len(lost) != self.may_lose:
+            sys.exit(f"{len(lost)} connections were closed")
+        for i, handle in enumerate(self.handles):
+            if handle in lost:
+                self.handles[i] = nbd.NBD()
+                self.handles[i].connect_uri(self.uri)
+        maybe = {sector: request.number for request in self.in_flight
+                 if request.kind not in ("read", "flush")
+                 for sector in range(request.sector,
+                                     request.sector + request.count)}
+        self.in_flight.clear()
+        self.busy.clear()
+        self.compare_all(maybe)
+        print(f"lose {self.may_lose}", flush=True)
+        self.may_lose = 0
 
     def work(self):
         """Keep all connections busy until the end."""
@@ -187,12 +224,14 @@ class Client:
             poll.register(0, select.POLLIN)
             for handle in self.handles:
                 for _ in range(2 * DEPTH):
-                    if handle.aio_in_flight() >= DEPTH or self.is_ended or \
-                            self.is_paused is not False:
+                    if self.is_ended or is_lost(handle) or \
+                            handle.aio_in_flight() >= DEPTH:
                         break
                     request = self.choose()
                     if request:
                         self.submit(handle, request)
+                if is_lost(handle):
+                    continue
                 events = 0
                 if handle.aio_get_direction() & nbd.AIO_DIRECTION_READ:
                     events |= select.POLLIN
@@ -201,24 +240,38 @@ class Client:
                 poll.register(handle.aio_get_fd(), events)
             ready = dict(poll.poll())
             for handle in self.handles:
+                if is_lost(handle):
+                    continue
                 events = ready.get(handle.aio_get_fd(), 0)
-                if events & (select.POLLIN | select.POLLHUP):
-                    handle.aio_notify_read()
-                elif events & select.POLLOUT:
-                    handle.aio_notify_write()
-                if handle.aio_is_dead() or handle.aio_is_closed():
+                try:
+                    if events & (select.POLLIN | select.POLLHUP):
+                        handle.aio_notify_read()
+                    elif events & select.POLLOUT:
+                        handle.aio_notify_write()
+                except nbd.Error:
+                    if self.may_lose == 0:
+                        raise
+                if is_lost(handle) and self.may_lose == 0:
                     sys.exit("a connection was closed")
             if 0 in ready:
                 self.obey()
+            if self.may_lose > 0:
+                self.lose()
             self.tell()
 
-    def compare_all(self):
+    def compare_all(self, maybe=None):
         """Compare all of the device."""
         step = 2048
         for first in range(0, self.sectors, step):
             count = min(step, self.sectors - first)
             self.compare(first,
-                         self.handles[0].pread(count * SECTOR, first * SECTOR))
+                         self.handles[0].pread(count * SECTOR, first * SECTOR),
+                         maybe)
+
+
+def is_lost(handle):
+    """Returns whether the connection was closed."""
+    return handle.aio_is_dead() or handle.aio_is_closed()
 
 
 def main():

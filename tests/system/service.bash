@@ -12,7 +12,8 @@ CLIENT_JOB=
 teardown() {
     [ -z "$CLIENT_JOB" ] || kill "$CLIENT_JOB" || true
     if [ -n "$SERVICE_JOB" ]; then
-        kill -TERM "$SERVICE_JOB" && wait "$SERVICE_JOB" || true
+        kill -TERM "$SERVICE_JOB" || true
+        wait "$SERVICE_JOB" || true
     fi
     service_before_teardown
     if [ -s "$DIR/service/events" ]; then
@@ -44,8 +45,7 @@ note_daemon() {
 
 # service COMMAND...: have it carried out
 service() {
-    timeout "$DEADLINE_S" sh -c 'echo "$2" > "$1"' sh \
-        "$DIR/service/control" "$*"
+    echo "$*" | timeout "$DEADLINE_S" tee "$DIR/service/control" > /dev/null
 }
 
 # wait_event COUNT PATTERN: return when so many events have been such
@@ -85,6 +85,30 @@ stop_service() {
     service stop
     SERVICE_JOB=
     wait "$job"
+}
+
+# status_number DEVICE KEY: that number of the device, by the status socket
+status_number() {
+    "$PYTHON" -c '
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b"status\n")
+answer = s.makefile("rb")
+size = int(answer.readline().split(b"payload=")[1])
+for device in json.loads(answer.read(size))["devices"]:
+    if device["device"] == sys.argv[2]:
+        print(device.get(sys.argv[3], 0))' "$DIR/status.sock" "$@"
+}
+
+# until_number DEVICE KEY NUMBER: return when it is at least so much
+until_number() {
+    local end=$((SECONDS + DEADLINE_S))
+
+    until [ "$(status_number "$1" "$2")" -ge "$3" ]; do
+        [ "$SECONDS" -lt "$end" ]
+        sleep 0.1
+    done
 }
 
 # start_client NAME [CONNECTIONS]: keep the device of that name busy by
