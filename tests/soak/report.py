@@ -8,7 +8,6 @@ import platform
 import re
 import statistics
 
-import programs
 import samples
 from programs import Trouble
 from samples import MIB, most
@@ -162,7 +161,7 @@ def write(soak):
     marks = [(at, "outage" if words in outages else words)
              for at, words in soak.events
              if words in samples.MARKS or words in outages]
-    where = (os.path.join(programs.ROOT, "docs") if soak.seconds >= 3600
+    where = (soak.options.report if soak.seconds >= 3600
              and not soak.failures else soak.dir)
     with open(os.path.join(where, "SOAK.md"), "w", encoding="utf-8") as text:
         text.write("\n".join(lines) + "\n")
