@@ -129,7 +129,8 @@ struct common_device {
     struct control_server *control;
     char *image; /* names of device and snapshot, each with its 0; or NULL */
     int error;   /* why it is left out */
-    bool stays;  /* is not released when it is closed: it is opened again */
+    bool stays;  /* it is opened again soon after it is closed: it is not
+                    released, and whoever asks for it waits */
     const struct config *whole_config;
     const struct common_opening *opening;
     struct common_resources *resources;

@@ -252,7 +252,10 @@ int common_device_close(struct common_device *device, bool releases)
     atomic_store(&device->state, COMMON_DEVICE_CLOSED);
     if (device->owner)
         owner_interrupt(device->owner);
-    control_server_stop(device->control);
+    if (device->stays)
+        control_server_leave(device->control);
+    else
+        control_server_stop(device->control);
     if (device->owner && releases)
         (void)owner_release(device->owner); /* logged; it stays ours */
     owner_stop(device->owner);

@@ -528,11 +528,12 @@ void control_server_set_size(struct control_server *server,
     atomic_store(&server->device_size, device_size);
 }
 
-void control_server_stop(struct control_server *server)
+static void stop(struct control_server *server, bool stays)
 {
     if (!server)
         return;
-    remove_socket(server);
+    if (!stays)
+        remove_socket(server);
     mutex_lock(&server->mutex);
     server->is_stopping = true;
     for (struct connection *c = server->open; c; c = c->next) {
@@ -540,6 +541,8 @@ void control_server_stop(struct control_server *server)
             stream_shutdown(c->stream);
     }
     mutex_unlock(&server->mutex);
+    if (stays) /* who connects from now on is refused, not left waiting */
+        (void)shutdown(server->listening, SHUT_RDWR);
     (void)eventfd_write(server->wake, 1);
     (void)pthread_join(server->thread, NULL);
     join_ended(server);
@@ -552,4 +555,14 @@ void control_server_stop(struct control_server *server)
         join_ended(server);
     }
     free_server(server);
+}
+
+void control_server_stop(struct control_server *server)
+{
+    stop(server, false);
+}
+
+void control_server_leave(struct control_server *server)
+{
+    stop(server, true);
 }

@@ -78,4 +78,10 @@ void control_server_set_size(struct control_server *server,
  */
 void control_server_stop(struct control_server *server);
 
+/*
+ * The same, but the socket stays, and refuses: whoever finds it waits for the
+ * next owner, as after one that died.
+ */
+void control_server_leave(struct control_server *server);
+
 #endif

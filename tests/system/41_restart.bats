@@ -187,6 +187,28 @@ reading_is_right() {
     [ "$(grep -c "resumed: 4" "$DAEMON_LOG")" = 3 ]
 }
 
+@test "who looks for the daemon between two of them waits for the next" {
+    write_config
+    add_device disk 32M "chunksize 1M"
+    start_service
+    start_client disk 2
+    client more 100
+    service down
+    wait_event 1 down
+    [ -S "$DIR/disk/control" ]
+    sync_with -d disk -p "$DIR/sync.pid" 3600 > "$DIR/sync.log" 2>&1 3>&- &
+    sync=$!
+    service up
+    wait_event 2 ready
+    note_daemon
+    wait "$sync"
+    client more 100
+    end_client
+    stop_service
+    [ ! -e "$DIR/disk/control" ]
+    run ! grep "was not closed in order" "$DAEMON_LOG"
+}
+
 @test "an upload goes on over a restart, and nobody notices" {
     write_slow_config
     add_device disk 32M "chunksize 1M"
@@ -275,7 +297,7 @@ killed_in_between() {
     grep "there is no socket" "$DAEMON_LOG"
 }
 
-@test "clients wait for a device that waits for the store, and end if it is another one" {
+@test "clients of a device that waits for the store wait, and see an end if it is refused" {
     needs nbdcopy
     write_slow_config
     add_device cold 16M "chunksize 1M" "cachesize 64M"
@@ -299,7 +321,7 @@ killed_in_between() {
     hostile '{"endpoint":0,"state":"up"}'
     wait "$READER" || code=$?
     [ "$code" = 1 ]
-    grep "is closed: the device is not what the client knows" "$DAEMON_LOG"
+    grep "cold: unix is closed: the device is not served" "$DAEMON_LOG"
     stop_service
 }
 

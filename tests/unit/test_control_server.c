@@ -291,6 +291,28 @@ TEST("a stop ends idle connections, and returns after what runs has")
     (void)close(test_dirfd);
 }
 
+TEST("a socket that was left refuses at once, and the next owner replaces it")
+{
+    struct control_client *client, *idle;
+    struct control_owner owner;
+    struct stat info;
+
+    NEED(start_server(&handler));
+    idle = connect_client();
+    NEED(idle && ask(idle, "one") == 0);
+    control_server_leave(server);
+    CHECK(gone == 1);
+    CHECK(fstatat(test_dirfd, "control", &info, 0) == 0);
+    CHECK(control_client_open(test_dir(), &client, &owner) == -ECONNREFUSED);
+    (void)close(test_dirfd);
+    NEED(start_server(&handler));
+    client = connect_client();
+    CHECK(client && ask(client, "one") == 0);
+    control_client_close(client);
+    control_client_close(idle);
+    stop_server();
+}
+
 TEST("the socket that a dead owner left is replaced, a file is not")
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
