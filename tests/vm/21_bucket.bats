@@ -62,9 +62,13 @@ systemctl enable --now systemd-networkd.service
 timeout 100 /lib/systemd/systemd-networkd-wait-online --any
 mkfs.ext4 -q -b 4096 /dev/disk/by-id/virtio-plain
 mkdir -p /srv/cache /mnt/plain
-cat >> /etc/fstab << 'TAB'
+# However long the server is silent: what has given up is not tried again.
+options=_netdev,nofail,x-systemd.requires=nbd@nbd0.service
+options+=,x-systemd.after=nbd@nbd0.service
+options+=,x-systemd.device-timeout=infinity,x-systemd.mount-timeout=infinity
+cat >> /etc/fstab << TAB
 /dev/disk/by-id/virtio-plain /srv/cache ext4 defaults 0 2
-/dev/nbd0 /mnt/plain ext4 _netdev,nofail,x-systemd.requires=nbd@nbd0.service,x-systemd.after=nbd@nbd0.service 0 0
+/dev/nbd0 /mnt/plain ext4 $options 0 0
 TAB
 systemctl daemon-reload
 mount /srv/cache
