@@ -62,7 +62,8 @@ struct catalog {
     uint64_t chunks_count GUARDED_BY(lock);
     uint32_t table_pages; /* set before there is an entry */
     _Atomic(struct root *) root;
-    _Atomic uint64_t mapped, dirty, unpublished, file_pages, dirty_pages;
+    _Atomic uint64_t mapped, unpublished, file_pages, dirty_pages;
+    _Atomic uint64_t kinds[CATALOG_KINDS];
 };
 
 static struct root *new_root(uint64_t chunks_count)
@@ -288,7 +289,7 @@ uint64_t catalog_count(struct catalog *catalog)
 
 uint64_t catalog_dirty(struct catalog *catalog)
 {
-    return atomic_load(&catalog->dirty);
+    return atomic_load(&catalog->kinds[CATALOG_KIND_DIRTY]);
 }
 
 uint64_t catalog_unpublished(struct catalog *catalog)
@@ -309,6 +310,13 @@ static enum catalog_kind kind_of_locked(struct catalog *catalog,
         return CATALOG_KIND_DIRTY;
     return slot->file_pages > catalog->table_pages ? CATALOG_KIND_CLEAN
                                                    : CATALOG_KIND_REMOTE;
+}
+
+void catalog_count_all_kinds(struct catalog *catalog,
+                             uint64_t ret_counts[CATALOG_KINDS])
+{
+    for (size_t i = 0; i < CATALOG_KINDS; i++)
+        ret_counts[i] = atomic_load(&catalog->kinds[i]);
 }
 
 /* Count what is mapped of some slots of a leaf. */
@@ -487,11 +495,14 @@ static void count_locked(struct catalog *catalog, struct leaf *leaf,
                          const struct share *before, const struct share *after)
     REQUIRES(catalog->lock)
 {
-    if (before->is_mapped)
+    if (before->is_mapped) {
         atomic_fetch_sub(&leaf->kinds[before->kind], 1);
-    if (after->is_mapped)
+        atomic_fetch_sub(&catalog->kinds[before->kind], 1);
+    }
+    if (after->is_mapped) {
         atomic_fetch_add(&leaf->kinds[after->kind], 1);
-    atomic_fetch_add(&catalog->dirty, (uint64_t)after->dirty - before->dirty);
+        atomic_fetch_add(&catalog->kinds[after->kind], 1);
+    }
     atomic_fetch_add(&catalog->unpublished,
                      (uint64_t)after->unpublished - before->unpublished);
     atomic_fetch_add(&catalog->file_pages,

@@ -106,9 +106,11 @@ enum catalog_kind {
 };
 
 /*
- * Count the chunks >= from and < end by what they are.  Quick also for all
- * chunks of a large device: most are counted by the hundred.
+ * Count all chunks by what they are; or those >= from and < end, quick also
+ * for many chunks: most are counted by the hundred.
  */
+void catalog_count_all_kinds(struct catalog *catalog,
+                             uint64_t ret_counts[CATALOG_KINDS]);
 void catalog_count_kinds(struct catalog *catalog, uint64_t from, uint64_t end,
                          uint64_t ret_counts[CATALOG_KINDS]);
 

@@ -24,7 +24,7 @@ void device_tell_chunks(const struct device *device,
 {
     uint64_t counts[CATALOG_KINDS];
 
-    catalog_count_kinds(device_catalog(device), 0, UINT64_MAX, counts);
+    catalog_count_all_kinds(device_catalog(device), counts);
     control_message_add_number(reply, "zero_chunks", counts[CATALOG_KIND_ZERO]);
     control_message_add_number(reply, "remote_chunks",
                                counts[CATALOG_KIND_REMOTE]);

@@ -221,17 +221,26 @@ static void write_rows(FILE *stream, const char *text)
     (void)fputc(']', stream);
 }
 
-static void write_number(FILE *stream, const char *value, uint64_t max,
-                         bool is_number)
+static void write_number(FILE *stream, const char *value)
 {
     uint64_t number;
 
-    if (number_parse(value, 0, max, &number) != 0)
-        (void)fputs("null", stream);
-    else if (is_number)
-        (void)fprintf(stream, "%" PRIu64, number);
+    if (number_parse(value, 0, UINT64_MAX, &number) != 0)
+        (void)fputs_unlocked("null", stream);
+    else if (value[0] != '0')
+        (void)fputs_unlocked(value, stream); /* as JSON has it */
     else
-        (void)fputs(number ? "true" : "false", stream);
+        (void)fprintf(stream, "%" PRIu64, number);
+}
+
+static void write_yes_or_no(FILE *stream, const char *value)
+{
+    uint64_t number;
+
+    if (number_parse(value, 0, 1, &number) != 0)
+        (void)fputs_unlocked("null", stream);
+    else
+        (void)fputs_unlocked(number ? "true" : "false", stream);
 }
 
 static void write_value(FILE *stream, const char *value, enum kind kind)
@@ -241,10 +250,10 @@ static void write_value(FILE *stream, const char *value, enum kind kind)
         json_string_write(stream, value);
         break;
     case NUMBER:
-        write_number(stream, value, UINT64_MAX, true);
+        write_number(stream, value);
         break;
     case YES_OR_NO:
-        write_number(stream, value, 1, false);
+        write_yes_or_no(stream, value);
         break;
     case LIST:
         write_list(stream, value);
@@ -274,9 +283,10 @@ static const char *find(const struct control_message *status, const char *key,
     return NULL;
 }
 
+/* Nobody else has the stream: it need not be locked for each word. */
 void status_text_write(FILE *stream, const struct control_message *status)
 {
-    const char *separator = "";
+    const char *separator = "\"";
     size_t next = 0;
 
     (void)fputc('{', stream);
@@ -285,9 +295,11 @@ void status_text_write(FILE *stream, const struct control_message *status)
 
         if (!value)
             continue;
-        (void)fprintf(stream, "%s\"%s\": ", separator, keys[i].name);
+        (void)fputs_unlocked(separator, stream);
+        (void)fputs_unlocked(keys[i].name, stream);
+        (void)fputs_unlocked("\": ", stream);
         write_value(stream, value, keys[i].kind);
-        separator = ", ";
+        separator = ", \"";
     }
     (void)fputc('}', stream);
 }

@@ -380,6 +380,7 @@ TEST("the chunks of any range are counted by what they are")
     static struct catalog_entry model[CHUNKS];
     struct catalog *catalog = new_catalog(CHUNKS);
     uint64_t state = 88172645463325252U, counts[CATALOG_KINDS];
+    uint64_t all[CATALOG_KINDS];
 
     NEED(catalog);
     catalog_set_table_pages(catalog, 4);
@@ -410,6 +411,9 @@ TEST("the chunks of any range are counted by what they are")
             CHECK(counts_are(catalog, from, end, model));
     }
     CHECK(counts_are(catalog, 0, CHUNKS, model));
+    catalog_count_all_kinds(catalog, all);
+    catalog_count_kinds(catalog, 0, UINT64_MAX, counts);
+    CHECK(memcmp(all, counts, sizeof(all)) == 0);
     CHECK(counts_are(catalog, 256, 1024, model));
     CHECK(counts_are(catalog, 300, 310, model));
     catalog_count_kinds(catalog, 0, UINT64_MAX, counts);
