@@ -190,14 +190,14 @@ export class DeviceCard {
         const now = this.#live.now();
         const oldestMs = nsToMs(device.oldest_unpublished_ns);
         const limit = device.max_age_ns > 0
-            ? ` (at most ${duration(device.max_age_ns / 1e9)})` : '';
+            ? `; it should be at most ${duration(device.max_age_ns / 1e9)}` : '';
         const imageMs = nsToMs(device.image_time_ns);
         return [
             ['Not in the bucket', device.dirty_bytes === undefined ? '–'
                 : bytes(device.dirty_bytes)],
             ['Oldest such write', oldestMs === undefined ? 'none'
-                : `${ago(oldestMs, now)}${limit}`, oldestMs === undefined
-                ? null : moment(oldestMs, now)],
+                : ago(oldestMs, now), oldestMs === undefined
+                ? null : `${moment(oldestMs, now)}${limit}`],
             ['Last image', device.image_epoch === undefined ? 'none yet'
                 : `${ago(imageMs, now)} · number ${count(device.image_epoch)}`,
             imageMs === undefined ? null : moment(imageMs, now)],

@@ -138,7 +138,7 @@ export class Plot {
             },
             axes: [
                 {
-                    ...axis, size: 24, gap: 4, space: 60,
+                    ...axis, size: 28, gap: 8, space: 60,
                     values: (_, splits) => splits.map(
                         (time) => LABELS.format(new Date(time * 1000))),
                 },

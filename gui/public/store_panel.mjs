@@ -63,8 +63,8 @@ class Endpoint {
                     latency(endpoint.latency_p99_ns / 1e9)
                 : '–', 'to the first byte, in the last minutes'],
             ['Errors', `${count(endpoint.errors)} of ${count(endpoint.requests)}`],
-            ['Slowed down, rested', `${count(endpoint.throttled)}, ` +
-                `${count(endpoint.rests)} times`],
+            ['Slowed down, rested', `${count(endpoint.throttled)}×, ` +
+                `${count(endpoint.rests)}×`],
         ]);
         setText(this.#error, endpoint.last_error
             ? `Last error ${ago(nsToMs(endpoint.last_error_ns), now)}: ${endpoint.last_error}`
@@ -122,17 +122,21 @@ export class StorePanel {
 
     #factsOf({ requests = {}, credentials = {}, region, hedges = {} }) {
         const expires = credentials.expires_ns > 0
-            ? ` · for ${duration(credentials.expires_ns / 1e9 - this.#live.now() / 1000)}` : '';
+            ? `, for ${duration(credentials.expires_ns / 1e9 - this.#live.now() / 1000)}` : '';
+        const inFlight = (requests.waited_for ?? 0) + (requests.ahead ?? 0) +
+            (requests.background ?? 0);
         return [
             ['Region', region || '–'],
             ['Credentials', credentials.source
                 ? `${credentials.source}${expires}` : '–',
             credentials.access_key_start
                 ? `the key begins with ${credentials.access_key_start}` : null],
-            ['Requests at once', `at most ${count(requests.places)} of ${count(requests.places_max)}`],
-            ['In flight', `${count(requests.waited_for)} waited for, ` +
-                `${count((requests.ahead ?? 0) + (requests.background ?? 0))} others`],
-            ['Second attempts', `${count(hedges.begun)} of ${count(hedges.gets)}, ` +
+            ['In flight', `${count(inFlight)} of at most ${count(requests.places)}`,
+                `${count(requests.waited_for)} that somebody waits for, ` +
+                `${count(requests.ahead)} ahead of that, ` +
+                `${count(requests.background)} in the background; ` +
+                `never more than ${count(requests.places_max)}`],
+            ['Second attempts', `${count(hedges.begun)} of ${count(hedges.gets)} reads`,
                 `${count(hedges.won)} were first`],
         ];
     }

@@ -4,7 +4,7 @@
 
 import { HEALTHS } from './device_facts.mjs';
 import { make, setAttribute, setText } from './dom.mjs';
-import { bytes, bytesPerSecond, count, duration, moment, nsToMs, plural, rate }
+import { bytes, bytesPerSecond, count, duration, moment, nsToMs, rate }
     from './format.mjs';
 
 // The worst first.
@@ -82,7 +82,7 @@ function tilesOf(live) {
             oldest === Infinity ? 'all is in the bucket'
                 : `oldest ${duration((live.now() - nsToMs(oldest)) / 1000)}`],
         ['In caches', bytes(sum(devices, (d) => d.cache_used)),
-            `of ${plural(sum(devices, (d) => d.chunks), 'chunk', 'chunks')}`],
+            `of ${bytes(sum(devices, (d) => d.chunks * d.chunk_size))} in use`],
         ['Reads', `${rate(total('read_iops'))}/s`, bytesPerSecond(total('read_bytes'))],
         ['Writes', `${rate(total('write_iops'))}/s`, bytesPerSecond(total('written_bytes'))],
         ['Uploads', bytesPerSecond(total('uploaded')),
