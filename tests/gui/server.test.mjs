@@ -302,7 +302,7 @@ test('a broken request is answered with an error, and the next one is served', T
     const host = 'Host: localhost\r\n';
     for (const text of ['\r\n\r\n', 'GET\r\n\r\n', 'rubbish\0\r\n\r\n',
         'GET / HTTP/9.9\r\n\r\n', 'GET / HTTP/1.1\r\n\r\n',
-        `GET /\r\nX: y HTTP/1.1\r\n${host}\r\n`,
+        `GET /none\r\nX: y HTTP/1.1\r\n${host}\r\n`,
         `GET / HTTP/1.1\r\n${host}Content-Length: x\r\n\r\n`,
         `GET / HTTP/1.1\r\n${host}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n`])
         assert.match(await talk(port, text), /^HTTP\/1\.1 [45]|^$/, JSON.stringify(text));
