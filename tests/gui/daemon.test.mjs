@@ -1,86 +1,17 @@
 #!/usr/bin/env -S node --test --test-reporter=tap
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The page's server against the real daemon and a real client.  PROGRAMS is
-// the directory of the programs, as for the stories in tests/system.
+// The page's server against the real daemon and a real client.
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 
-import { EventReader, get, makeDir, startServer, until } from './fake_daemon.mjs';
+import { EventReader, get, until } from './fake_daemon.mjs';
+import { PROGRAMS_PROBLEM, beginDaemon } from './real_daemon.mjs';
 
-const TREE = fileURLToPath(new URL('../..', import.meta.url));
-const PROGRAMS = process.env.PROGRAMS ??
-    resolve(TREE, process.env.BUILD ?? 'build', 'release');
-const OPTIONS = {
-    timeout: 60000,
-    skip: existsSync(join(PROGRAMS, 's3blkdevd')) ? false
-        : `there is no ${PROGRAMS}/s3blkdevd`,
-};
-
-const DEVICES = `
-[disk]
-cachedir DIR/disk
-size 64M
-chunksize 1M
-[second]
-cachedir DIR/second
-size 1G
-`;
-
-class Daemon {
-    constructor(t, dir) {
-        this.dir = dir;
-        this.config = join(dir, 'conf');
-        for (const name of ['disk', 'second', 'store'])
-            mkdirSync(join(dir, name), { mode: 0o700 });
-        writeFileSync(this.config, `listen DIR/nbd
-status DIR/status
-s3dir DIR/store
-${DEVICES}`.replaceAll('DIR', dir), { mode: 0o600 });
-        t.after(() => this.end('SIGKILL'));
-    }
-
-    start() {
-        this.child = spawn(join(PROGRAMS, 's3blkdevd'), ['-c', this.config],
-            { stdio: ['ignore', 'ignore', 'ignore'] });
-        this.ended = new Promise((resolve) => this.child.on('exit', resolve));
-    }
-
-    end(signal) {
-        this.child?.kill(signal);
-        return this.ended;
-    }
-
-    /** Run commands of qemu-io on a device. */
-    io(...commands) {
-        execFileSync('qemu-io', ['-f', 'raw', ...commands.flatMap((c) => ['-c', c]),
-            `nbd:unix:${join(this.dir, 'nbd')}:exportname=disk`]);
-    }
-
-    /** Upload and publish. */
-    sync() {
-        execFileSync(join(PROGRAMS, 's3blkdev-sync'), ['-c', this.config,
-            '-p', join(this.dir, 'sync.pid'), '600'], { stdio: 'ignore' });
-    }
-}
-
-async function begin(t) {
-    const dir = makeDir(t);
-    const daemon = new Daemon(t, dir);
-    daemon.start();
-    const { port } = await startServer(t, dir);
-    const status = async () => JSON.parse((await get(port, '/api/status')).text);
-    const disk = async () => (await status()).devices.find((d) => d.device === 'disk');
-    await until((s) => s.server.state === 'up', status);
-    return { daemon, port, status, disk };
-}
+const OPTIONS = { timeout: 60000, skip: PROGRAMS_PROBLEM };
 
 test('what a client does is shown, from its requests to the image', OPTIONS, async (t) => {
-    const { daemon, port, status, disk } = await begin(t);
+    const { daemon, port, status, disk } = await beginDaemon(t);
     assert.deepEqual((await status()).devices.map((d) => d.device), ['disk', 'second']);
     assert.equal((await disk()).state, 'new');
 
@@ -114,7 +45,7 @@ test('what a client does is shown, from its requests to the image', OPTIONS, asy
 });
 
 test('that the daemon is killed and comes back is told to an open page', OPTIONS, async (t) => {
-    const { daemon, port, disk } = await begin(t);
+    const { daemon, port, disk } = await beginDaemon(t);
     const reader = new EventReader(port);
     t.after(() => reader.close());
     await reader.find(({ event }) => event === 'status');
