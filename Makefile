@@ -19,7 +19,7 @@
 #   V=1        show the commands
 
 PREFIX ?= /usr/local
-SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+SYSCONFDIR ?= $(if $(filter /usr /usr/,$(PREFIX)),/etc,$(PREFIX)/etc)
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
@@ -243,7 +243,7 @@ build-vm: build-release
 build-bench:
 	$(sub) VARIANT=release all $(BENCHES:%=$(BUILD)/release/%)
 
-check: build-asan build-tsan build-vm ## all tests: unit, races, crashes (short), system, virtual machine
+check: build-asan build-tsan build-vm plots ## all tests: unit, races, crashes (short), system, virtual machine
 	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(tsan_programs) \
 	    $(crash_programs) $(GUI_TESTS) $(SYSTEM_TESTS) $(S3_STORIES) $(VM_TESTS)
 
@@ -257,7 +257,7 @@ check-tsan: ## race and unit tests with thread sanitizer
 	$(sub) VARIANT=tsan race-tests unit-tests
 	$(Q)TEST_TIMEOUT=1200 $(RUN) $(tsan_programs) $(UNIT_TESTS:%=$(BUILD)/tsan/%)
 
-check-gui: build-release ## the status page's server, also with the real daemon
+check-gui: build-release plots ## the status page's server, also with the real daemon
 	$(Q)$(RUN) $(GUI_TESTS)
 
 check-system: build-release ## the real programs with real NBD clients
@@ -311,7 +311,7 @@ ci: lint check ## what a change must pass
 
 # ---- installation -----------------------------------------------------------
 
-.PHONY: install uninstall deb clean help
+.PHONY: install uninstall plain-paths plots deb clean help
 
 SHARE := $(PREFIX)/share/s3blkdev
 DOC := $(PREFIX)/share/doc/s3blkdev
@@ -320,12 +320,11 @@ DOC := $(PREFIX)/share/doc/s3blkdev
 placed = $(foreach file,$(wildcard $1),$(file):$2/$(notdir $(file)):$3)
 PROGRAM_FILES := $(foreach program,$(PROGRAMS), \
     $(BUILD)/release/$(program):$(PREFIX)/sbin/$(program):755)
-# The page; its plots are there if "npm ci" was run in gui/.
 GUI_FILES := $(shell find gui -type f ! -path '*/node_modules/*' \
-    ! -name '*.dist' ! -name '.*') \
-    $(addprefix gui/node_modules/uplot/,$(if \
-    $(wildcard gui/node_modules/uplot/dist),LICENSE dist/uPlot.esm.js \
-    dist/uPlot.min.css))
+    ! -name '*.conf*' ! -name '.*' ! -name '*~')
+# What draws its plots, if "plots" could get it.
+PLOT_FILES := $(addprefix gui/node_modules/uplot/,LICENSE dist/uPlot.esm.js \
+    dist/uPlot.min.css)
 INSTALLED := $(PROGRAM_FILES) \
     $(call placed,scripts/s3blkdev-export,$(PREFIX)/sbin,755) \
     $(call placed,docs/*.5,$(PREFIX)/share/man/man5,644) \
@@ -341,19 +340,41 @@ INSTALLED := $(PROGRAM_FILES) \
     $(call placed,README.md LICENSE $(filter-out docs/STYLE.md, \
         $(wildcard docs/*.md)),$(DOC),644) \
     $(foreach file,$(GUI_FILES), \
-        $(file):$(SHARE)/$(file):$(if $(filter %/server.mjs,$(file)),755,644))
+        $(file):$(SHARE)/$(file):$(if $(filter %/server.mjs,$(file)),755,644)) \
+    $(foreach file,$(PLOT_FILES),$(file):$(SHARE)/$(file):644)
 
 # The paths of this installation, in place of those of the default one.
 LOCATE := s|@PREFIX@|$(PREFIX)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g; \
     s|/usr/local/etc/s3blkdev|$(SYSCONFDIR)/s3blkdev|g; \
     s|/usr/local/share/s3blkdev|$(SHARE)|g
 
+quoted = '$(subst ','\'',$1)'
+DESTINATION = $(call quoted,$(DESTDIR))
+
+# A path becomes part of units and scripts, where a blank would need quotes.
+plain-paths:
+	@for path in $(foreach name,PREFIX SYSCONFDIR UNITDIR SYSUSERSDIR \
+	    TMPFILESDIR COMPLETIONDIR,$(call quoted,$($(name)))); do \
+	    case $$path in \
+	    *[!A-Za-z0-9/._+-]* | [!/]* | "") \
+	        echo "\"$$path\": choose an absolute path of letters, digits" \
+	            "and / . _ + -" >&2; \
+	        exit 2 ;; \
+	    esac; \
+	done
+
+plots: ## get what draws the page's plots, by npm
+	$(Q)scripts/plots
+
 # What is there already as it should be is not touched.
-install: build-release ## install all of it; s3blkdev.conf is left alone
+install: plain-paths build-release plots ## install all of it; s3blkdev.conf is left alone
 	$(Q)umask 022; set -e; mkdir -p $(BUILD)/install; \
 	for entry in $(INSTALLED); do \
 	    file=$${entry%%:*} mode=$${entry##*:}; \
-	    target=$${entry#*:}; target='$(DESTDIR)'$${target%:*}; \
+	    target=$${entry#*:}; target=$(DESTINATION)$${target%:*}; \
+	    case $$file in \
+	    gui/node_modules/*) [ -e "$$file" ] || continue ;; \
+	    esac; \
 	    from=$$file; \
 	    if [ "$$mode" = 644 ]; then \
 	        from=$(BUILD)/install/file; \
@@ -363,30 +384,36 @@ install: build-release ## install all of it; s3blkdev.conf is left alone
 	    install -C -m "$$mode" "$$from" "$$target"; \
 	done; \
 	rm -r $(BUILD)/install
-	$(call say,INSTALL,$(DESTDIR)$(PREFIX))
+	$(call say,INSTALL,$(subst ','\'',$(DESTDIR))$(PREFIX))
 	$(Q)$(if $(DESTDIR),:,echo 'Now, as root: systemd-sysusers &&' \
 	    'systemd-tmpfiles --create && systemctl daemon-reload')
+	$(Q)$(SAY_WITHOUT_PLOTS)
 
-uninstall: ## remove what install put there; s3blkdev.conf and data stay
+SAY_WITHOUT_PLOTS := [ -e $(lastword $(PLOT_FILES)) ] || \
+    echo 'WARNING: this is without the plots of the status page, see above.' >&2
+
+uninstall: plain-paths ## remove what install put there; s3blkdev.conf and data stay
 	$(Q)for entry in $(INSTALLED); do \
-	    target=$${entry#*:}; rm -f '$(DESTDIR)'"$${target%:*}" || exit; \
+	    target=$${entry#*:}; rm -f $(DESTINATION)"$${target%:*}" || exit; \
 	done
-	$(Q)for dir in '$(DESTDIR)$(SHARE)' '$(DESTDIR)$(DOC)'; do \
+	$(Q)for dir in $(DESTINATION)'$(SHARE)' $(DESTINATION)'$(DOC)'; do \
 	    [ ! -d "$$dir" ] || find "$$dir" -depth -type d -empty -delete; \
 	done
 
 # In a copy of the tree, which debhelper may litter.
 DEB := $(BUILD)/deb/s3blkdev
-deb: ## a Debian package, in build/deb
+deb: plots ## a Debian package, in build/deb
 	$(Q)mkdir -p $(DEB)
 	$(Q)find $(DEB) -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
 	$(Q)rm -f $(BUILD)/deb/s3blkdev*_*
-	$(Q)tar -c --exclude-vcs --exclude=./build --exclude=./quickstart.d \
+	$(Q)tar -c --exclude-vcs --exclude=./build --exclude='./$(BUILD)' \
+	    --exclude=./quickstart.d \
 	    --exclude='*.o' . | tar -x -C $(DEB)
 	$(Q)cd $(DEB) && env -u MAKEFLAGS -u MAKELEVEL -u BUILD -u VARIANT \
 	    -u CC -u CFLAGS dpkg-buildpackage --build=binary --no-sign \
 	    --no-pre-clean --jobs=auto
 	$(Q)ls $(BUILD)/deb/*.deb
+	$(Q)$(SAY_WITHOUT_PLOTS)
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -44,10 +44,12 @@ packages_bench=(
 )
 
 # As packages_check, where the distribution has them apart: nbdfuse, if not
-# in libnbd-bin, and what clang's sanitizers need at run time.
+# in libnbd-bin, what clang's sanitizers need at run time, and npm, if not in
+# nodejs, for the page's plots.
 packages_check_optional()
 {
     echo nbdfuse llvm
+    command -v npm > /dev/null || echo npm
     apt-cache depends clang |
         sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p'
 }

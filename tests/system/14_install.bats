@@ -9,8 +9,13 @@ load helpers
 
 # make_ TARGET [VARIABLE=VALUE...]: make, of what was built already
 make_() {
-    env -u MAKEFLAGS -u MAKELEVEL make -s -C "$ROOT" -o build-release \
-        BUILD="${PROGRAMS%/release}" "$@"
+    make_plots -o plots "$@"
+}
+
+# make_plots: the same, but what draws the page's plots is got if it is missing
+make_plots() {
+    env -u MAKEFLAGS -u MAKELEVEL make -s -C "${TREE:-$ROOT}" \
+        -o build-release BUILD="${PROGRAMS%/release}" "$@"
 }
 
 # tree DIRECTORY: all that is in it, with all that a change would change
@@ -75,6 +80,68 @@ install_here() {
     make_ uninstall DESTDIR="$to" PREFIX=/opt/gw SYSCONFDIR=/etc/gw \
         UNITDIR=/lib/systemd/system
     find "$to" ! -type d | diff /dev/null -
+}
+
+@test "a path with a blank is refused, but for DESTDIR" {
+    for path in "/opt/a b" opt "/opt/'" "/opt/a|b"; do
+        run ! make_ install DESTDIR="$DIR/stage" PREFIX="$path"
+        [[ $output == *"choose an absolute path"* ]]
+    done
+    run ! make_ uninstall DESTDIR="$DIR/stage" SYSCONFDIR=
+    [[ $output == *"choose an absolute path"* ]]
+    [ ! -e "$DIR/stage" ]
+    make_ install DESTDIR="$DIR/it's a stage"
+    [ -x "$DIR/it's a stage/usr/local/sbin/s3blkdevd" ]
+    make_ uninstall DESTDIR="$DIR/it's a stage"
+    find "$DIR/it's a stage" ! -type d | diff /dev/null -
+}
+
+# npm_is LINE...: a stand-in for npm, which notes its arguments
+npm_is() {
+    mkdir -p "$DIR/bin"
+    printf '%s\n' '#!/bin/sh' "echo \"\$@\" >> '$DIR/said'" "$@" > "$DIR/bin/npm"
+    chmod 755 "$DIR/bin/npm"
+}
+
+@test "the page's plots are got by npm, once, and without them it is said so" {
+    local TREE=$DIR/tree page=$DIR/stage/usr/local/share/s3blkdev/gui
+    local plots=$TREE/gui/node_modules/uplot
+
+    mkdir "$TREE"
+    tar -c -C "$ROOT" --exclude-vcs --exclude=./build --exclude=node_modules . |
+        tar -x -C "$TREE"
+    PATH=$DIR/bin:$PATH
+    npm_is "exit 1"
+    run make_plots install DESTDIR="$DIR/stage"
+    [ "$status" = 0 ]
+    [[ $output == *'no plots: "npm ci" has failed'* ]]
+    [[ ${lines[-1]} == "WARNING: this is without the plots"* ]]
+    [ -x "$page/server.mjs" ]
+    # Something that is not the version which the lock names is not it.
+    npm_is "mkdir -p '$plots/dist' && cd '$plots'" \
+        "echo text | tee LICENSE dist/uPlot.esm.js > dist/uPlot.min.css" \
+        "echo '\"version\": \"1.0.0\"' > package.json"
+    run make_plots install DESTDIR="$DIR/stage"
+    [[ $output == *"WARNING"* ]]
+    sed -n '/node_modules.uplot/,/}/s/^ *"version/"version/p' \
+        "$TREE/gui/package-lock.json" > "$DIR/version"
+    npm_is "mkdir -p '$plots/dist' && cd '$plots'" \
+        "echo text | tee LICENSE dist/uPlot.esm.js > dist/uPlot.min.css" \
+        "cp '$DIR/version' package.json"
+    : > "$DIR/said"
+    for _ in 1 2; do
+        run make_plots install DESTDIR="$DIR/stage"
+        [ "$status" = 0 ]
+        [[ $output != *WARNING* ]]
+    done
+    [ "$(wc -l < "$DIR/said")" = 1 ]
+    grep -q '^ci ' "$DIR/said"
+    [ -s "$page/node_modules/uplot/dist/uPlot.esm.js" ]
+    [ -s "$page/node_modules/uplot/LICENSE" ]
+    # What was installed goes, also when it is no longer in the tree.
+    rm -r "$TREE/gui/node_modules"
+    make_ uninstall DESTDIR="$DIR/stage"
+    find "$DIR/stage" ! -type d | diff /dev/null -
 }
 
 @test "the units have no mistakes" {
@@ -213,6 +280,20 @@ offers() {
     dpkg-deb -x "$deb" unpacked
     run unpacked/usr/sbin/s3blkdevd -h
     [[ $output == *" /etc/s3blkdev.conf"* ]]
+    # Nothing of it runs on when it is removed.
+    dpkg-deb -e "$deb" control
+    for unit in s3blkdevd.service s3blkdevd.socket s3blkdev-evict.timer \
+        s3blkdev-sync.timer s3blkdev-evict.service s3blkdev-sync.service \
+        s3blkdev-gui.service; do
+        grep -A 3 'deb-systemd-invoke stop' control/prerm | grep -qF "$unit"
+    done
+    # An upgrade restarts what runs, but neither the socket nor an upload.
+    # shellcheck disable=SC2016 # the script's variable
+    grep -E 'deb-systemd-invoke (\$_dh_action|try-restart|restart) ' \
+        control/postinst > restarted
+    grep -qF "'s3blkdevd.service'" restarted
+    grep -qF "'s3blkdev-gui.service'" restarted
+    run ! grep -E 'socket|(evict|sync)\.service' restarted
     # All that install installs is in it, but what debhelper renames.
     make_ install DESTDIR="$DIR/stage" PREFIX=/usr SYSCONFDIR=/etc \
         UNITDIR=/lib/systemd/system
