@@ -154,14 +154,24 @@ test('the store, syncs and errors are shown', OPTIONS, async (t) => {
     assert.deepEqual(wrongs, []);
 });
 
+/** Where everything is from above, and how high: nothing of it may move. */
+const places = (page) => page.evaluate(() =>
+    [...document.querySelectorAll('main *')]
+        .filter((element) => !element.closest('.canvas, .map, #log, #syncs'))
+        .map((element) => [element, element.getBoundingClientRect()])
+        .map(([{ tagName, className }, { top, height }]) =>
+            `${tagName}.${className} ${top} ${height}`));
+
 test('rates and percentiles change while it is open, and nothing moves', OPTIONS, async (t) => {
-    const { page, port, wrongs } = await begin(t, live);
-    await page.waitForFunction(() => document.querySelector('.rates td').textContent !== '–');
+    const { page, port, wrongs } = await begin(t, live, { hash: '#open=postgres' });
+    await page.waitForFunction(() => document.querySelector('.rates td').textContent !== '–' &&
+        document.querySelector('.map[aria-label]') &&
+        document.querySelectorAll('.uplot').length === 6);
+    const before = await places(page);
     await page.evaluate(() => {
-        globalThis.shifts = [];
-        new PerformanceObserver((list) => globalThis.shifts.push(
-            ...list.getEntries().map(({ value, sources }) =>
-                [value, ...sources.map(({ node }) => node?.parentElement?.className)])))
+        globalThis.shift = 0;
+        new PerformanceObserver((list) => list.getEntries().forEach(
+            ({ value }) => { globalThis.shift += value; }))
             .observe({ type: 'layout-shift' });
     });
     const seen = new Set();
@@ -169,7 +179,7 @@ test('rates and percentiles change while it is open, and nothing moves', OPTIONS
         seen.add(await textOf(page, '.rates td'));
         return seen.size;
     });
-    await until((text) => text, async () => {
+    await until((isSame) => isSame, async () => {
         const shown = await partOf(page, 'postgres', 'rates');
         const { devices } = JSON.parse((await get(port, '/api/status')).text);
         const { rates } = devices.find(({ device }) => device === 'postgres');
@@ -177,7 +187,9 @@ test('rates and percentiles change while it is open, and nothing moves', OPTIONS
             shown.includes(bytesPerSecond(rates.written_bytes));
     });
     assert.match(await partOf(page, 'postgres', 'rates'), /\d µs/);
-    assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
+    assert.deepEqual(await places(page), before);
+    // Words that are flush right begin elsewhere when they are longer.
+    assert(await page.evaluate(() => globalThis.shift) < 0.001);
     assert.deepEqual(wrongs, []);
 });
 
@@ -207,12 +219,15 @@ test('plots of an hour and a day are drawn', OPTIONS, async (t) => {
         document.querySelectorAll('.plots .uplot canvas').length === 4 &&
         [...document.querySelectorAll('.plots .plot')].every(
             ({ dataset }) => Number(dataset.points) >= 2));
+    assert.match(await card.locator('.keys').nth(3).textContent(), /^Used3\d\d GiB/);
+    assert.match(await card.locator('.keys').nth(1).textContent(), /^Read[\d.]+ MiB\/s/);
+    const day = page.waitForResponse(/history\?range=day&device=postgres/);
     await card.getByRole('button', { name: 'Last day' }).click();
-    await page.waitForFunction(() =>
-        document.querySelector('.plots .plot').dataset.points === '1');
+    const { times } = await (await day).json();
+    await page.waitForFunction((points) => document.querySelector('.plots .plot')
+        .dataset.points === String(points), times.length);
     assert.equal(await card.getByRole('button', { name: 'Last day' })
         .getAttribute('aria-pressed'), 'true');
-    assert.match(await card.locator('.keys').nth(3).textContent(), /Used \d|Used.*GiB/);
     assert.deepEqual(wrongs, []);
 });
 
@@ -250,31 +265,32 @@ test('the map is zoomed and read by keys alone, also as a table', OPTIONS, async
 
 const axePath = problem ? null : createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
-for (const theme of ['light', 'dark']) {
-    for (const width of [400, 1600]) {
-        test(`axe finds nothing: ${theme}, ${width} pixels`, OPTIONS, async (t) => {
-            const { page, wrongs } = await begin(t, live,
-                { width, theme, hash: '#open=postgres&open=builds' });
-            await page.waitForFunction(() =>
-                document.querySelectorAll('.map[aria-label]').length === 2);
-            for (const summary of await page.locator('summary').all())
-                await summary.click();
-            await page.evaluate(readFileSync(axePath, 'utf8'));
+test('axe finds nothing, in all colours and widths', OPTIONS, async (t) => {
+    const { page, wrongs } = await begin(t, live,
+        { hash: '#open=postgres&open=builds' });
+    await page.waitForFunction(() =>
+        document.querySelectorAll('.map[aria-label]').length === 2);
+    for (const summary of await page.locator('summary').all())
+        await summary.click();
+    await page.evaluate(readFileSync(axePath, 'utf8'));
+    for (const colorScheme of ['light', 'dark']) {
+        for (const width of [400, 1600]) {
+            await page.emulateMedia({ colorScheme });
+            await page.setViewportSize({ width, height: 1200 });
             const violations = await page.evaluate(async () => {
-                const result = await globalThis.axe.run(document, {
-                    resultTypes: ['violations'],
-                });
+                const result = await globalThis.axe.run(document,
+                    { resultTypes: ['violations'] });
                 return result.violations.map(({ id, nodes }) =>
                     `${id}: ${nodes.slice(0, 4).map(({ html, any }) =>
                         `${html} ${any.map(({ message }) => message).join()}`).join('\n')}`);
             });
-            assert.deepEqual(violations, []);
+            assert.deepEqual(violations, [], `${colorScheme}, ${width}`);
             assert(await page.evaluate(() =>
-                document.documentElement.scrollWidth <= window.innerWidth));
-            assert.deepEqual(wrongs, []);
-        });
+                document.documentElement.scrollWidth <= window.innerWidth), String(width));
+        }
     }
-}
+    assert.deepEqual(wrongs, []);
+});
 
 test('all of it can be done by keys, and colours are remembered', OPTIONS, async (t) => {
     const { page, wrongs } = await begin(t, live);
@@ -392,20 +408,19 @@ test('with the real daemon: what is written is seen, and its restart', {
 }, async (t) => {
     const { daemon, port, disk } = await beginDaemon(t);
     const { page, wrongs } = await openPage(t, port, { hash: '#open=disk' });
-    const isShown = (name, fact, value) => until((text) => text === value,
-        () => factOf(page, name, fact));
+    const agrees = (fact, isSo) => until((isSame) => isSame, async () =>
+        isSo(await factOf(page, 'disk', fact), await disk()));
     daemon.io('write -P 7 0 3M', 'flush');
-    let device = await until((d) => d.oldest_unpublished_ns > 0 &&
-        d.written_bytes === 3 << 20, disk);
-    await isShown('disk', 'Not in the bucket', bytes(device.dirty_bytes));
+    await until((d) => d.written_bytes === 3 << 20, disk);
+    await agrees('Not in the bucket', (text, device) =>
+        device.dirty_bytes > 0 && text === bytes(device.dirty_bytes));
     assert.match(await factOf(page, 'disk', 'Oldest such write'), / s ago$/);
 
     daemon.sync();
-    device = await until((d) => d.clean_chunks === 3 &&
-        d.oldest_unpublished_ns === undefined, disk);
-    await isShown('disk', 'Oldest such write', 'none');
-    assert.match(await factOf(page, 'disk', 'Last image'),
-        new RegExp(`number ${device.image_epoch}$`));
+    await agrees('Oldest such write', (text, device) => text === 'none' &&
+        device.oldest_unpublished_ns === undefined);
+    await agrees('Last image', (text, device) =>
+        device.image_epoch > 0 && text.endsWith(`number ${device.image_epoch}`));
     assert.match(await partOf(page, 'disk', 'legend'), /Clean4\.7 %/);
     await page.waitForFunction(() =>
         /: 3 clean, 61 hole/.test(document.querySelector('.map').ariaLabel ?? ''));

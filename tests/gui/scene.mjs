@@ -216,7 +216,7 @@ export function sceneAt(timeMs, { startMs = timeMs - 2 * 86400e3, shapes = SHAPE
 /** What a question for a map is answered, of a status. */
 export function mapOf(status, question) {
     const asked = Object.fromEntries(question.split(' ').slice(1)
-        .map((word) => word.split('=')));
+        .map((word) => word.split('=').map(decodeURIComponent)));
     const device = status.devices.find((d) => d.device === asked.device);
     if (!device)
         return null;
