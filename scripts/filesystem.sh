@@ -22,6 +22,15 @@ fail()
     exit 1
 }
 
+# Undo attach at the end, however it comes.
+detach_at_end()
+{
+    trap detach EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
 # Print where a device is mounted, a line each; nothing if it is not.
 mounts_of()
 {
@@ -51,7 +60,7 @@ attach()
     [ -b "$DEVICE" ] || modprobe nbd
     [ -b "$DEVICE" ] || fail "$DEVICE is not a block device"
     [ ! -e "/sys/block/${DEVICE#/dev/}/pid" ] ||
-        fail "$DEVICE is attached to something already"
+        fail "$DEVICE is attached to something already; stop.sh detaches it"
     case $ATTACH_BY in
     s3blkdev-attach) s3blkdev-attach attach "$DEVICE" "$EXPORT" "$SOCKET" ;;
     nbd-client) nbd-client -unix "$SOCKET" -N "$EXPORT" -b 4096 "$DEVICE" ;;

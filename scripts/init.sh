@@ -30,7 +30,7 @@ load_settings "${1:-$here/settings.sh}"
 warn_of_journal
 [ -z "$JOURNAL_DEVICE" ] || check_empty "$JOURNAL_DEVICE"
 attach
-trap detach EXIT
+detach_at_end
 check_empty "$DEVICE"
 if [ -n "$JOURNAL_DEVICE" ]; then
     mkfs.ext4 -b 4096 -O journal_dev "$JOURNAL_DEVICE"

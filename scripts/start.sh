@@ -14,12 +14,15 @@ load_settings "${1:-$here/settings.sh}"
 [ -d "$MOUNT_POINT" ] || fail "$MOUNT_POINT is not a directory"
 ! mountpoint -q "$MOUNT_POINT" ||
     fail "something is mounted on $MOUNT_POINT already"
+[ -z "$JOURNAL_DEVICE" ] || [ -b "$JOURNAL_DEVICE" ] ||
+    fail "$JOURNAL_DEVICE, which has the file system's journal, is not there"
 warn_of_journal
 attach
-trap detach EXIT
+detach_at_end
+[ -n "$(wipefs --no-act --noheadings "$DEVICE")" ] ||
+    fail "$DEVICE has no file system; init.sh makes one"
 # 1: it found something to repair, and did.
 e2fsck -p "$DEVICE" || [ $? = 1 ] ||
-    fail "$DEVICE could not be repaired without questions; if it is new," \
-        "init.sh makes its file system"
+    fail "$DEVICE could not be repaired without questions, see above"
 mount -t ext4 -o "$MOUNT_OPTIONS" "$DEVICE" "$MOUNT_POINT"
 trap - EXIT

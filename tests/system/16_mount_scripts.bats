@@ -171,7 +171,7 @@ SAID
 @test "a file system that cannot be mounted is detached again" {
     run on start
     [ "$status" = 1 ]
-    [[ $output == *"init.sh makes its file system"* ]]
+    [[ $output == *"$LOOP has no file system; init.sh makes one"* ]]
     [ ! -e "$DIR/attached" ]
     on init
     settings "MOUNT_OPTIONS=journal_async_commit"
@@ -185,5 +185,60 @@ SAID
     run on start
     [ "$status" = 1 ]
     [[ $output == *"ATTACH_BY=nothing"* ]]
+    end
+}
+
+# stand_in NAME LINE...: a program of that name, in front of the real one
+stand_in() {
+    printf '%s\n' '#!/bin/sh' "${@:2}" > "$DIR/bin/$1"
+    chmod 755 "$DIR/bin/$1"
+}
+
+@test "what is ended in the middle is detached again" {
+    # shellcheck disable=SC2016 # for the other shell
+    stand_in mkfs.ext4 'kill -s "$(cat "$DIR/signal")" $PPID'
+    export DIR
+    for signal in INT TERM HUP; do
+        echo $signal > "$DIR/signal"
+        run on init
+        [ "$status" -gt 128 ]
+        [ ! -e "$DIR/attached" ]
+    done
+    rm "$DIR/bin/mkfs.ext4"
+    on init
+    # shellcheck disable=SC2016 # for the other shell
+    stand_in e2fsck 'kill -s "$(cat "$DIR/signal")" $PPID'
+    for signal in INT TERM HUP; do
+        echo $signal > "$DIR/signal"
+        run on start
+        [ "$status" -gt 128 ]
+        [ ! -e "$DIR/attached" ]
+    done
+    rm "$DIR/bin/e2fsck"
+    run ! mountpoint -q "$DIR/mnt"
+    end
+}
+
+@test "without the disk of its journal it is not mounted, and not called new" {
+    settings "JOURNAL_DEVICE=$JOURNAL"
+    on init
+    rm "$DIR/said"
+    settings "JOURNAL_DEVICE=$DIR/gone"
+    run on start
+    [ "$status" = 1 ]
+    [[ $output == *"$DIR/gone, which has the file system's journal, is not there"* ]]
+    [ ! -e "$DIR/said" ]
+    losetup -d "$JOURNAL"
+    JOURNAL=
+    settings
+    run on start
+    [ "$status" = 1 ]
+    [[ $output == *"could not be repaired without questions"* ]]
+    [[ $output != *init.sh* ]]
+    [ ! -e "$DIR/attached" ]
+    JOURNAL=$(losetup -f --show "$DIR/journal")
+    settings "JOURNAL_DEVICE=$JOURNAL"
+    on start
+    on stop
     end
 }
