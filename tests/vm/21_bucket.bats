@@ -142,7 +142,7 @@ END
     guest 'echo late > /mnt/plain/late && sync /mnt/plain/late'
     sums=$(guest 'cat /root/sums')
     vm_power_cut
-    rm "$VM/root.qcow2" "$VM/plain.img" "$VM/disks" "$VM/ports"
+    rm "$VM/root.img" "$VM/plain.img"
     vm_new
     vm_disk plain 1G
     vm_port acknowledged-plain

@@ -119,10 +119,12 @@ report() {
     echo "# $1" >&3
 }
 
-# kernel_lines: what the kernel has said of NBD and file systems
+# kernel_lines: what the kernel has said of NBD and file systems, but for
+# requests that only took long
 kernel_lines() {
     guest 'journalctl -k -b -o cat --no-pager' |
-        grep -E 'nbd|EXT4-fs|JBD2|XFS|I/O error' || :
+        grep -E 'nbd|EXT4-fs|JBD2|XFS|I/O error' |
+        grep -v 'Possible stuck request' || :
 }
 
 # kernel_is_content: no file system has seen an error since it was booted
