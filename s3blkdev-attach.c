@@ -22,6 +22,7 @@
 #include "attach/attach.h"
 #include "attach/attach_command.h"
 #include "attach/attach_state.h"
+#include "attach/block_device.h"
 #include "attach/nbdtab.h"
 #include "attach/watch.h"
 #include "base/auto.h"
@@ -138,15 +139,28 @@ static int target_of_command(const struct attach_command *command,
                  : attach_command_apply(command, ret_target, ret_failure);
 }
 
-/* What an attached device is attached to, as it was kept, or in nbdtab. */
+/* Load what was kept of the device as it is attached now. */
+static bool load_kept(const struct attach_host *host, uint32_t index,
+                      struct target *ret_target, uint32_t *ret_alive)
+{
+    return attach_state_load(host->state_dir, index,
+                             block_device_attached_by(host->root, index),
+                             ret_target, ret_alive) == 0;
+}
+
+/*
+ * What an attached device is attached to, as it was kept, or in nbdtab, which
+ * for a device that was attached by other means need not be true.
+ */
 static int target_of_device(const struct attach_host *host,
                             const struct attach_command *command,
                             uint32_t index, struct target *ret_target,
-                            struct net_failure *ret_failure)
+                            bool *ret_is_kept, struct net_failure *ret_failure)
 {
     uint32_t alive;
 
-    if (attach_state_load(host->state_dir, index, ret_target, &alive) == 0)
+    *ret_is_kept = load_kept(host, index, ret_target, &alive);
+    if (*ret_is_kept)
         return 0;
     return read_nbdtab(command->nbdtab ? command->nbdtab : NBDTAB_PATH, index,
                        ret_target, ret_failure);
@@ -297,11 +311,13 @@ static enum exit_code run_resize(const struct attach_host *host,
     struct net_failure failure;
     struct target target;
     uint64_t before = 0, now = 0;
-    int error =
-        target_of_device(host, command, command->index, &target, &failure);
+    bool is_kept;
+    int error = target_of_device(host, command, command->index, &target,
+                                 &is_kept, &failure);
 
+    /* A server that tells no incarnation may have grown its export, too. */
     if (error == 0)
-        error = attach_resize(host, &target, &before, &now, &failure);
+        error = attach_resize(host, &target, is_kept, &before, &now, &failure);
     if (error)
         return failed(error, &failure);
     (void)target_name(target.index, name);
@@ -321,11 +337,13 @@ static int reconnect(const struct attach_host *host,
 {
     struct target target;
     struct links *links;
+    bool is_kept;
     AUTO_CLOSE int lock_fd = lock(host, index, ret_failure);
     int error = lock_fd < 0 ? lock_fd : 0;
 
     if (error == 0)
-        error = target_of_device(host, command, index, &target, ret_failure);
+        error = target_of_device(host, command, index, &target, &is_kept,
+                                 ret_failure);
     if (error)
         return error;
     error = links_new(&links);
@@ -399,16 +417,19 @@ static const char *state_of_server(const struct target *target,
 
 static void list_device(const struct attach_host *host, uint32_t index)
 {
-    char name[TARGET_NAME_SIZE], size[HUMAN_TEXT] = "?", connections[32] = "?";
+    char name[TARGET_NAME_SIZE], size[HUMAN_TEXT], connections[32] = "?";
     char server[TARGET_SERVER_SIZE + 16] = "?";
-    struct block_device device = {0};
+    struct block_device device;
     struct target target;
     const char *state = "foreign";
     uint32_t alive;
 
-    if (block_device_read(host->root, index, &device) == 0)
-        (void)human_size(device.size, size);
-    if (attach_state_load(host->state_dir, index, &target, &alive) == 0) {
+    if (block_device_read(host->root, index, &device) != 0)
+        return; /* it is gone by now */
+    (void)human_size(device.size, size);
+    if (device.attached_by == 0) /* somebody has it open, no more */
+        return;
+    if (load_kept(host, index, &target, &alive)) {
         (void)target_server_name(&target, server);
         if (attach_state_is_locked(host->state_dir, index)) {
             (void)snprintf(connections, sizeof(connections), "%u/%u", alive,

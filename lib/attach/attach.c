@@ -2,6 +2,7 @@
 #include "attach/attach.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "attach/block_device.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/stream.h"
 #include "nbd/nbd_protocol.h"
 
 /*
@@ -18,6 +20,9 @@
  * with several takes the connection of a slow request for dead.
  */
 enum { TIMER_MS = 5000, TIMER_DEFAULT_MS = 30000 };
+
+/* Between two looks whether a device is still open. */
+static const uint64_t OPEN_PAUSE_NS = UINT64_C(50000000);
 
 static uint64_t deadline(void)
 {
@@ -44,7 +49,8 @@ int attach_check(const struct attach_host *host, uint32_t index,
     if (error)
         return driver_failed(index, error, "cannot ask the kernel",
                              ret_failure);
-    if (is_configured)
+    /* One that somebody has open is configured, with nothing. */
+    if (is_configured && block_device_attached_by(host->root, index) != 0)
         return 0;
     net_failure_set(ret_failure, -ENOTCONN, "%s is not attached",
                     target_name(index, name));
@@ -75,6 +81,40 @@ static int check_export(const struct target *target,
     return 0;
 }
 
+/* Whether somebody has the device open, which is not attached. */
+static bool is_only_open(const struct attach_host *host, uint32_t index)
+{
+    bool is_configured;
+
+    return nbd_driver_is_configured(host->driver, index, &is_configured) == 0 &&
+           is_configured && block_device_attached_by(host->root, index) == 0;
+}
+
+/*
+ * The kernel refuses a device that somebody has open, and something on each
+ * host opens devices that appear or change, for a moment, to see what they are.
+ * The kernel logs what it refuses, so that it is asked when it may agree.
+ */
+static int connect_when_closed(const struct attach_host *host,
+                               const struct nbd_driver_config *config)
+{
+    uint64_t deadline_ns = deadline();
+    int error;
+
+    do {
+        while (is_only_open(host, config->index) &&
+               clock_monotonic_ns() < deadline_ns) {
+            struct pollfd none = {.fd = -1};
+
+            (void)stream_wait_fds(&none, 1,
+                                  clock_monotonic_ns() + OPEN_PAUSE_NS);
+        }
+        error = nbd_driver_connect(host->driver, config);
+    } while (error == -EBUSY && is_only_open(host, config->index) &&
+             clock_monotonic_ns() < deadline_ns);
+    return error;
+}
+
 static int configure(const struct attach_host *host,
                      const struct target *target, const struct backend *backend,
                      const int fds[], struct net_failure *ret_failure)
@@ -95,7 +135,7 @@ static int configure(const struct attach_host *host,
 
     if (target->read_only)
         config.flags |= NBD_FLAG_READ_ONLY;
-    error = nbd_driver_connect(host->driver, &config);
+    error = connect_when_closed(host, &config);
     if (error == -EBUSY)
         net_failure_set(ret_failure, error,
                         "%s is attached, or still mounted or open since then",
@@ -144,7 +184,9 @@ static void finish_attach(const struct attach_host *host,
         log_warning("%s: queue/io_timeout: %s: after a crash of the server "
                     "requests may take 30 s longer",
                     name, log_errno(error));
-    error = attach_state_save(host->state_dir, target, target->connections);
+    error =
+        attach_state_save(host->state_dir, target, target->connections,
+                          block_device_attached_by(host->root, target->index));
     if (error)
         log_warning("%s: %s: %s: list and reconnect will not know of it", name,
                     host->state_dir, log_errno(error));
@@ -323,7 +365,7 @@ int attach_restore(const struct attach_host *host, const struct target *target,
 /* ---- size, and the end -------------------------------------------------- */
 
 int attach_resize(const struct attach_host *host, const struct target *target,
-                  uint64_t *ret_before, uint64_t *ret_now,
+                  bool any_content, uint64_t *ret_before, uint64_t *ret_now,
                   struct net_failure *ret_failure)
 {
     struct block_device device;
@@ -335,8 +377,7 @@ int attach_resize(const struct attach_host *host, const struct target *target,
         error = backend_open(target, &fd, 1, deadline(), &backend, ret_failure);
     if (error)
         return error;
-    /* A server that tells no incarnation may have grown its export, too. */
-    error = check_same(target, &backend, &device, true, ret_failure);
+    error = check_same(target, &backend, &device, any_content, ret_failure);
     if (error == 0)
         error = check_export(target, &backend.export_info, ret_failure);
     (void)close(fd);

@@ -30,8 +30,9 @@ struct attach_host {
 /*
  * Attach the target's device, which is not attached; target->connections is
  * set to 1 if the server allows no more (logged).  Its connections are watched
- * by links from now on.  Errors of backend_open and nbd_driver_connect, in
- * words: -EBUSY, it is in use.
+ * by links from now on.  One that is only open is waited for, for a while.
+ * Errors of backend_open and nbd_driver_connect, in words: -EBUSY, it is in
+ * use.
  */
 int attach_device(const struct attach_host *host, struct target *target,
                   struct links *links, struct net_failure *ret_failure);
@@ -52,11 +53,13 @@ int attach_restore(const struct attach_host *host, const struct target *target,
                    struct net_failure *ret_failure);
 
 /*
- * Give the device the size that its export has now.  -ESTALE: it is smaller,
- * or another content.  Returns the sizes before and now.
+ * Give the device the size that its export has now.  any_content: also a
+ * device of which nobody knows what it was attached to; so that must be the
+ * target.  -ESTALE: it is smaller, or another content.  Returns the sizes
+ * before and now.
  */
 int attach_resize(const struct attach_host *host, const struct target *target,
-                  uint64_t *ret_before, uint64_t *ret_now,
+                  bool any_content, uint64_t *ret_before, uint64_t *ret_now,
                   struct net_failure *ret_failure);
 
 /*
@@ -67,7 +70,8 @@ int attach_detach(const struct attach_host *host, uint32_t index, bool force,
                   struct net_failure *ret_failure);
 
 /*
- * Check that the device is attached.  -ENOTCONN: it is not.
+ * Check that the device is attached.  -ENOTCONN: it is not, though somebody may
+ * have it open.
  */
 int attach_check(const struct attach_host *host, uint32_t index,
                  struct net_failure *ret_failure);

@@ -4,9 +4,11 @@
  * watches it.
  *
  * A directory in /run, with a file for each attached device: its line as in
- * nbdtab, and how many connections its watcher last saw alive.  Whether it is
- * watched is whether somebody has the lock beside it.  Nothing of it outlives
- * the kernel whose devices it is about.
+ * nbdtab, how many connections its watcher last saw alive, and which process
+ * attached it: by that a file is known to be of an attachment that is over,
+ * which others may have ended without telling us.  Whether a device is watched
+ * is whether somebody has the lock beside it.  Nothing of it outlives the
+ * kernel whose devices it is about.
  *
  * Threads: any.
  */
@@ -26,15 +28,24 @@
  */
 int attach_state_lock(const char *dir, uint32_t index);
 
-/* Returns whether a process has the lock; false also if that is not known. */
+/*
+ * Returns whether a process has the lock; false also if that is not known.
+ * Nobody who wants the lock is kept from it meanwhile.
+ */
 bool attach_state_is_locked(const char *dir, uint32_t index);
 
-/* Keep what is attached, replacing what was kept. */
+/*
+ * Keep what is attached, replacing what was kept; attached_by is as
+ * block_device_attached_by tells.
+ */
 int attach_state_save(const char *dir, const struct target *target,
-                      uint32_t alive);
+                      uint32_t alive, uint32_t attached_by);
 
-/* Read it back.  -ENOENT: nothing is kept; -EINVAL: what is makes no sense. */
-int attach_state_load(const char *dir, uint32_t index,
+/*
+ * Read back what was kept of the attachment that this process made.  -ENOENT:
+ * nothing is, or of another one; -EINVAL: what is kept makes no sense.
+ */
+int attach_state_load(const char *dir, uint32_t index, uint32_t attached_by,
                       struct target *ret_target, uint32_t *ret_alive);
 
 /* Forget it; nothing kept is no error. */

@@ -59,6 +59,16 @@ static int read_number(const char *root, uint32_t index, const char *name,
 
 /* ---- what it is --------------------------------------------------------- */
 
+uint32_t block_device_attached_by(const char *root, uint32_t index)
+{
+    uint64_t pid;
+
+    /* There is such a file only while it is attached. */
+    if (read_number(root, index, "pid", &pid) != 0 || pid > UINT32_MAX)
+        return 0;
+    return (uint32_t)pid;
+}
+
 int block_device_read(const char *root, uint32_t index,
                       struct block_device *ret_device)
 {
@@ -90,6 +100,7 @@ int block_device_read(const char *root, uint32_t index,
     device.flushes = strcmp(cache, "write back") == 0;
     device.fua = fua != 0;
     device.trims = discard != 0;
+    device.attached_by = block_device_attached_by(root, index);
     *ret_device = device;
     return 0;
 }

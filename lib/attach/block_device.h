@@ -20,9 +20,16 @@ struct block_device {
     bool is_read_only;
     /* What is asked of the server. */
     bool flushes, fua, trims;
+    uint32_t attached_by; /* as block_device_attached_by tells */
     /* What the kernel was told when it was attached; "": nothing. */
     char backend[BLOCK_DEVICE_BACKEND_SIZE];
 };
+
+/*
+ * Returns who attached nbd<index>: the number of a process, which may have
+ * ended since; 0: it is not attached, though somebody may have it open.
+ */
+uint32_t block_device_attached_by(const char *root, uint32_t index);
 
 /* Read what is known of nbd<index>; -ENOENT: there is no such device. */
 int block_device_read(const char *root, uint32_t index,

@@ -27,7 +27,7 @@ struct handshake {
     uint64_t deadline_ns;
     struct net_failure *failure;
     uint32_t option;      /* that was sent last */
-    uint32_t answer_type; /* what was received last, and how long it is */
+    uint32_t answer_type; /* what was received last; 0: not all of it */
     uint32_t answer_len;
     uint8_t request[NBD_OPTION_SIZE + ANSWER_MAX];
     uint8_t answer[ANSWER_MAX];
@@ -87,11 +87,12 @@ static int send_option(struct handshake *handshake, uint32_t option, size_t len)
 static int receive_answer(struct handshake *handshake)
 {
     uint8_t head[NBD_OPTION_REPLY_SIZE];
-    int error = receive(handshake, head, sizeof(head));
+    int error;
 
+    handshake->answer_type = 0; /* none is whole yet */
+    error = receive(handshake, head, sizeof(head));
     if (error)
         return error;
-    handshake->answer_type = get_be32(head + 12);
     handshake->answer_len = get_be32(head + 16);
     if (get_be64(head) != NBD_OPTION_REPLY_MAGIC ||
         get_be32(head + 8) != handshake->option)
@@ -99,7 +100,10 @@ static int receive_answer(struct handshake *handshake)
                     "what the server says is no answer of NBD");
     if (handshake->answer_len > ANSWER_MAX)
         return fail(handshake, -EPROTO, "an answer of the server is too long");
-    return receive(handshake, handshake->answer, handshake->answer_len);
+    error = receive(handshake, handshake->answer, handshake->answer_len);
+    if (error == 0)
+        handshake->answer_type = get_be32(head + 12);
+    return error;
 }
 
 /* ---- what is agreed upon ------------------------------------------------ */

@@ -31,6 +31,7 @@ struct watch {
     struct target *target;
     struct links *links;
     char name[TARGET_NAME_SIZE];
+    uint32_t attached_by; /* tells our attachment from a later one */
     /* The driver may have lost a connection that links does not know of. */
     bool may_lack;
     uint32_t heard;       /* events of lost connections, since all were there */
@@ -100,10 +101,21 @@ static void tell(struct watch *watch, uint32_t alive)
                    watch->name, alive, target->connections, target->export_name,
                    target_server_name(target, server));
     watch->options->tell(watch->options->context, text);
-    (void)attach_state_save(watch->options->host->state_dir, target, alive);
+    (void)attach_state_save(watch->options->host->state_dir, target, alive,
+                            watch->attached_by);
 }
 
 /* ---- the beginning ------------------------------------------------------ */
+
+/* Whether the device could not be had only because somebody has it open. */
+static bool is_only_open(const struct watch *watch, int error)
+{
+    struct net_failure failure;
+
+    return error == -EBUSY &&
+           attach_check(watch->options->host, watch->target->index, &failure) ==
+               -ENOTCONN;
+}
 
 /* Attach, and wait for the server if it is not there. */
 static int attach_when_possible(struct watch *watch,
@@ -113,7 +125,7 @@ static int attach_when_possible(struct watch *watch,
         int error = attach_device(watch->options->host, watch->target,
                                   watch->links, ret_failure);
 
-        if (error == 0 || is_final(error))
+        if (error == 0 || (is_final(error) && !is_only_open(watch, error)))
             return error;
         say_failure(watch, ret_failure);
         plan_next_try(watch);
@@ -147,7 +159,8 @@ static int take_over(struct watch *watch, struct net_failure *ret_failure)
                                             "a server other than s3blkdevd");
         return -EBUSY;
     }
-    if (attach_state_load(host->state_dir, index, &kept, &alive) == 0 &&
+    if (attach_state_load(host->state_dir, index, device.attached_by, &kept,
+                          &alive) == 0 &&
         backend_is_of_export(device.backend, kept.export_name))
         watch->target->connections = kept.connections;
     watch->may_lack = true;
@@ -159,19 +172,17 @@ static int take_over(struct watch *watch, struct net_failure *ret_failure)
 static int begin(struct watch *watch, struct net_failure *ret_failure)
 {
     const struct attach_host *host = watch->options->host;
-    bool is_configured = false;
-    int error = nbd_driver_is_configured(host->driver, watch->target->index,
-                                         &is_configured);
+    uint32_t index = watch->target->index;
+    int error = attach_check(host, index, ret_failure);
 
-    if (error) {
-        net_failure_set(ret_failure, error, "netlink: %s", log_errno(error));
-        return error;
+    if (error == 0) {
+        error = take_over(watch, ret_failure);
+    } else if (error == -ENOTCONN) {
+        error = attach_when_possible(watch, ret_failure);
+        if (error == 0)
+            log_info("%s: attached", watch->name);
     }
-    if (is_configured)
-        return take_over(watch, ret_failure);
-    error = attach_when_possible(watch, ret_failure);
-    if (error == 0)
-        log_info("%s: attached", watch->name);
+    watch->attached_by = block_device_attached_by(host->root, index);
     return error;
 }
 
@@ -271,15 +282,31 @@ static int restore(struct watch *watch, struct net_failure *ret_failure)
     return 0;
 }
 
-/* Do what there is to do; -ENOTCONN: the device is no longer attached. */
+/* -ENOTCONN: the device is detached, or was, and then attached by others. */
+static int check_ours(const struct watch *watch,
+                      struct net_failure *ret_failure)
+{
+    const struct attach_host *host = watch->options->host;
+    uint32_t index = watch->target->index;
+    int error = attach_check(host, index, ret_failure);
+
+    if (error == 0 &&
+        block_device_attached_by(host->root, index) != watch->attached_by) {
+        net_failure_set(ret_failure, -ENOTCONN, "%s was attached by others",
+                        watch->name);
+        error = -ENOTCONN;
+    }
+    return error;
+}
+
+/* Do what there is to do; -ENOTCONN: the device is no longer ours. */
 static int step(struct watch *watch, struct net_failure *ret_failure)
 {
     struct links_count now;
     int error = take_events(watch, ret_failure);
 
     if (error == 0)
-        error = attach_check(watch->options->host, watch->target->index,
-                             ret_failure);
+        error = check_ours(watch, ret_failure);
     if (error == 0)
         error = count(watch, &now, ret_failure);
     if (error)
@@ -328,5 +355,9 @@ int watch_run(const struct watch_options *options, struct target *target,
             wait_for_event(&watch);
     }
     links_free(watch.links);
-    return error == -ENOTCONN ? 0 : error;
+    if (error != -ENOTCONN)
+        return error;
+    /* We may have kept it once more after who detached it had it forgotten. */
+    (void)attach_state_remove(options->host->state_dir, target->index);
+    return 0;
 }

@@ -18,6 +18,7 @@
 enum {
     FAMILY = 0x23,
     GROUP = 7,
+    FIRST_PID = 4711,
     CONNECTIONS_MAX = 16,
     CLIENTS_MAX = 8,
     FLAG_MULTI_CONN = 0x100,
@@ -38,8 +39,10 @@ struct nbd_kernel {
     pthread_cond_t changed;
     size_t offers;
     int fail_next;
+    unsigned attachments; /* so far */
     struct device {
         struct nbd_kernel_device told;
+        unsigned opened; /* for so many questions; it is not attached */
         int fds[CONNECTIONS_MAX];
         bool dead[CONNECTIONS_MAX];
     } devices[NBD_KERNEL_DEVICES];
@@ -121,6 +124,12 @@ static void write_files(struct nbd_kernel *kernel, size_t index)
     (void)unlink(path);
     if (told->backend[0] != '\0')
         nbd_kernel_write(kernel, path + strlen(kernel->root), told->backend);
+    (void)snprintf(path, sizeof(path), "%s/sys/block/nbd%zu/pid", kernel->root,
+                   index);
+    if (!told->is_configured)
+        (void)unlink(path);
+    else if (access(path, F_OK) != 0)
+        write_attribute(kernel, index, "pid", "number", told->attached_by);
     (void)snprintf(path, sizeof(path), "dev/nbd%zu", index);
     nbd_kernel_write(kernel, path, "");
 }
@@ -296,7 +305,14 @@ static int run_connect(struct nbd_kernel *kernel, struct device *device,
 
     if (told->is_configured)
         return -EBUSY;
-    *told = (struct nbd_kernel_device){.is_configured = true};
+    if (device->opened > 0) {
+        device->opened--;
+        return -EBUSY;
+    }
+    *told = (struct nbd_kernel_device){
+        .is_configured = true,
+        .attached_by = FIRST_PID + kernel->attachments++,
+    };
     require(get_number(request, NBD_ATTR_SIZE_BYTES, &told->size));
     require(get_number(request, NBD_ATTR_BLOCK_SIZE_BYTES, &told->block_size));
     require(get_number(request, NBD_ATTR_SERVER_FLAGS, &told->flags));
@@ -337,11 +353,13 @@ static void put_status(struct message *message, struct nbd_kernel *kernel,
 
     /* In whatever order. */
     for (uint32_t i = NBD_KERNEL_DEVICES; i-- > 0;) {
-        uint8_t connected = kernel->devices[i].told.is_configured;
+        struct device *device = &kernel->devices[i];
+        uint8_t connected = device->told.is_configured || device->opened > 0;
         size_t item;
 
         if (has_only && i != only)
             continue;
+        device->opened -= device->opened > 0;
         item = begin_nest(message, NBD_DEVICE_ITEM);
         put(message, NBD_DEVICE_INDEX, &i, sizeof(i));
         put(message, NBD_DEVICE_CONNECTED, &connected, sizeof(connected));
@@ -376,14 +394,14 @@ static int run_command(struct nbd_kernel *kernel, const struct request *request,
     struct device *device = &kernel->devices[index];
     int error = kernel->fail_next;
 
-    kernel->fail_next = 0;
-    if (error)
-        return error;
     begin(message, FAMILY, request->sequence, request->command);
     if (request->command == NBD_CMD_STATUS) {
         put_status(message, kernel, request);
         return 0;
     }
+    kernel->fail_next = 0;
+    if (error)
+        return error;
     require(has_index && index < NBD_KERNEL_DEVICES);
     if (request->command == NBD_CMD_CONNECT) {
         error = run_connect(kernel, device, request);
@@ -553,6 +571,32 @@ void nbd_kernel_detach(struct nbd_kernel *kernel, uint32_t index)
     (void)pthread_mutex_lock(&kernel->mutex);
     detach(&kernel->devices[index]);
     write_files(kernel, index);
+    (void)pthread_mutex_unlock(&kernel->mutex);
+}
+
+void nbd_kernel_keep_open(struct nbd_kernel *kernel, uint32_t index,
+                          unsigned times)
+{
+    (void)pthread_mutex_lock(&kernel->mutex);
+    kernel->devices[index].opened = times;
+    (void)pthread_mutex_unlock(&kernel->mutex);
+}
+
+void nbd_kernel_attach_foreign(struct nbd_kernel *kernel, uint32_t index,
+                               uint64_t size)
+{
+    struct device *device = &kernel->devices[index];
+
+    (void)pthread_mutex_lock(&kernel->mutex);
+    detach(device);
+    write_files(kernel, index);
+    device->told = (struct nbd_kernel_device){
+        .is_configured = true,
+        .attached_by = FIRST_PID + kernel->attachments++,
+        .size = size,
+    };
+    write_files(kernel, index);
+    send_event(kernel, index);
     (void)pthread_mutex_unlock(&kernel->mutex);
 }
 

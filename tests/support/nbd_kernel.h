@@ -20,6 +20,7 @@ struct nbd_kernel;
 /* What a device was told. */
 struct nbd_kernel_device {
     bool is_configured;
+    unsigned attached_by; /* a process of its own for each attachment */
     uint64_t size, block_size, flags, timeout_s, dead_timeout_s;
     char backend[512]; /* "": none */
     size_t connections;
@@ -38,7 +39,7 @@ void nbd_kernel_stop(struct nbd_kernel *kernel);
  */
 int nbd_kernel_open(struct nbd_kernel *kernel, bool hears);
 
-/* The next message but those that ask for the family is answered so. */
+/* The next message that is to change something is answered so. */
 void nbd_kernel_fail_next(struct nbd_kernel *kernel, int error);
 
 /* What is known of a device now. */
@@ -51,6 +52,13 @@ struct nbd_kernel_device nbd_kernel_device(struct nbd_kernel *kernel,
  */
 size_t nbd_kernel_notice(struct nbd_kernel *kernel, uint32_t index, bool heard);
 
+/*
+ * Somebody has a device open that is not attached, until it was asked for or to
+ * be attached so many times.
+ */
+void nbd_kernel_keep_open(struct nbd_kernel *kernel, uint32_t index,
+                          unsigned times);
+
 /* Detach a device, as another process would. */
 void nbd_kernel_detach(struct nbd_kernel *kernel, uint32_t index);
 
@@ -59,6 +67,13 @@ void nbd_kernel_wait_offers(struct nbd_kernel *kernel, size_t count);
 
 /* Returns how many have been. */
 size_t nbd_kernel_offers(struct nbd_kernel *kernel);
+
+/*
+ * Detach a device and attach it again, as other means would: nobody is told to
+ * what.  Its one connection is lost at once, which is heard.
+ */
+void nbd_kernel_attach_foreign(struct nbd_kernel *kernel, uint32_t index,
+                               uint64_t size);
 
 /* Write a file below root; directories are made. */
 void nbd_kernel_write(struct nbd_kernel *kernel, const char *path,

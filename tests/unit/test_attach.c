@@ -99,7 +99,9 @@ TEST("a device is attached with what the server and the target say")
     CHECK(told.timeout_s == 7 && told.dead_timeout_s == 8);
     CHECK(strcmp(told.backend, "disk@0123456789abcdef-1") == 0);
     CHECK(links_count(links, &count) == 0 && count.alive == 3);
-    CHECK(attach_state_load(state_dir, 1, &kept, &alive) == 0 && alive == 3);
+    CHECK(attach_state_load(state_dir, 1, told.attached_by, &kept, &alive) ==
+              0 &&
+          alive == 3);
     export_server_wait_chosen(server, 3);
     CHECK(attach(1) == -EBUSY);
     done();
@@ -164,7 +166,6 @@ TEST("an export that does not fit the block size is not attached")
 TEST("what the kernel refuses is said, and no connection stays open")
 {
     NEED(begin(export_server_good(SIZE)));
-    /* The first message is that of CONNECT. */
     nbd_kernel_fail_next(kernel, -EPERM);
     CHECK(attach(2) == -EPERM);
     CHECK(strstr(failure.text, "nbd1") != NULL);
@@ -254,23 +255,54 @@ TEST("a device takes the size that its export has grown to")
     uint64_t before, now;
 
     NEED(begin(export_server_good(SIZE)));
-    CHECK(attach_resize(&host, &target, &before, &now, &failure) == -ENOTCONN);
+    CHECK(attach_resize(&host, &target, false, &before, &now, &failure) ==
+          -ENOTCONN);
     NEED(attach(1) == 0);
-    NEED(attach_resize(&host, &target, &before, &now, &failure) == 0);
+    NEED(attach_resize(&host, &target, false, &before, &now, &failure) == 0);
     CHECK(before == SIZE && now == SIZE);
     export_server_change(server, script);
-    NEED(attach_resize(&host, &target, &before, &now, &failure) == 0);
+    NEED(attach_resize(&host, &target, false, &before, &now, &failure) == 0);
     CHECK(before == SIZE && now == SIZE * 2);
     CHECK(nbd_kernel_device(kernel, 1).size == SIZE * 2);
     CHECK(nbd_kernel_device(kernel, 1).dead == 0);
     export_server_change(server, export_server_good(SIZE));
-    CHECK(attach_resize(&host, &target, &before, &now, &failure) == -ESTALE);
+    CHECK(attach_resize(&host, &target, false, &before, &now, &failure) ==
+          -ESTALE);
     script.incarnation = "other";
     export_server_change(server, script);
-    CHECK(attach_resize(&host, &target, &before, &now, &failure) == -ESTALE);
+    CHECK(attach_resize(&host, &target, false, &before, &now, &failure) ==
+          -ESTALE);
     script = export_server_good(SIZE * 2 + 512);
     export_server_change(server, script);
-    CHECK(attach_resize(&host, &target, &before, &now, &failure) == -EINVAL);
+    CHECK(attach_resize(&host, &target, false, &before, &now, &failure) ==
+          -EINVAL);
+    done();
+}
+
+TEST("a device of which nobody knows the server grows only if one does")
+{
+    uint64_t before, now;
+
+    NEED(begin(export_server_good(SIZE * 2)));
+    nbd_kernel_attach_foreign(kernel, 1, SIZE);
+    CHECK(attach_resize(&host, &target, false, &before, &now, &failure) ==
+          -ESTALE);
+    CHECK(strstr(failure.text, "nobody knows") != NULL);
+    CHECK(nbd_kernel_device(kernel, 1).size == SIZE);
+    CHECK(attach_resize(&host, &target, true, &before, &now, &failure) == 0);
+    CHECK(nbd_kernel_device(kernel, 1).size == SIZE * 2);
+    done();
+}
+
+TEST("a device that somebody has open for a moment is not attached, and can be")
+{
+    NEED(begin(export_server_good(SIZE)));
+    nbd_kernel_keep_open(kernel, 1, 7);
+    CHECK(attach_check(&host, 1, &failure) == -ENOTCONN);
+    CHECK(attach_detach(&host, 1, false, &failure) == -ENOTCONN);
+    CHECK(restore() == -ENOTCONN);
+    CHECK(attach(1) == 0);
+    CHECK(attach_check(&host, 1, &failure) == 0);
     done();
 }
 
@@ -290,11 +322,12 @@ TEST("requests are sent again soon where the timer does nothing else")
 TEST("a device that is used is not detached, unless one insists")
 {
     struct target kept;
-    uint32_t alive;
+    uint32_t alive, attached_by;
 
     NEED(begin(export_server_good(SIZE)));
     CHECK(attach_detach(&host, 1, false, &failure) == -ENOTCONN);
     NEED(attach(2) == 0);
+    attached_by = nbd_kernel_device(kernel, 1).attached_by;
     nbd_kernel_write(kernel, "proc/self/mountinfo",
                      "23 22 43:32 / /mnt rw - ext4 /dev/nbd1 rw\n");
     CHECK(attach_detach(&host, 1, false, &failure) == -EBUSY);
@@ -302,7 +335,8 @@ TEST("a device that is used is not detached, unless one insists")
     CHECK(nbd_kernel_device(kernel, 1).is_configured);
     CHECK(attach_detach(&host, 1, true, &failure) == 0);
     CHECK(!nbd_kernel_device(kernel, 1).is_configured);
-    CHECK(attach_state_load(state_dir, 1, &kept, &alive) == -ENOENT);
+    CHECK(attach_state_load(state_dir, 1, attached_by, &kept, &alive) ==
+          -ENOENT);
     nbd_kernel_write(kernel, "proc/self/mountinfo", "");
     NEED(attach(1) == 0);
     CHECK(attach_detach(&host, 1, false, &failure) == 0);

@@ -331,6 +331,17 @@ TEST("a server that does not know the export yet, or ends, is no such server")
     add_answer(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NULL, 0);
     CHECK(ask() == -EPIPE);
     done();
+    /* It may have known, had it come to say why not. */
+    begin();
+    add_answer(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NULL, 0);
+    add_head(NBD_OPT_LIST_META_CONTEXT, NBD_REP_ERR_INVALID, 9);
+    CHECK(ask() == -EPIPE);
+    done();
+    begin();
+    add_answer(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NULL, 0);
+    add_head(NBD_OPT_GO, NBD_REP_ERR_UNSUP, 0);
+    CHECK(ask() == -EPROTO);
+    done();
 }
 
 /* What is made of a context of this name. */

@@ -245,6 +245,40 @@ TEST("a device that is attached to something else is left alone")
     done();
 }
 
+TEST("a device that somebody has open is waited for, as a server is")
+{
+    NEED(begin());
+    server = export_server_start(path, export_server_good(SIZE));
+    nbd_kernel_keep_open(kernel, 1, 4);
+    start_watcher(1);
+    wait_told("1 of 1");
+    CHECK(nbd_kernel_device(kernel, 1).connections == 1);
+    nbd_kernel_detach(kernel, 1);
+    CHECK(join_watcher() == 0);
+    done();
+}
+
+TEST("what others attach in the place of the device is not the watcher's")
+{
+    struct target kept;
+    uint32_t alive, attached_by;
+
+    NEED(begin());
+    server = export_server_start(path, export_server_good(SIZE));
+    start_watcher(1);
+    wait_told("1 of 1");
+    attached_by = nbd_kernel_device(kernel, 1).attached_by;
+    CHECK(attach_state_load(state_dir, 1, attached_by, &kept, &alive) == 0);
+    nbd_kernel_attach_foreign(kernel, 1, SIZE);
+    CHECK(join_watcher() == 0);
+    CHECK(nbd_kernel_offers(kernel) == 0);
+    CHECK(nbd_kernel_device(kernel, 1).is_configured);
+    /* Nothing is kept of what is over. */
+    CHECK(attach_state_load(state_dir, 1, attached_by, &kept, &alive) ==
+          -ENOENT);
+    done();
+}
+
 TEST("what can never be is not tried again")
 {
     NEED(begin());
