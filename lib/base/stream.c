@@ -5,15 +5,29 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+
+/* Have the socket's own waiting end soon; false if it does not do so. */
+static bool be_timed(struct stream *stream)
+{
+    const struct timeval soon = {.tv_usec = STREAM_SOON_MS * 1000};
+
+    if (!stream->is_timed)
+        stream->is_timed = setsockopt(stream->fd, SOL_SOCKET, SO_RCVTIMEO,
+                                      &soon, sizeof(soon)) == 0;
+    return stream->is_timed;
+}
 
 static ssize_t plain_receive(struct stream *stream, void *data, size_t len,
                              uint64_t deadline_ns)
 {
     /* Without a deadline the call itself waits: half the system calls. */
-    int flags = deadline_ns == STREAM_FOREVER ? 0 : MSG_DONTWAIT;
+    bool waits = deadline_ns == STREAM_FOREVER ||
+                 (deadline_ns == STREAM_SOON && be_timed(stream));
+    int flags = waits ? 0 : MSG_DONTWAIT;
 
     for (;;) {
         ssize_t got = recv(stream->fd, data, len, flags);
@@ -23,9 +37,11 @@ static ssize_t plain_receive(struct stream *stream, void *data, size_t len,
             return got;
         if (errno == EINTR)
             continue;
-        if (errno != EAGAIN || deadline_ns == STREAM_NOW)
+        if (errno != EAGAIN || deadline_ns == STREAM_NOW ||
+            deadline_ns == STREAM_SOON)
             return -errno;
-        /* A descriptor that its creator made non-blocking comes here too. */
+        /* A descriptor that is timed, or was made non-blocking by its creator,
+         * comes here too. */
         error = stream_wait_fd(stream->fd, POLLIN, deadline_ns);
         if (error < 0)
             return error;
@@ -94,6 +110,8 @@ int stream_open(int fd, struct stream **ret_stream)
 ssize_t stream_receive(struct stream *stream, void *data, size_t len,
                        uint64_t deadline_ns)
 {
+    if (deadline_ns == STREAM_SOON && stream->one_thread)
+        deadline_ns = STREAM_NOW;
     return stream->functions->receive(stream, data, len, deadline_ns);
 }
 

@@ -4,7 +4,7 @@
  * struct of functions.
  *
  * Used by servers and clients alike.  A deadline is a moment of
- * clock_monotonic_ns(), or one of STREAM_NOW and STREAM_FOREVER.  Over TLS the
+ * clock_monotonic_ns(), or one of STREAM_NOW, _SOON and _FOREVER.  Over TLS the
  * socket may have nothing to read while the stream has: poll it only after a
  * receive returned -EAGAIN.
  *
@@ -23,8 +23,17 @@
 
 #define STREAM_NOW     0U         /* do not wait: -EAGAIN instead */
 #define STREAM_FOREVER UINT64_MAX /* wait without a deadline */
+/*
+ * To receive, and no longer than STREAM_SOON_MS: -EAGAIN then.  Of a plain
+ * stream that is one system call, whether it waits or not; over TLS nothing is
+ * waited for.
+ */
+#define STREAM_SOON (UINT64_MAX - 1)
 
-enum { STREAM_IOV_MAX = 256 }; /* pieces that one send looks at */
+enum {
+    STREAM_IOV_MAX = 256, /* pieces that one send looks at */
+    STREAM_SOON_MS = 20,
+};
 
 struct stream;
 
@@ -43,6 +52,7 @@ struct stream {
     const struct stream_functions *functions;
     int fd;          /* to poll; it belongs to the stream */
     bool one_thread; /* who receives must also be who sends */
+    bool is_timed;   /* the socket itself waits no longer than STREAM_SOON */
 };
 
 /*
@@ -53,8 +63,8 @@ int stream_open(int fd, struct stream **ret_stream);
 
 /*
  * Receive at least one byte, up to len (not 0).  Returns how many; 0 when the
- * peer sends no more; -EAGAIN (STREAM_NOW) or -ETIMEDOUT when nothing came;
- * -ECONNRESET and others when the connection is lost.
+ * peer sends no more; -EAGAIN (STREAM_NOW, _SOON) or -ETIMEDOUT when nothing
+ * came; -ECONNRESET and others when the connection is lost.
  */
 ssize_t stream_receive(struct stream *stream, void *data, size_t len,
                        uint64_t deadline_ns);

@@ -4,9 +4,9 @@
  * not read its replies, or sends more than the device takes, is not read from
  * any more.  The same holds for bytes.
  *
- * Nothing waits in the calls of the stream, only in the outbox, where whoever
- * stops or hands over the connection wakes it: the socket is shut down by
- * nothing but drop.  A TLS stream whose socket ended would not send replies.
+ * Nothing waits long in the calls of the stream, only in the outbox, where
+ * whoever stops or hands over the connection wakes it: the socket is shut down
+ * by nothing but drop.  A TLS stream whose socket ended would not send replies.
  */
 #include "nbd/nbd_transmission.h"
 
@@ -292,8 +292,11 @@ static void take_received(struct nbd_transmission *t, size_t got)
     add_to_batch(t, request);
 }
 
-/* Receive; false if nothing came that changes what can be done now. */
-static bool receive(struct nbd_transmission *t)
+/*
+ * Receive what is there or, of an idle client, what comes soon; false if
+ * nothing came that changes what can be done now.
+ */
+static bool receive(struct nbd_transmission *t, bool is_idle)
 {
     uint8_t *to;
     size_t len;
@@ -318,7 +321,8 @@ static bool receive(struct nbd_transmission *t)
     }
     got = nbd_carry_has_input(t)
               ? (ssize_t)nbd_carry_receive(t, to, len)
-              : stream_receive(t->stream, to, len, STREAM_NOW);
+              : stream_receive(t->stream, to, len,
+                               is_idle ? STREAM_SOON : STREAM_NOW);
     if (got == -EAGAIN)
         return false;
     if (got > 0) {
@@ -436,6 +440,7 @@ void nbd_transmission_free(struct nbd_transmission *t)
 static bool pause_all(struct nbd_transmission *t)
 {
     t->is_blocked = true;
+    nbd_share_leave(&t->share);
     for (;;) {
         if (nbd_pending_send(t).is_broken || atomic_load(&t->is_gone))
             return false;
@@ -494,18 +499,15 @@ static int drain(struct nbd_transmission *t)
  */
 static int receive_or_sleep(struct nbd_transmission *t)
 {
-    /* What comes to an idle client's connection is not there yet, mostly:
-     * one system call less.  Over TLS bytes may be there already. */
-    bool sleeps_first = t->outstanding == 0 && !nbd_carry_has_input(t) &&
-                        !t->stream->one_thread;
-    int error;
-
-    if (!sleeps_first && !t->is_blocked && receive(t))
+    /*
+     * With nothing outstanding, nobody has a reason to wake us but who stops
+     * or hands over the connection: that can wait as long as it may take to
+     * receive.  To sleep would be a system call more for each request of a
+     * client that has one in flight.
+     */
+    if (!t->is_blocked && receive(t, t->outstanding == 0))
         return 0;
-    error = wait_for_change(t, STREAM_FOREVER);
-    if (error == 0 && sleeps_first && !t->is_blocked)
-        (void)receive(t);
-    return error;
+    return wait_for_change(t, STREAM_FOREVER);
 }
 
 int nbd_transmission_run(struct nbd_transmission *t)

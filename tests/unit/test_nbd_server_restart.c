@@ -591,6 +591,46 @@ TEST("who shakes hands at a hand-over, and what cannot be given away, is "
     nbd_fixture_done(&fixture);
 }
 
+/* Have the connection wait for memory that others of its export have. */
+static void stand_in_line(struct nbd_client *client)
+{
+    const struct nbd_request flush = {.type = NBD_CMD_FLUSH, .cookie = 1};
+    const struct nbd_request read = {
+        .type = NBD_CMD_READ, .cookie = 2, .length = 2 * LARGE};
+    uint8_t bytes[2 * NBD_REQUEST_SIZE];
+    size_t len = nbd_put_request(bytes, false, &flush);
+
+    len += nbd_put_request(bytes + len, false, &read);
+    CHECK(nbd_client_send(client, bytes, len));
+    /* What came together is parsed before the first of it is answered. */
+    CHECK(nbd_client_result(client, 1) == 0);
+}
+
+TEST("who stands in line for memory at a hand-over is not woken afterwards by "
+     "who returns it")
+{
+    struct nbd_restart restart = {.count = 0};
+    struct nbd_fixture fixture;
+    struct nbd_client holder, waiter;
+
+    nbd_fixture_init(&fixture, test_dir());
+    memory_device_grow(fixture.device, 64 * LARGE);
+    fixture.options.memory_max = 1; /* for each export what one may have */
+    nbd_fixture_start(&fixture);
+    NEED(enter(&holder, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    NEED(enter(&waiter, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    memory_device_hold(fixture.device, 1U << DEVICE_READ);
+    CHECK(nbd_client_request(&holder, 0, NBD_CMD_READ, 1, 0, 64 * LARGE));
+    memory_device_wait_held(fixture.device, 1);
+    stand_in_line(&waiter);
+    nbd_restart_hand_over(&restart, &fixture, 0);
+    CHECK(restart.count == 2 && restart.result == 0);
+    nbd_restart_done(&restart);
+    nbd_client_close(&holder);
+    nbd_client_close(&waiter);
+    nbd_fixture_done(&fixture);
+}
+
 TEST("over TLS a connection is not handed over: it gets its replies and the "
      "end")
 {

@@ -59,6 +59,25 @@ TEST("without data, NOW says EAGAIN, and a deadline that is over ETIMEDOUT")
     (void)close(other);
 }
 
+TEST("what does not come soon is EAGAIN, without the stream being changed for "
+     "other calls")
+{
+    int other;
+    struct stream *stream = open_pair(&other);
+    char bytes[4] = "";
+
+    CHECK(stream_receive(stream, bytes, 1, STREAM_SOON) == -EAGAIN);
+    CHECK(send(other, "123", 3, 0) == 3);
+    CHECK(stream_receive(stream, bytes, 2, STREAM_SOON) == 2);
+    CHECK(memcmp(bytes, "12", 2) == 0);
+    CHECK(stream_receive(stream, bytes, 1, STREAM_NOW) == 1);
+    CHECK(stream_receive(stream, bytes, 1, STREAM_NOW) == -EAGAIN);
+    CHECK(stream_receive(stream, bytes, 1, 1) == -ETIMEDOUT);
+    (void)close(other);
+    CHECK(stream_receive(stream, bytes, 1, STREAM_SOON) == 0);
+    stream_close(stream);
+}
+
 TEST("a descriptor that does not block by itself is waited for all the same")
 {
     int fds[2];
