@@ -243,7 +243,7 @@ build-vm: build-release
 build-bench:
 	$(sub) VARIANT=release all $(BENCHES:%=$(BUILD)/release/%)
 
-check: build-asan build-tsan build-vm plots ## all tests: unit, races, crashes (short), system, virtual machine
+check: build-asan build-tsan build-vm plots browser ## all tests: unit, races, crashes (short), system, virtual machine
 	$(Q)CRASH_STATES=500 $(RUN) $(asan_programs) $(tsan_programs) \
 	    $(crash_programs) $(GUI_TESTS) $(SYSTEM_TESTS) $(S3_STORIES) $(VM_TESTS)
 
@@ -257,7 +257,7 @@ check-tsan: ## race and unit tests with thread sanitizer
 	$(sub) VARIANT=tsan race-tests unit-tests
 	$(Q)TEST_TIMEOUT=1200 $(RUN) $(tsan_programs) $(UNIT_TESTS:%=$(BUILD)/tsan/%)
 
-check-gui: build-release plots ## the status page's server, also with the real daemon
+check-gui: build-release plots browser ## the status page, also in a browser and with the real daemon
 	$(Q)$(RUN) $(GUI_TESTS)
 
 check-system: build-release ## the real programs with real NBD clients
@@ -311,7 +311,7 @@ ci: lint check ## what a change must pass
 
 # ---- installation -----------------------------------------------------------
 
-.PHONY: install uninstall plain-paths plots deb clean help
+.PHONY: install uninstall plain-paths plots browser deb clean help
 
 SHARE := $(PREFIX)/share/s3blkdev
 DOC := $(PREFIX)/share/doc/s3blkdev
@@ -365,6 +365,9 @@ plain-paths:
 
 plots: ## get what draws the page's plots, by npm
 	$(Q)scripts/plots
+
+browser: ## get what drives the browser in the page's tests, by npm
+	$(Q)tests/gui/driver
 
 # What is there already as it should be is not touched.
 install: plain-paths build-release plots ## install all of it; s3blkdev.conf is left alone

@@ -44,11 +44,11 @@ packages_bench=(
 )
 
 # As packages_check, where the distribution has them apart: nbdfuse, if not
-# in libnbd-bin, what clang's sanitizers need at run time, and npm, if not in
-# nodejs, for the page's plots.
+# in libnbd-bin, what clang's sanitizers need at run time, npm, if not in
+# nodejs, for the page's plots, and a browser for its tests.
 packages_check_optional()
 {
-    echo nbdfuse llvm
+    echo nbdfuse llvm chromium
     command -v npm > /dev/null || echo npm
     apt-cache depends clang |
         sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p'
