@@ -15,6 +15,9 @@ import { StatusError, ask, encodeValue } from './status_client.mjs';
 
 const CONNECTIONS_MAX = 256;
 const URL_MAX = 4096;
+// A client that takes nothing of an answer for so long, or asks nothing.  An
+// open page is written to more often, see events.mjs.
+const STUCK_MS = 30000;
 const MAPS_AT_ONCE = 4;
 const MAP_KEEP_MS = 2000;
 const MAPS_KEPT = 32;
@@ -70,10 +73,26 @@ function numberOf(query, name, otherwise, max) {
     return Number(text);
 }
 
+/** What is the same for everybody until the next answer of the daemon. */
+class Kept {
+    #bytes = null;
+    #make;
+
+    constructor(watcher, make) {
+        this.#make = make;
+        watcher.on('update', () => { this.#bytes = null; });
+    }
+
+    get bytes() {
+        this.#bytes ??= Buffer.from(this.#make());
+        return this.#bytes;
+    }
+}
+
 /** Asks the daemon for maps: few at once, and not the same twice a moment. */
 class Maps {
     #path;
-    #kept = new Map(); // question → {map, atMs}
+    #kept = new Map(); // question → {text, atMs}
     #running = new Map(); // question → promise
     #ask;
 
@@ -85,7 +104,7 @@ class Maps {
     async get(question) {
         const kept = this.#kept.get(question);
         if (kept && performance.now() - kept.atMs < MAP_KEEP_MS)
-            return kept.map;
+            return kept.text;
         if (!this.#running.has(question)) {
             if (this.#running.size >= MAPS_AT_ONCE)
                 throw new HttpError(503, 'too many maps are being asked for',
@@ -101,10 +120,11 @@ class Maps {
         if (!map)
             throw new StatusError('wrong', 'its answer is no map');
         this.#kept.delete(question);
-        this.#kept.set(question, { map, atMs: performance.now() });
+        const text = JSON.stringify(map);
+        this.#kept.set(question, { text, atMs: performance.now() });
         if (this.#kept.size > MAPS_KEPT)
             this.#kept.delete(this.#kept.keys().next().value);
-        return map;
+        return text;
     }
 }
 
@@ -114,15 +134,23 @@ export class Page {
     #config;
     #password;
     #maps;
+    #status;
+    #metrics;
+    #stuckMs;
     #servers = [];
+    #answering = new WeakSet(); // connections
     events;
 
-    constructor(config, watcher, files, { askFor = ask } = {}) {
+    constructor(config, watcher, files,
+        { askFor = ask, stuckMs = STUCK_MS } = {}) {
         this.#config = config;
         this.#watcher = watcher;
         this.#files = files;
         this.#password = config.password ? new PasswordCheck(config.password) : null;
         this.#maps = new Maps(config.status, askFor);
+        this.#status = new Kept(watcher, () => JSON.stringify(snapshotOf(watcher)));
+        this.#metrics = new Kept(watcher, () => metricsText(watcher));
+        this.#stuckMs = stuckMs;
         this.events = new Events(watcher);
     }
 
@@ -136,13 +164,14 @@ export class Page {
             connectionsCheckingInterval: 1000,
         });
         server.maxConnections = CONNECTIONS_MAX;
+        server.timeout = this.#stuckMs;
         server.on('request', (request, response) =>
             void this.#serve(request, response));
         server.on('clientError', (error, socket) => {
             const status = STATUS_OF_CLIENT[error.code] ?? '400 Bad Request';
             if (socket.writable)
                 socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n` +
-                    'Content-Length: 0\r\n\r\n');
+                    'Content-Length: 0\r\n\r\n', () => socket.destroy());
             else
                 socket.destroy();
         });
@@ -165,8 +194,25 @@ export class Page {
         })));
     }
 
+    /**
+     * Whether another answer of this connection is not sent yet: who does not
+     * wait for it could make us keep any number of them.
+     */
+    #isTooEarly({ socket }, response) {
+        if (this.#answering.has(socket))
+            return true;
+        this.#answering.add(socket);
+        for (const event of ['finish', 'close'])
+            response.on(event, () => this.#answering.delete(socket));
+        return false;
+    }
+
     async #serve(request, response) {
         response.on('error', () => {}); // the client has gone
+        if (this.#isTooEarly(request, response)) {
+            request.socket.destroy();
+            return;
+        }
         request.resume(); // a body is of no interest
         try {
             await this.#answer(request, response);
@@ -202,9 +248,8 @@ export class Page {
         response.end(request.method === 'HEAD' ? undefined : bytes);
     }
 
-    #sendJson(request, response, value) {
-        this.#send(request, response, 200, 'application/json',
-            JSON.stringify(value));
+    #sendJson(request, response, text) {
+        this.#send(request, response, 200, 'application/json', text);
     }
 
     async #answer(request, response) {
@@ -253,7 +298,7 @@ export class Page {
 
     /** /api/status */
     sendStatus(request, response) {
-        this.#sendJson(request, response, snapshotOf(this.#watcher));
+        this.#sendJson(request, response, this.#status.bytes);
     }
 
     /** /api/history?range=hour|day&device=NAME, or &endpoint=NAME */
@@ -266,7 +311,7 @@ export class Page {
         const history = this.#watcher.history.get(range, kind, name);
         if (!history)
             throw new HttpError(404, `nothing is known of such a ${kind}`);
-        this.#sendJson(request, response, history);
+        this.#sendJson(request, response, JSON.stringify(history));
     }
 
     /** /api/map?device=NAME&from=CHUNK&to=CHUNK&cells=N */
@@ -296,7 +341,7 @@ export class Page {
     /** /metrics */
     sendMetrics(request, response) {
         this.#send(request, response, 200,
-            'text/plain; version=0.0.4; charset=utf-8', metricsText(this.#watcher));
+            'text/plain; version=0.0.4; charset=utf-8', this.#metrics.bytes);
     }
 
     /** /healthz */

@@ -4,13 +4,16 @@
 //
 // A check by scrypt is expensive on purpose, and a page asks every second: so
 // what was right is remembered, as a keyed digest, and a wrong one is checked
-// beside few others, after which the rest is turned away.
+// beside few others, after which the rest is turned away.  There are few
+// guesses a second, for all who guess together: a wrong one keeps its place for
+// a while.  Who has been right is not hindered by them.
 
 import { createHmac, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 
 const COST = 16384;
 const KEY_SIZE = 32;
 const CHECKS_MAX = 2;
+const WRONG_MS = 500;
 const HEADER_MAX = 1024;
 const HASH = /^scrypt:([A-Za-z0-9_-]{22}):([A-Za-z0-9_-]{43})$/;
 
@@ -51,8 +54,10 @@ export class PasswordCheck {
     #secret = randomBytes(32);
     #right = null; // digest of the password that was right
     #checks = 0;
+    #wrongMs;
 
-    constructor(hash) {
+    constructor(hash, { wrongMs = WRONG_MS } = {}) {
+        this.#wrongMs = wrongMs;
         const [, salt, key] = HASH.exec(hash);
         this.#salt = Buffer.from(salt, 'base64url');
         this.#key = Buffer.from(key, 'base64url');
@@ -72,12 +77,16 @@ export class PasswordCheck {
         this.#checks++;
         try {
             const key = await derive(password, this.#salt);
-            if (!timingSafeEqual(key, this.#key))
-                return 'wrong';
-            this.#right = digest;
-            return 'right';
+            if (timingSafeEqual(key, this.#key)) {
+                this.#right = digest;
+                return 'right';
+            }
         } finally {
-            this.#checks--;
+            if (this.#right === digest)
+                this.#checks--;
+            else
+                setTimeout(() => { this.#checks--; }, this.#wrongMs).unref();
         }
+        return 'wrong';
     }
 }

@@ -10,7 +10,7 @@ import { isLoopback, loadConfig, parseAddress, parseConfig }
     from '../../gui/lib/config.mjs';
 import { PasswordCheck, hashPassword, passwordOf }
     from '../../gui/lib/password.mjs';
-import { SERVER, makeDir } from './fake_daemon.mjs';
+import { SERVER, makeDir, until } from './fake_daemon.mjs';
 
 const basic = (text) => `Basic ${Buffer.from(text).toString('base64')}`;
 
@@ -74,7 +74,11 @@ test('the right password is right, every other one wrong', async () => {
     for (const bad of [undefined, '', 'Basic', 'Basic !', basic('pässword:x'),
         basic('any:'), basic('any:password:x'), `Bearer ${'x'.repeat(9)}`,
         basic(`any:${'x'.repeat(5000)}`)])
-        assert.equal(await check.check(bad), 'wrong', bad);
+        await until((result) => result === 'wrong', async () => {
+            const result = await check.check(bad);
+            assert.notEqual(result, 'right', bad);
+            return result;
+        });
     assert.equal(await check.check(basic('any:pässword:x')), 'right');
     assert.equal(passwordOf(basic('nothing')), null);
 });
@@ -85,7 +89,20 @@ test('few wrong passwords are checked at once', async () => {
         (_, i) => check.check(basic(`:wrong${i}`))));
     assert.equal(results.filter((result) => result === 'wrong').length, 2);
     assert.equal(results.filter((result) => result === 'busy').length, 8);
+    await until((result) => result === 'right', () => check.check(basic(':right')));
+});
+
+test('a wrong one is in the way of other guesses, not of who was right', async () => {
+    const hash = await hashPassword('right');
+    const check = new PasswordCheck(hash, { wrongMs: 1e9 });
+    assert.equal(await check.check(basic(':wrong')), 'wrong');
     assert.equal(await check.check(basic(':right')), 'right');
+    assert.equal(await check.check(basic(':wrong')), 'wrong');
+    assert.equal(await check.check(basic(':again')), 'busy');
+    assert.equal(await check.check(basic(':right')), 'right');
+    const short = new PasswordCheck(hash, { wrongMs: 1 });
+    for (let i = 0; i < 4; i++)
+        await until((result) => result === 'wrong', () => short.check(basic(`:${i}`)));
 });
 
 test('the program checks a file, hashes a password and tells its options', (t) => {
