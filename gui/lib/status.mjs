@@ -22,7 +22,10 @@ const KINDS = {
     counts: (value) => Array.isArray(value) && value.length <= BUCKETS_MAX &&
         value.every(isNumber) ? value : undefined,
     ends: (value) => Array.isArray(value) && value.length <= BUCKETS_MAX &&
-        value.every((end) => end === null || isNumber(end)) ? value : undefined,
+        value.every((end, index) => index === value.length - 1
+            ? end === null
+            : isNumber(end) && (index === 0 || end > value[index - 1]))
+        ? value : undefined,
     buckets: (value) => listOf(value, BUCKETS_MAX,
         (bucket) => isNumber(bucket.count) &&
             (bucket.le_ns === null || isNumber(bucket.le_ns))
@@ -32,10 +35,9 @@ const KINDS = {
         const known = pick(line, LINE);
         return known.text === undefined ? null : known;
     }),
-    endpoints: (value) => listOf(value, ENDPOINTS_MAX, (endpoint) => {
-        const known = pick(endpoint, ENDPOINT);
-        return known.host === undefined ? null : known;
-    }),
+    endpoints: (value) => withoutTwins(listOf(value, ENDPOINTS_MAX,
+        (endpoint) => pick(endpoint, ENDPOINT)),
+    ({ host, port }) => host && `${host} ${port}`),
     credentials: (value) => isObject(value) ? pick(value, CREDENTIALS) : undefined,
     places: (value) => isObject(value) ? pick(value, PLACES) : undefined,
     hedges: (value) => isObject(value) ? pick(value, HEDGES) : undefined,
@@ -117,14 +119,20 @@ function listOf(value, max, make) {
         .filter((item) => item !== null);
 }
 
-function cleanDevices(value) {
-    const devices = listOf(value, DEVICES_MAX, (device) => pick(device, DEVICE));
+/** Those of a list that have a name, and not that of one before. */
+function withoutTwins(list, nameOf) {
     const names = new Set();
-    return (devices ?? []).filter(({ device }) => {
-        const isNew = device !== undefined && device !== '' && !names.has(device);
-        names.add(device);
+    return list?.filter((item) => {
+        const name = nameOf(item);
+        const isNew = Boolean(name) && !names.has(name);
+        names.add(name);
         return isNew;
     });
+}
+
+function cleanDevices(value) {
+    const devices = listOf(value, DEVICES_MAX, (device) => pick(device, DEVICE));
+    return withoutTwins(devices, ({ device }) => device) ?? [];
 }
 
 /** {daemon, store (or null), log, devices}, of an answer to "status". */
@@ -151,6 +159,9 @@ export function cleanMap(answer) {
         return null;
     if (!answer.cells.every((cell) => Array.isArray(cell) &&
         cell.length === CELL_NUMBERS && cell.every(isNumber)))
+        return null;
+    // Whoever draws it has so many to draw.
+    if (answer.cells.reduce((sum, [count]) => sum + count, 0) > CELLS_MAX)
         return null;
     map.cells = answer.cells;
     return map;

@@ -70,6 +70,9 @@ export function encodeValue(text) {
     }).join('');
 }
 
+/** What is shown and logged stays one line. */
+const printable = (text) => text.replace(/[^\x20-\x7e]/g, '?');
+
 /** Gathers an answer; take() returns its payload when all of it is there. */
 class Answer {
     #chunks = [];
@@ -96,8 +99,8 @@ class Answer {
         const line = parseLine(all.subarray(0, end).toString('latin1'));
         const size = line?.keys.get('payload') ?? '0';
         if (line?.verb === 'error')
-            throw new StatusError('refused',
-                line.keys.get('text') ?? 'an error without a word');
+            throw new StatusError('refused', printable(
+                line.keys.get('text') ?? 'an error without a word'));
         if (line?.verb !== 'ok' || !/^[0-9]{1,9}$/.test(size) ||
             Number(size) > PAYLOAD_MAX)
             throw new StatusError('wrong', 'its answer is none');

@@ -47,11 +47,29 @@ test('a device without a name, or with that of another one, is left out', () => 
     assert.deepEqual(devices, [{ device: 'a', size: 1 }, { device: '__proto__' }]);
 });
 
+test('an endpoint that is told of twice is shown, and counted, once', () => {
+    const { store: { endpoints } } = cleanStatus({ store: { endpoints: [
+        { host: 'h', port: 1, requests: 1 }, { host: 'h', port: 1, requests: 2 },
+        { port: 1 }, { host: 'h', port: 2 },
+    ] } });
+    assert.deepEqual(endpoints,
+        [{ host: 'h', port: 1, requests: 1 }, { host: 'h', port: 2 }]);
+});
+
+test('the ends of buckets grow, and the last one has none', () => {
+    const ends = (value) => cleanStatus({ daemon: { latency_le_ns: value } })
+        .daemon.latency_le_ns;
+    assert.deepEqual(ends([1, 2, null]), [1, 2, null]);
+    for (const bad of [[1, 2], [2, 1, null], [1, 1, null], [null, 1, null],
+        [1, null, null], ['1', null]])
+        assert.equal(ends(bad), undefined, JSON.stringify(bad));
+});
+
 test('there are no more devices, endpoints and lines than there may be', () => {
     const clean = cleanStatus({
         devices: Array.from({ length: 5000 }, (_, i) => ({ device: `d${i}` })),
         log: Array.from({ length: 5000 }, () => ({ text: 'x' })),
-        store: { endpoints: Array.from({ length: 5000 }, () => ({ host: 'h' })) },
+        store: { endpoints: Array.from({ length: 5000 }, (_, port) => ({ host: 'h', port })) },
     });
     assert.equal(clean.devices.length, 1000);
     assert.equal(clean.log.length, 64);
@@ -66,7 +84,8 @@ test('a map is whole, or none', () => {
     assert.deepEqual(cleanMap(map), map);
     for (const [key, value] of [['device', 1], ['step', undefined],
         ['cells', null], ['cells', [[1]]], ['cells', [[1, 2, 3, 4, 'x']]],
-        ['cells', Array.from({ length: 4097 }, () => [1, 0, 0, 0, 0])]])
+        ['cells', Array.from({ length: 4097 }, () => [1, 0, 0, 0, 0])],
+        ['cells', [[1, 0, 0, 0, 0], [4096, 0, 0, 0, 0]]]])
         assert.equal(cleanMap({ ...map, [key]: value }), null);
 });
 
@@ -110,7 +129,7 @@ test('each trouble has its word, the worst comes first', () => {
 
 test('the S3 service is away when all endpoints rest', () => {
     const store = (...states) => ({
-        store: { endpoints: states.map((state) => ({ host: 'h', state })) },
+        store: { endpoints: states.map((state, port) => ({ host: 'h', port, state })) },
     });
     assert.equal(health({}, store('resting', 'resting')).word, 'degraded');
     assert.equal(health({}, store('resting', 'slow')).word, 'safe');

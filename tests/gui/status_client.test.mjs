@@ -40,6 +40,12 @@ test('what the daemon says no to is told in its words', async (t) => {
     (error) => error.code === 'refused' && error.message === 'no such device');
 });
 
+test('what it says no with stays one line', async (t) => {
+    await assert.rejects(askOne(t, (question, socket) =>
+        socket.write('error errno=1 text=a%0Aerror:%20b%1B%C3\n')),
+    (error) => error.code === 'refused' && error.message === 'a?error: b??');
+});
+
 test('an answer that is none is called wrong', async (t) => {
     for (const bad of ['\n', 'OK payload=1\n1', 'ok payload=-1\n', 'ok payload=x\n',
         'ok payload=99999999\n', 'ok payload=4194305\n', 'yes payload=2\n{}',
