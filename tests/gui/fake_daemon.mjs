@@ -113,6 +113,15 @@ export function makeStatus({ device = {}, ...others } = {}) {
 
 /** Start server.mjs on a free port; resolves to its port when it serves. */
 export async function startServer(t, dir, lines = [], mode = 0o600) {
+    for (;;) {
+        const server = await tryToStartServer(t, dir, lines, mode);
+        if (server)
+            return server;
+    }
+}
+
+/** Resolves to null if somebody else was faster to take the port. */
+async function tryToStartServer(t, dir, lines, mode) {
     const config = join(dir, 'gui.conf');
     const port = await freePort();
     writeFileSync(config, [`listen 127.0.0.1:${port}`,
@@ -126,15 +135,17 @@ export async function startServer(t, dir, lines = [], mode = 0o600) {
         child.kill('SIGKILL');
         await ended;
     });
-    await new Promise((resolve, reject) => {
+    const serves = await new Promise((resolve, reject) => {
         child.stderr.on('data', (data) => {
             said += data;
             if (said.includes('info: serving'))
-                resolve();
+                resolve(true);
         });
-        void ended.then((code) => reject(new Error(`it ended, ${code}: ${said}`)));
+        child.on('close', (code) => said.includes('EADDRINUSE')
+            ? resolve(false)
+            : reject(new Error(`it ended, ${code}: ${said}`)));
     });
-    return { port, child, ended, said: () => said };
+    return serves ? { port, child, ended, said: () => said } : null;
 }
 
 /** A port that nobody listens on just now. */
