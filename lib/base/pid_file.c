@@ -57,17 +57,45 @@ static bool is_named(int fd, const char *path)
 }
 
 /*
+ * The directory may be that of a user who means harm to root, who is asked to
+ * use it: the file must be one that can be emptied.  And what root leaves there
+ * must not keep the user out, whose service has the same pid file.
+ */
+static int check_file(int fd, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO_FREE char *dir =
+        strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    struct stat file, of_dir;
+
+    if (!dir)
+        return -ENOMEM;
+    if (fstat(fd, &file) != 0 || stat(dir, &of_dir) != 0)
+        return -errno;
+    if (!S_ISREG(file.st_mode) || file.st_nlink > 1)
+        return -EINVAL;
+    if (geteuid() == 0 && of_dir.st_uid != file.st_uid &&
+        fchown(fd, of_dir.st_uid, of_dir.st_gid) != 0)
+        return -errno;
+    return 0;
+}
+
+/*
  * Open and lock the file that has the name path.  Returns the descriptor;
  * -EAGAIN: another process removed the file before it was locked here.
  */
 static int open_locked(const char *path, bool is_expected)
 {
-    AUTO_CLOSE int fd = file_open(AT_FDCWD, path, O_RDWR | O_CREAT, 0644);
-    int error;
+    AUTO_CLOSE int fd =
+        file_open(AT_FDCWD, path, O_RDWR | O_CREAT | O_NOFOLLOW, 0644);
+    int error = fd < 0 ? fd : check_file(fd, path);
 
-    if (fd < 0) {
-        log_error("%s: cannot be opened: %s", path, log_errno(fd));
-        return fd;
+    if (error) {
+        log_error("%s: cannot be opened: %s", path,
+                  error == -ELOOP || error == -EINVAL
+                      ? "a pid file is a regular file, without links to it"
+                      : log_errno(error));
+        return error;
     }
     error = file_lock(fd);
     if (error == -EWOULDBLOCK) {

@@ -22,6 +22,8 @@ struct pid_file {
  * Open and lock the pid file, which is empty then; path may be NULL: none is
  * wanted.  What a dead process left is taken over; -EBUSY: a live one has it,
  * which is logged, as information, not as an error, if that is expected.
+ * -ELOOP, -EINVAL: what has that name is a link, has one, or is no file.  Root
+ * gives the file to the user whose directory it is in.
  * Other errors are logged as such.
  */
 int pid_file_take(const char *path, bool is_expected,

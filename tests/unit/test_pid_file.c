@@ -2,6 +2,7 @@
 #include "base/pid_file.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "unit/test.h"
@@ -135,4 +136,51 @@ TEST("a pid file where none can be is an error")
     CHECK(pid_file_take("/nonexistent/pid", false, &file) == -ENOENT);
     CHECK(pid_file_take(test_dir(), false, &file) == -EISDIR);
     pid_file_remove(&file);
+}
+
+TEST("a link in the place of a pid file is refused, and what it leads to kept")
+{
+    struct pid_file file;
+    char target[PATH_MAX];
+
+    (void)snprintf(target, sizeof(target), "%s/target", test_dir());
+    write_file("content");
+    CHECK(rename(path(), target) == 0);
+    CHECK(symlink(target, path()) == 0);
+    CHECK(pid_file_take(path(), false, &file) == -ELOOP);
+    CHECK(!file.path);
+    CHECK(file_is("content"));
+    CHECK(unlink(path()) == 0 && link(target, path()) == 0);
+    CHECK(pid_file_take(path(), false, &file) == -EINVAL);
+    CHECK(!file.path);
+    CHECK(file_is("content"));
+}
+
+TEST("what is no file is refused as a pid file, at once")
+{
+    struct pid_file file;
+
+    CHECK(mkfifo(path(), 0600) == 0);
+    CHECK(pid_file_take(path(), false, &file) == -EINVAL);
+    CHECK(!file.path);
+}
+
+/*
+ * A service runs as a user of its own; root does its work by hand, with the
+ * same pid file, and is killed: the service must be able to take it.
+ */
+TEST("the pid file that root leaves in a user's directory is the user's")
+{
+    enum { USER = 47110 };
+    struct pid_file file;
+    struct stat st;
+
+    if (geteuid() != 0)
+        return;
+    CHECK(chown(test_dir(), USER, USER) == 0);
+    NEED(pid_file_take(path(), false, &file) == 0);
+    CHECK(stat(path(), &st) == 0);
+    CHECK(st.st_uid == USER && st.st_gid == USER);
+    pid_file_remove(&file);
+    CHECK(chown(test_dir(), 0, 0) == 0);
 }
