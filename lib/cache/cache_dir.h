@@ -24,7 +24,8 @@ struct superblock {
     uint8_t cachedir_id[UUID_SIZE]; /* of this directory */
     uint8_t journal_id[UUID_SIZE];  /* of the journal that belongs to it */
     uint8_t device_id[UUID_SIZE];   /* of the device, wherever it goes */
-    uint8_t boot_id[UUID_SIZE];     /* of the host when last opened */
+    uint8_t boot_id[UUID_SIZE];     /* of the host when last opened; zeros: of
+                                       none, the journal had failed */
     char device_name[64];
     /* These two change while the device is open, see device_superblock.h. */
     _Atomic uint64_t size;        /* bytes */

@@ -452,6 +452,28 @@ static uint64_t oldest_unpublished(struct device *device)
     return since_ns != 0 ? since_ns : clock_realtime_ns();
 }
 
+/* Whether answered writes may be lost, since it was not closed in order. */
+static bool may_lack_writes(const struct superblock *superblock,
+                            const uint8_t boot_id[UUID_SIZE])
+{
+    return superblock->incarnation != 0 && !superblock->clean &&
+           memcmp(boot_id, superblock->boot_id, UUID_SIZE) != 0;
+}
+
+/*
+ * What is only read has its incarnation in memory; the next that is written to
+ * comes to the same, and has the same content.
+ */
+static int mark_opened_to_read(struct device *device)
+{
+    uint8_t boot_id[UUID_SIZE];
+    int error = uuid_of_boot(boot_id);
+
+    if (error == 0 && may_lack_writes(&device->superblock, boot_id))
+        device->superblock.incarnation += 1;
+    return error;
+}
+
 /* The device is served from here on: say so, and what was lost. */
 static int mark_opened(struct device *device)
 {
@@ -467,13 +489,13 @@ static int mark_opened(struct device *device)
                  device->options.name, device->options.size,
                  device->options.cachedir);
     } else if (!superblock->clean) {
-        bool lost_power = memcmp(boot_id, superblock->boot_id, UUID_SIZE) != 0;
+        bool lacks_writes = may_lack_writes(superblock, boot_id);
 
-        superblock->incarnation += lost_power ? 1 : 0;
+        superblock->incarnation += lacks_writes ? 1 : 0;
         log_warning("%s: was not closed in order%s", device->options.name,
-                    lost_power
-                        ? ", and the host was restarted since: writes that"
-                          " nobody flushed may be lost"
+                    lacks_writes
+                        ? ", and the host was restarted since, or the journal"
+                          " had failed: writes that nobody flushed may be lost"
                         : "; nothing that was acknowledged is lost");
     }
     if (superblock->size < device->options.size)
@@ -581,7 +603,9 @@ int device_parts_open(struct device *device,
     device->options.segment_size = segment_size_of(&device->options);
     if (error == 0)
         error = open_to_read(device, callbacks);
-    if (error != 0 || device->options.read_only)
+    if (error == 0 && device->options.read_only)
+        return mark_opened_to_read(device);
+    if (error != 0)
         return error;
 
     if (cache_dir_keep_reserve(device->cache_dir,
@@ -604,22 +628,35 @@ int device_parts_open(struct device *device,
     return error;
 }
 
+/* It was served, and is not any more. */
+static int mark_closed(struct device *device, bool has_failed)
+{
+    struct superblock *superblock = &device->superblock;
+
+    if (has_failed) {
+        /* The kernel may have dropped what it could not write: what is there
+         * at the next start is as after a power cut. */
+        memset(superblock->boot_id, 0, UUID_SIZE);
+    } else {
+        superblock->clean = true;
+        superblock->unpublished_since_ns = oldest_unpublished(device);
+    }
+    return cache_dir_write_superblock(device->cache_dir, superblock);
+}
+
 int device_parts_close(struct device *device, bool was_opened)
 {
-    int error;
+    int error, mark_error = 0;
 
     device_ahead_done(device); /* hands what it fetched to destage */
     destage_stop(device->destage);
     device_claim_close(device);
     error = journal_close(device->journal);
     parking_stop(device->parking);
-    if (was_opened && !device->options.read_only && error == 0 &&
-        !atomic_load(&device->has_failed)) {
-        device->superblock.clean = true;
-        device->superblock.unpublished_since_ns = oldest_unpublished(device);
-        error =
-            cache_dir_write_superblock(device->cache_dir, &device->superblock);
-    }
+    if (was_opened && !device->options.read_only)
+        mark_error =
+            mark_closed(device, error != 0 || atomic_load(&device->has_failed));
+    error = error != 0 ? error : mark_error;
     use_close(device->use);
     page_index_free(device->index);
     if (device->fetch != NULL)

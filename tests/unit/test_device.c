@@ -931,6 +931,57 @@ TEST("the incarnation grows when the host was restarted and the device was "
     end();
 }
 
+TEST("what cannot be written is not the incarnation that was there before a "
+     "power cut either")
+{
+    char text[DEVICE_INCARNATION_SIZE];
+    struct superblock superblock;
+
+    begin(4 * CHUNK, false);
+    NEED(fixture_open(&disk) == 0);
+    CHECK(fixture_close(&disk) == 0);
+    superblock = superblock_of();
+    superblock.boot_id[3] ^= 1;
+    superblock.clean = false;
+    change_superblock(&superblock);
+    disk.options.read_only = true;
+    NEED(fixture_open(&disk) == 0);
+    device_incarnation(disk.device, text);
+    CHECK(strcmp(strchr(text, '-'), "-2") == 0);
+    CHECK(fixture_close(&disk) == 0);
+    superblock = superblock_of();
+    CHECK(superblock.incarnation == 1 && !superblock.clean);
+    /* What may be written to next has the same content. */
+    disk.options.read_only = false;
+    NEED(fixture_open(&disk) == 0);
+    device_incarnation(disk.device, text);
+    CHECK(strcmp(strchr(text, '-'), "-2") == 0);
+    CHECK(fixture_close(&disk) == 0);
+    end();
+}
+
+TEST("the incarnation grows when the journal failed: the kernel may have lost "
+     "what was answered and not synced")
+{
+    const struct fault_calls calls = {FAULT_SYNC_DATA, "/journal/", 1};
+    struct superblock superblock;
+    char page[4096];
+
+    memset(page, 'f', sizeof(page));
+    begin(4 * CHUNK, false);
+    NEED(fixture_open(&disk) == 0);
+    CHECK(fixture_write(&disk, 0, page, sizeof(page), 0) == 0);
+    fault_fail(&calls, -EIO, false, 0);
+    CHECK(fixture_flush(&disk) == -EIO);
+    CHECK(fixture_close(&disk) != 0);
+    fault_reset();
+    NEED(fixture_open(&disk) == 0);
+    CHECK(fixture_close(&disk) == 0);
+    superblock = superblock_of();
+    CHECK(superblock.incarnation == 2 && superblock.clean);
+    end();
+}
+
 TEST("opened and closed time and again it does not run out of segments")
 {
     begin(4 * CHUNK, false);
