@@ -124,6 +124,7 @@ struct common_device {
      * and stays until it is closed.  Until then only its opener does.
      */
     _Atomic enum common_device_state state;
+    _Atomic bool is_told; /* whoever is to hear that it is open has heard */
     struct device *device;
     struct owner *owner; /* NULL: read-only */
     struct control_server *control;

@@ -61,6 +61,7 @@ static int try_device(void *item, unsigned tries)
         if (tries > 0)
             log_info("%s: waits no longer, and is served",
                      device->config->name);
+        atomic_store(&device->is_told, true);
         return 0;
     }
     if (error == -EHOSTDOWN && opening->opened) {
@@ -288,7 +289,10 @@ void common_limit_closing(struct common_resources *resources, int fd,
         log_warning("closing may take long: %s", log_errno(error));
 }
 
-/* Close those that are open.  Returns the first error. */
+/*
+ * Close those that are open, but none that its opener still uses.  Returns the
+ * first error.
+ */
 static int close_devices(struct common_resources *resources, bool releases)
 {
     int first_error = 0;
@@ -297,7 +301,8 @@ static int close_devices(struct common_resources *resources, bool releases)
         struct common_device *device = &resources->devices[i - 1];
         int error = 0;
 
-        if (atomic_load(&device->state) == COMMON_DEVICE_OPEN)
+        if (atomic_load(&device->state) == COMMON_DEVICE_OPEN &&
+            atomic_load(&device->is_told))
             error = common_device_close(device, releases && !device->stays);
         if (error)
             log_error("%s: was closed with an error: %s", device->config->name,

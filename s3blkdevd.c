@@ -262,8 +262,10 @@ static bool is_awaited(void *context, const char *name)
     for (size_t i = 0; i < daemon->resources.devices_count; i++) {
         const struct common_device *device = &daemon->resources.devices[i];
 
-        if (strcmp(device->config->name, name) == 0)
-            return atomic_load(&device->state) != COMMON_DEVICE_LEFT_OUT;
+        /* A reload may take the place of what is left out for another one. */
+        if (atomic_load(&device->state) != COMMON_DEVICE_LEFT_OUT &&
+            strcmp(device->config->name, name) == 0)
+            return true;
     }
     return false;
 }
