@@ -333,6 +333,45 @@ TEST("the next image has the new size, and another host goes on with that")
     store->close(store);
 }
 
+TEST("an end within a chunk moves while an image of it is being uploaded")
+{
+    enum { END = SMALL + 3 * SECTOR, NEW_END = SMALL + 9 * PAGE + SECTOR };
+    static struct upload_host first, second;
+    struct object_store *store = memory_store_new();
+    bool is_new = false;
+    uint64_t count;
+
+    log_set_level(LOG_LEVEL_ERROR);
+    begin_host(&first, "first", END, store);
+    NEED(CHECK(upload_host_open(&first) == 0));
+    CHECK(write_at(&first.fixture, END - SECTOR, SECTOR));
+    CHECK(upload_host_checkpoint(&first, 100) == 0);
+    CHECK(device_grow(first.fixture.device, NEW_END) == 0);
+    CHECK(write_at(&first.fixture, END, SECTOR));
+    CHECK(write_at(&first.fixture, NEW_END - SECTOR, SECTOR));
+    CHECK(device_destage(first.fixture.device) == 0);
+    first.fixture.options.size = NEW_END;
+    NEED(CHECK(upload_host_crash(&first) == 0));
+    CHECK(upload_host_upload(&first, LEASE_CHECKPOINT, 9, &count) == 0);
+    CHECK(upload_host_publish(&first, &is_new) == 0 && is_new);
+
+    /* The image is of before, in whichever size. */
+    begin_host(&second, "second", NEW_END, store);
+    second.fixture.options.attach = DEVICE_ATTACH_TAKEOVER;
+    NEED(CHECK(upload_host_open(&second) == 0));
+    CHECK(reads_at(&second.fixture, END - SECTOR, SECTOR));
+    CHECK(zeros_at(&second.fixture, END, SECTOR));
+    CHECK(zeros_at(&second.fixture, NEW_END - SECTOR, SECTOR));
+    end_host(&second);
+
+    CHECK(reads_at(&first.fixture, END - SECTOR, SECTOR));
+    CHECK(reads_at(&first.fixture, END, SECTOR));
+    CHECK(reads_at(&first.fixture, NEW_END - SECTOR, SECTOR));
+    CHECK(zeros_at(&first.fixture, END + SECTOR, PAGE));
+    end_host(&first);
+    store->close(store);
+}
+
 TEST("a chunk that is new is evicted, and fetched again, as any other")
 {
     static struct upload_host host;
