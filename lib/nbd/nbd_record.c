@@ -159,16 +159,19 @@ static bool flags_fit(uint32_t flags)
 {
     return (flags & ~(uint32_t)FLAGS_ALL) == 0 &&
            ((flags & FLAG_STRUCTURED) != 0 ||
-            (flags & (FLAG_EXTENDED | FLAG_BLOCK_STATUS)) == 0) &&
-           ((flags & FLAG_HAS_ENDED) == 0 || (flags & FLAG_IS_DISCARDING) == 0);
+            (flags & (FLAG_EXTENDED | FLAG_BLOCK_STATUS)) == 0);
 }
 
+/* Of a payload that is dropped when nothing comes any more, all is there. */
 static bool discard_fits(const struct nbd_record *record)
 {
     return !record->is_discarding ||
            (record->discard_left > 0 &&
             record->discard_left <= DEVICE_REQUEST_MAX &&
-            record->discard_at <= record->requests_len);
+            record->discard_at <= record->requests_len &&
+            (!record->has_ended ||
+             record->discard_left <=
+                 record->requests_len - record->discard_at));
 }
 
 static void read_discard(const uint8_t *bytes, struct nbd_record *record)

@@ -302,6 +302,35 @@ TEST("after a record that has ended nothing is received: its requests are "
     end(&fixture);
 }
 
+TEST("a payload that is dropped may be the last but one that ever comes: what "
+     "is behind it in the record is run")
+{
+    enum { DROPPED = 1000 };
+    uint8_t requests[DROPPED + HEAD], reply[REPLY], byte;
+    struct nbd_record record = {
+        .has_ended = true,
+        .is_discarding = true,
+        .discarded = {.type = NBD_CMD_WRITE, .cookie = 5, .length = 4000},
+        .discard_left = DROPPED,
+        .discard_error = NBD_EPERM,
+        .requests_len = sizeof(requests),
+    };
+    struct fixture fixture;
+    uint8_t *bytes;
+
+    memset(requests, 0x25, DROPPED);
+    put_request(requests + DROPPED, NBD_CMD_TRIM, 1, 0, PAGE);
+    bytes = make_record(&record, NULL, requests);
+    NEED(prepare(&fixture));
+    NEED(go_on(&fixture, bytes, &record));
+    CHECK(recv(fixture.client, reply, REPLY, MSG_WAITALL) == REPLY);
+    CHECK(get_be32(reply + 4) == NBD_EPERM && get_be64(reply + 8) == 5);
+    CHECK(receive_ok(&fixture, 1));
+    CHECK(recv(fixture.client, &byte, 1, 0) == 0);
+    CHECK(memory_device_seen(fixture.device).executed[DEVICE_TRIM] == 1);
+    end(&fixture);
+}
+
 TEST("a payload that is dropped is dropped where it continues, in the record "
      "and then in the socket, however often it is handed over")
 {

@@ -143,7 +143,7 @@ TEST("with a checksum that is right, lengths, flags and texts are still not "
         {24, 4, 1 << 6}, /* a flag that there is not */
         {24, 4, 1 << 1}, /* extended, and not structured */
         {24, 4, 1 << 2}, /* block status, and not structured */
-        {24, 4, 0x28},   /* ended, and discarding */
+        {24, 4, 0x28},   /* ended, and more to discard than is there */
         {28, 4, 5},      /* name */
         {28, 4, UINT32_MAX},
         {32, 4, UINT32_MAX}, /* incarnation */
@@ -163,6 +163,25 @@ TEST("with a checksum that is right, lengths, flags and texts are still not "
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
         CHECK(read_changed(changes[i].at, changes[i].value, changes[i].size) ==
               -EPROTO);
+}
+
+TEST(
+    "a payload that is dropped may be all there, with nothing behind it to come")
+{
+    struct nbd_record from = full_record(), to;
+    uint8_t *bytes;
+    size_t len;
+
+    from.has_ended = true;
+    from.discard_left = from.requests_len - from.discard_at;
+    bytes = write_record(&from, &len);
+    CHECK(nbd_record_read(bytes, len, &to) == 0);
+    CHECK(to.has_ended && to.is_discarding);
+    free(bytes);
+    from.discard_left++;
+    bytes = write_record(&from, &len);
+    CHECK(nbd_record_read(bytes, len, &to) == -EPROTO);
+    free(bytes);
 }
 
 TEST("lengths that are all there, but more than there may be, are refused")
