@@ -34,7 +34,7 @@ const PLOTS = [
         title: 'Cache',
         format: bytes,
         isBytes: true,
-        series: [['cache_used', 'Used', 'c'], ['dirty_bytes', 'Not in the bucket', 'b']],
+        series: [['cache_used', 'Used', 'c'], ['dirty_bytes', 'Not uploaded', 'b']],
     },
 ];
 

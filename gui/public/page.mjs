@@ -15,6 +15,7 @@ import { StorePanel } from './store_panel.mjs';
 import { Summary, healthCounts } from './summary.mjs';
 
 const OPEN_AT_FIRST = 1; // that many devices or fewer are open at once
+const TICK_MS = 1000;
 const SEARCH_FROM = 7; // so many devices have a field to search them
 
 const byId = (id) => document.getElementById(id);
@@ -164,9 +165,11 @@ function main() {
         new LogList(live)];
     const changed = new Set();
     let isWaiting = false;
+    let updatedMs = -Infinity;
 
     const update = () => {
         isWaiting = false;
+        updatedMs = performance.now();
         devices.update(changed);
         changed.clear();
         for (const part of parts)
@@ -180,9 +183,9 @@ function main() {
         isWaiting = true;
     });
     setInterval(() => {
-        if (!isWaiting && !document.hidden)
+        if (!isWaiting && !document.hidden && performance.now() - updatedMs > TICK_MS / 2)
             update();
-    }, 1000);
+    }, TICK_MS);
     watchTheme();
     for (const part of parts)
         part.update();

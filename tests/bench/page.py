@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-page - what the status page costs: the daemon that is asked every second, and
-the page's server, with 200 devices and 1,000,000 chunks.
+page - what the status page costs: the daemon that is asked every second, the
+page's server, and whoever waits for the first paint, with 200 devices and
+1,000,000 chunks.
 
 A part of tests/bench/run.
 """
@@ -147,7 +148,20 @@ def server_figures(bench, base):
             used = (processor_time(server.pid) - before) / OPEN_S
         with urllib.request.urlopen(f"{url}/metrics") as answer:
             answer.read()
-        return used, peak_memory(server.pid)
+        paint = first_paint(bench, url)
+        return used, peak_memory(server.pid), paint
+
+
+def first_paint(bench, url):
+    """Returns words on how fast a browser shows the page."""
+    result = subprocess.run(
+        [os.path.join(bench.options.root, "tests/bench/first_paint.mjs"),
+         url, str(DEVICES)], stdout=subprocess.PIPE, check=False)
+    if result.returncode != 0:
+        return "no browser was there to paint it"
+    times = json.loads(result.stdout)
+    return (f"first paint after {times['paint_ms']} ms (aim: 1 s), all "
+            f"devices shown after {times['shown_ms']} ms")
 
 
 def figures(bench):
@@ -167,7 +181,7 @@ def figures(bench):
                      json.loads(ask(status, "status"))["devices"])
         answer_ms, size = cost_of(daemon, status, "status")
         map_ms, _ = cost_of(daemon, status, "map device=disk0 cells=4096")
-        used, memory = server_figures(bench, base)
+        used, memory, paint = server_figures(bench, base)
     shutil.rmtree(base)
     return [
         f"- The status page, with {DEVICES} devices and {chunks:,} chunks: "
@@ -175,4 +189,5 @@ def figures(bench):
         f"to `status`, of {size / 1000:.0f} kB, so {answer_ms / 10:.2f} % of "
         f"a core at one a second (aim: 1 %); {map_ms:.1f} ms for the map of "
         f"a device with {LARGE:,} chunks. The page's server: {used * 100:.1f} "
-        f"% of a core with one page open, {memory:.0f} MiB (aim: 150 MiB)."]
+        f"% of a core with one page open, {memory:.0f} MiB (aim: 150 MiB); "
+        f"{paint}."]
