@@ -395,7 +395,16 @@ install: plain-paths build-release plots ## install all of it; s3blkdev.conf is 
 SAY_WITHOUT_PLOTS := [ -e $(lastword $(PLOT_FILES)) ] || \
     echo 'WARNING: this is without the plots of the status page, see above.' >&2
 
+# Units that are enabled would leave links to nothing, and run on.
 uninstall: plain-paths ## remove what install put there; s3blkdev.conf and data stay
+	$(Q)for link in $(DESTINATION)/etc/systemd/system/*.wants/s3blkdev*; do \
+	    case $$(readlink "$$link") in \
+	    $(UNITDIR)/*) set -- "$$@" "$${link##*/}" ;; \
+	    esac; \
+	done; \
+	[ $$# = 0 ] || { \
+	    echo "first run: systemctl disable --now $$*" >&2; exit 1; \
+	}
 	$(Q)for entry in $(INSTALLED); do \
 	    target=$${entry#*:}; rm -f $(DESTINATION)"$${target%:*}" || exit; \
 	done

@@ -49,6 +49,24 @@ install_here() {
     tree "$stage" | diff "$DIR/before" -
 }
 
+@test "units that are enabled are not uninstalled" {
+    local wants=$DIR/stage/etc/systemd/system/timers.target.wants
+
+    make_ install DESTDIR="$DIR/stage"
+    mkdir -p "$wants"
+    ln -s /usr/local/lib/systemd/system/s3blkdev-sync.timer "$wants"
+    # That of another installation does not count.
+    ln -s /lib/systemd/system/s3blkdev-evict.timer "$wants"
+    tree "$DIR/stage" > "$DIR/before"
+    run ! make_ uninstall DESTDIR="$DIR/stage"
+    [[ $output == *"first run: systemctl disable --now s3blkdev-sync.timer"* ]]
+    [[ $output != *evict* ]]
+    tree "$DIR/stage" | diff "$DIR/before" -
+    rm "$wants/s3blkdev-sync.timer"
+    make_ uninstall DESTDIR="$DIR/stage"
+    [ ! -e "$DIR/stage/usr/local/sbin/s3blkdevd" ]
+}
+
 @test "a file that is not as it should be is mended by install" {
     make_ install DESTDIR="$DIR/stage"
     cd "$DIR/stage/usr/local"
