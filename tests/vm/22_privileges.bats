@@ -105,3 +105,25 @@ systemctl restart s3blkdevd.service
 [ ! -e "$of" ]
 END
 }
+
+@test "a server that cannot start tries again, but not every second" {
+    guest << 'END'
+systemctl stop s3blkdevd.service
+chmod 0 /var/lib/s3blkdev/disk
+not systemctl start s3blkdevd.service
+# attempts COUNT: the seconds since the boot of so many, when they were made
+attempts() {
+    timeout 100 grep -m "$1" 'Main process exited, code=exited, status=1' <(
+        journalctl -b -f -n all -o short-monotonic \
+            -u s3blkdevd.service) | sed 's/^\[ *\([0-9]*\).*/\1/'
+}
+read -r first second third < <(attempts 3 | xargs)
+[ $((second - first)) -ge 9 ]
+[ $((third - second)) -ge 9 ]
+starts=$(journalctl -b -o cat -u s3blkdevd.service | grep -c '^Started')
+chmod 700 /var/lib/s3blkdev/disk
+timeout 100 grep -m $((starts + 1)) '^Started' <(
+    journalctl -b -f -n all -o cat -u s3blkdevd.service)
+systemctl is-active s3blkdevd.service
+END
+}
