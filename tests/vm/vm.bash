@@ -162,7 +162,8 @@ vm_start() {
         -device virtio-rng-pci "${arguments[@]}" "$@" \
         -append "root=/dev/vda rw console=ttyS0 quiet nokaslr tsc=reliable \
 no_timer_check nowatchdog cryptomgr.notests rcupdate.rcu_expedited=1 \
-mitigations=off random.trust_cpu=on panic=-1 systemd.show_status=0" \
+mitigations=off random.trust_cpu=on panic=-1 systemd.show_status=0 \
+systemd.default_device_timeout_sec=1800 systemd.default_timeout_start_sec=600" \
         < /dev/null >> "$(vm_console)" 2>&1 3>&- &
     # Returns when it answers: qemu, that is, and then what runs in it.
     guest true
