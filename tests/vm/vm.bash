@@ -72,7 +72,7 @@ vm_possible() {
         export VM_SKIP="only root can make a machine's disk"
     fi
     for command in qemu-system-x86_64 nbdkit mmdebstrap busybox \
-        cpio lz4 modprobe python3; do
+        cpio lz4 modprobe mke2fs python3; do
         command -v "$command" > /dev/null ||
             export VM_SKIP="$command is not installed"
     done
