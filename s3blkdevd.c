@@ -602,7 +602,8 @@ static int hand_over(struct daemon *daemon)
     for (size_t i = 0; i < daemon->resources.devices_count; i++) {
         struct common_device *device = &daemon->resources.devices[i];
 
-        device->stays = atomic_load(&device->state) == COMMON_DEVICE_OPEN &&
+        /* Clients may wait for one that is not open; it may be just now. */
+        device->stays = atomic_load(&device->state) != COMMON_DEVICE_OPEN ||
                         nbd_server_attached(daemon->server, device->device) > 0;
     }
     error = nbd_server_hand_over(daemon->server, HAND_OVER_DEADLINE_MS,

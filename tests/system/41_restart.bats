@@ -167,6 +167,35 @@ reading_is_right() {
     stop_service
 }
 
+@test "a write to a part of what only the store has waits on in the next process" {
+    write_slow_config
+    add_device cold 16M "chunksize 1M" "cachesize 64M"
+    start_service
+    write_cold 8M
+    hostile '{"fault":{"op":"get","key":"test/cold/*","count":-1,"hold":true}}'
+    printf 'few bytes' > "$DIR/few"
+    "$PYTHON" - "$(uri cold)" "$DIR/few" 3>&- << 'END' &
+import sys, nbd
+handle = nbd.NBD()
+handle.connect_uri(sys.argv[1])
+handle.pwrite(open(sys.argv[2], "rb").read(), 5000)
+END
+    writer=$!
+    hostile '{"await":"waiting","count":1}'
+    restart_service
+    kill -0 "$writer"
+    restart_service
+    kill -0 "$writer"
+    hostile '{"clear":true}'
+    hostile '{"release":true}'
+    wait "$writer"
+    dd if="$DIR/few" of="$DIR/image" bs=1 seek=5000 conv=notrunc status=none
+    start_reading
+    reading_is_right
+    stop_service
+    [ "$(grep -c "process before: 1, resumed: 1" "$DAEMON_LOG")" = 2 ]
+}
+
 @test "writes that wait for space wait on, and are carried out once there is some" {
     write_slow_config
     # More than the cache may hold is written, and the store takes nothing.
@@ -317,6 +346,10 @@ killed_in_between() {
     note_daemon
     grep "cold: waits: the store is needed to open it" "$DAEMON_LOG"
     kill -0 "$READER"
+    # Who has not even begun hands on what it was given.
+    restart_service
+    kill -0 "$READER"
+    [ "$(grep "process before: " "$DAEMON_LOG" | uniq -c | awk '{ print $1 }')" = 2 ]
     hostile '{"clear":true}'
     hostile '{"endpoint":0,"state":"up"}'
     wait "$READER" || code=$?
