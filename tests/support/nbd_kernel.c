@@ -38,7 +38,7 @@ struct nbd_kernel {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     size_t offers;
-    int fail_next;
+    int fail_next, fail_change;
     unsigned attachments; /* so far */
     struct device {
         struct nbd_kernel_device told;
@@ -394,12 +394,16 @@ static int run_command(struct nbd_kernel *kernel, const struct request *request,
     struct device *device = &kernel->devices[index];
     int error = kernel->fail_next;
 
+    kernel->fail_next = 0;
+    if (error)
+        return error;
     begin(message, FAMILY, request->sequence, request->command);
     if (request->command == NBD_CMD_STATUS) {
         put_status(message, kernel, request);
         return 0;
     }
-    kernel->fail_next = 0;
+    error = kernel->fail_change;
+    kernel->fail_change = 0;
     if (error)
         return error;
     require(has_index && index < NBD_KERNEL_DEVICES);
@@ -528,6 +532,13 @@ void nbd_kernel_fail_next(struct nbd_kernel *kernel, int error)
 {
     (void)pthread_mutex_lock(&kernel->mutex);
     kernel->fail_next = error;
+    (void)pthread_mutex_unlock(&kernel->mutex);
+}
+
+void nbd_kernel_fail_change(struct nbd_kernel *kernel, int error)
+{
+    (void)pthread_mutex_lock(&kernel->mutex);
+    kernel->fail_change = error;
     (void)pthread_mutex_unlock(&kernel->mutex);
 }
 

@@ -39,8 +39,11 @@ void nbd_kernel_stop(struct nbd_kernel *kernel);
  */
 int nbd_kernel_open(struct nbd_kernel *kernel, bool hears);
 
-/* The next message that is to change something is answered so. */
+/* The next message but those that ask for the family is answered so. */
 void nbd_kernel_fail_next(struct nbd_kernel *kernel, int error);
+
+/* The same of the next one that is to change something. */
+void nbd_kernel_fail_change(struct nbd_kernel *kernel, int error);
 
 /* What is known of a device now. */
 struct nbd_kernel_device nbd_kernel_device(struct nbd_kernel *kernel,

@@ -166,7 +166,7 @@ TEST("an export that does not fit the block size is not attached")
 TEST("what the kernel refuses is said, and no connection stays open")
 {
     NEED(begin(export_server_good(SIZE)));
-    nbd_kernel_fail_next(kernel, -EPERM);
+    nbd_kernel_fail_change(kernel, -EPERM);
     CHECK(attach(2) == -EPERM);
     CHECK(strstr(failure.text, "nbd1") != NULL);
     export_server_wait_chosen(server, 0);
