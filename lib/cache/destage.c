@@ -9,7 +9,10 @@
 
 enum { HELPERS = 8 };
 
-static const uint64_t LOOK_EVERY_NS = 500000000;   /* 0.5 s */
+static const uint64_t LOOK_EVERY_NS = 500000000; /* 0.5 s */
+/* While there is nothing to fold.  Who writes does not wait for a look: it
+ * kicks when half of the journal is used, or there is no room. */
+static const uint64_t LOOK_IDLE_NS = UINT64_C(2) * 1000000000;
 static const uint64_t RETRY_AFTER_NS = 1000000000; /* 1 s */
 
 bool destage_must_stop(struct destage *destage)
@@ -123,6 +126,15 @@ static bool has_work_locked(struct destage *destage) REQUIRES(destage->lock)
            atomic_load(&destage->is_kicked);
 }
 
+/* Returns when to look again, on the monotonic clock. */
+static uint64_t next_look(const struct destage *destage)
+{
+    bool is_idle = destage->phase == CHECKPOINT_NONE &&
+                   page_index_is_empty(destage->options.fold->index);
+
+    return clock_monotonic_ns() + (is_idle ? LOOK_IDLE_NS : LOOK_EVERY_NS);
+}
+
 static void *destage_main(void *context)
 {
     struct destage *destage = context;
@@ -131,13 +143,14 @@ static void *destage_main(void *context)
         destage_sweep(destage);
     mutex_lock(&destage->lock);
     while (!destage->is_stopping) {
-        uint64_t asked = destage->asked;
+        uint64_t asked = destage->asked, next_ns;
         bool is_asked = asked != destage->answered;
         int error;
 
         atomic_store(&destage->is_kicked, false);
         mutex_unlock(&destage->lock);
         error = run_round(destage, is_asked);
+        next_ns = next_look(destage);
         mutex_lock(&destage->lock);
         if (is_asked) {
             destage->answered = asked;
@@ -145,8 +158,7 @@ static void *destage_main(void *context)
             condition_broadcast(&destage->finished);
         }
         if (!has_work_locked(destage))
-            (void)condition_wait_until(&destage->wake, &destage->lock,
-                                       clock_monotonic_ns() + LOOK_EVERY_NS);
+            (void)condition_wait_until(&destage->wake, &destage->lock, next_ns);
     }
     destage->answered = destage->asked;
     destage->answer = -ECANCELED;

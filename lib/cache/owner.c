@@ -146,6 +146,15 @@ int owner_claim(struct owner *owner)
     return error;
 }
 
+/* Whether a write may come: who does not know thinks so. */
+static bool may_have_clients(const struct owner *owner)
+{
+    const struct owner_options *options = &owner->options;
+
+    return options->connections == NULL ||
+           options->connections(options->context) > 0;
+}
+
 /* Returns when to look again. */
 static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
                               uint64_t *watch_ns)
@@ -165,9 +174,10 @@ static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
     device_status(owner->options.device, &status);
     if (status.parked > 0 && state == CLAIM_RELEASED)
         (void)owner_claim(owner);
-    return now_ns + (status.parked > 0 || state == CLAIM_RELEASED
-                         ? LOOK_PARKED_NS
-                         : SECOND_NS);
+    if (status.parked > 0 ||
+        (state == CLAIM_RELEASED && may_have_clients(owner)))
+        return now_ns + LOOK_PARKED_NS;
+    return now_ns + SECOND_NS;
 }
 
 /* ---- the thread ---------------------------------------------------------- */
