@@ -4,7 +4,7 @@
 
 import { HEALTHS } from './device_facts.mjs';
 import { make, setAttribute, setText } from './dom.mjs';
-import { bytes, bytesPerSecond, count, duration, moment, nsToMs, rate }
+import { UNKNOWN, bytes, bytesPerSecond, count, duration, moment, nsToMs, rate }
     from './format.mjs';
 
 // The worst first.
@@ -34,12 +34,12 @@ export function verdictOf(live) {
     const now = live.now();
     if (!live.isConnected && server.state !== 'starting')
         return {
-            health: 'unknown', word: 'Connection lost',
+            health: 'failed', word: 'Connection lost',
             text: 'The server of this page does not answer; all is as it was last known.',
         };
     if (server.state !== 'up')
         return {
-            health: 'unknown',
+            health: server.state === 'starting' ? 'unknown' : 'failed',
             word: SERVER_WORDS[server.state] ?? SERVER_WORDS.wrong,
             text: server.state === 'starting' ? '\u00a0'
                 : `since ${moment(server.since_ms, now)}: ${server.text}. ` +
@@ -71,11 +71,19 @@ function verdictOfDevices(counts, total) {
 const sum = (devices, of) =>
     devices.reduce((total, device) => total + (of(device) ?? 0), 0);
 
+/** The sum of what is known of all devices; undefined: nothing is. */
+function sumOfRates(devices, key) {
+    const known = devices.filter(({ rates }) => rates[key] !== undefined);
+    return known.length > 0 ? sum(known, ({ rates }) => rates[key]) : undefined;
+}
+
+const perSecond = (value) => value === undefined ? UNKNOWN : `${rate(value)}/s`;
+
 function tilesOf(live) {
     const devices = [...live.devices.values()];
     const oldest = Math.min(...devices.map(
         ({ oldest_unpublished_ns: ns }) => ns ?? Infinity));
-    const total = (key) => sum(devices, ({ rates }) => rates[key]);
+    const total = (key) => sumOfRates(devices, key);
     return [
         ['Devices', count(devices.length), `${bytes(sum(devices, (d) => d.size))} in all`],
         ['Not in the bucket', bytes(sum(devices, (d) => d.dirty_bytes)),
@@ -83,8 +91,8 @@ function tilesOf(live) {
                 : `oldest ${duration((live.now() - nsToMs(oldest)) / 1000)}`],
         ['In caches', bytes(sum(devices, (d) => d.cache_used)),
             `of ${bytes(sum(devices, (d) => d.chunks * d.chunk_size))} in use`],
-        ['Reads', `${rate(total('read_iops'))}/s`, bytesPerSecond(total('read_bytes'))],
-        ['Writes', `${rate(total('write_iops'))}/s`, bytesPerSecond(total('written_bytes'))],
+        ['Reads', perSecond(total('read_iops')), bytesPerSecond(total('read_bytes'))],
+        ['Writes', perSecond(total('write_iops')), bytesPerSecond(total('written_bytes'))],
         ['Uploads', bytesPerSecond(total('uploaded')),
             `${bytesPerSecond(total('fetched'))} fetched`],
     ];

@@ -24,7 +24,7 @@ import { mapOf, sceneAt } from './scene.mjs';
 
 const GUI = fileURLToPath(new URL('../../gui', import.meta.url));
 const problem = await browserProblem();
-const OPTIONS = { timeout: 60000, skip: problem ?? false };
+const OPTIONS = { timeout: 150000, skip: problem ?? false };
 const START_MS = Date.now() - 86400e3;
 
 let browser = null;
@@ -39,7 +39,7 @@ async function openPage(t, port, { width = 1600, height = 1200, theme = 'light',
     const context = await browser.newContext(
         { viewport: { width, height }, colorScheme: theme });
     const page = await context.newPage();
-    page.setDefaultTimeout(40000);
+    page.setDefaultTimeout(100000);
     const wrongs = [];
     page.on('console', (message) => {
         if (message.type() === 'error' || message.type() === 'warning')
@@ -363,6 +363,8 @@ test('a daemon that is down, hangs and is started anew is told of; history stays
     assert.equal(await partOf(page, 'postgres', 'health'), 'Unknown');
     assert.equal(await partOf(page, 'postgres', 'resident'), used);
     assert.equal(await textOf(page, '#announcement'), 'The daemon is down');
+    assert.equal(await page.locator('#verdict').getAttribute('data-health'), 'failed');
+    assert.match(await textOf(page, '#tiles'), /Reads––/);
 
     const respond = daemon.respond;
     daemon.respond = () => {};

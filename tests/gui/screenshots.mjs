@@ -77,7 +77,7 @@ try {
             await take(browser, page.address, directory,
                 { width, height, theme, name: `${size}-${theme}` });
             await take(browser, page.address, directory, {
-                width, height: size === 'phone' ? 2400 : 1480, theme,
+                width, height: size === 'phone' ? 2400 : 1640, theme,
                 name: `${size}-${theme}-device`, open: 'postgres',
             });
         }
