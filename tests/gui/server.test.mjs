@@ -278,8 +278,8 @@ test('every answer says what a browser may do with it', TEXT, async (t) => {
         assert(!('access-control-allow-origin' in headers));
         assert(!('x-powered-by' in headers) && !('server' in headers));
     }
-    const { headers: { etag } } = await get(port, '/uplot/uPlot.min.css');
-    const again = await get(port, '/uplot/uPlot.min.css',
+    const { headers: { etag } } = await get(port, '/style.css');
+    const again = await get(port, '/style.css',
         { headers: { 'if-none-match': etag } });
     assert.equal(again.status, 304);
 });
@@ -310,7 +310,7 @@ test('a broken request is answered with an error, and the next one is served', T
         `GET /x%0d%0aSet-Cookie:%20a=b HTTP/1.1\r\n${host}Connection: close\r\n\r\n`);
     assert.match(injected, /^HTTP\/1\.1 404/);
     assert.doesNotMatch(injected, /^set-cookie/im);
-    assert.equal((await get(port, '/uplot/uPlot.min.css')).status, 200);
+    assert.equal((await get(port, '/style.css')).status, 200);
 });
 
 test('many connections that say nothing keep nobody else out', TEXT, async (t) => {
