@@ -550,17 +550,17 @@ TEST("without descriptors for a new connection the server goes on, and takes "
 
     start(&fixture);
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    /* Answered, it has all the descriptors that it ever needs. */
+    CHECK(is_alive(&client));
+    waiting.fd = nbd_fixture_connect(&fixture);
+    CHECK(nbd_client_receive(&waiting, greeting, sizeof(greeting)));
+    nbd_client_close(&waiting);
+    nbd_fixture_wait_connections(&fixture, 1);
     CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
     none = before;
     waiting.fd = socket(AF_UNIX, SOCK_STREAM, 0);
     /* No descriptor above those in use now. */
     none.rlim_cur = (rlim_t)waiting.fd + 1;
-    (void)close(waiting.fd);
-    waiting.fd = nbd_fixture_connect(&fixture);
-    CHECK(nbd_client_receive(&waiting, greeting, sizeof(greeting)));
-    nbd_client_close(&waiting);
-    nbd_fixture_wait_connections(&fixture, 1);
-    waiting.fd = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
     (void)close(waiting.fd);
     waiting.fd = nbd_fixture_connect(&fixture);
