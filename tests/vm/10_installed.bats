@@ -192,6 +192,7 @@ cat >> $CONF << 'CONF'
 [further]
 cachedir /srv/cache/plain/further
 size 64M
+cachesize 64M
 journalsize 64M
 CONF
 systemctl reload s3blkdevd.service
@@ -215,10 +216,11 @@ cat > /etc/systemd/system/s3blkdev-evict.service.d/more.conf << 'UNIT'
 Environment=MAX=2 MIN=1
 UNIT
 systemctl daemon-reload
-systemctl enable --now s3blkdev-sync.timer s3blkdev-evict.timer
 # fires NAME MINUTE: it does at that minute of ten, or at the next one, by
-# which timers may be late
+# which timers may be late.  Only then is there another timer, for the clock
+# passes what that waits for, too.
 fires() {
+    systemctl enable --now s3blkdev-$1.timer
     date -s @$((($(date +%s) / 600 + 1) * 600 + $2 * 60 + 61))
     timeout 100 grep -q -m 1 -E '^(Finished|Failed)' <(
         journalctl -b -f -n all -o cat -u s3blkdev-$1.service)
@@ -266,6 +268,8 @@ install -D -m 644 /usr/local/share/s3blkdev/nbd-watch.conf \
     /etc/systemd/system/nbd@nbd1.service.d/s3blkdev.conf
 systemctl daemon-reload
 systemctl start mnt-external.mount
+# The next test is about what the devices lose.
+sync
 END
     write_load plain
     write_load external
