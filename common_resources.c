@@ -279,7 +279,7 @@ int common_open_resources(const struct config *config,
 void common_limit_closing(struct common_resources *resources, int fd,
                           unsigned ms)
 {
-    uint64_t deadline_ns = clock_monotonic_ns() + (uint64_t)ms * 1000000U;
+    uint64_t deadline_ns = clock_after_ms(ms);
     int error = 0;
 
     if (resources->store && !resources->interrupter)

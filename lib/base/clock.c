@@ -23,6 +23,11 @@ uint64_t clock_monotonic_ns(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t clock_after_ms(unsigned ms)
+{
+    return clock_monotonic_ns() + (uint64_t)ms * 1000000U;
+}
+
 uint64_t clock_realtime_ns(void)
 {
     return read_clock(CLOCK_REALTIME);

@@ -10,6 +10,9 @@
 /* Returns nanoseconds of CLOCK_MONOTONIC: for deadlines, delays, ages. */
 uint64_t clock_monotonic_ns(void);
 
+/* Returns the moment ms milliseconds from now, of the same clock. */
+uint64_t clock_after_ms(unsigned ms);
+
 /* Returns nanoseconds since 1970 of CLOCK_REALTIME: for stamps in files. */
 uint64_t clock_realtime_ns(void);
 

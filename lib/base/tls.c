@@ -110,7 +110,7 @@ static int pull_timeout(gnutls_transport_ptr_t pointer, unsigned ms)
     if (tls->incoming_at < tls->incoming_end)
         return 1;
     if (ms > 0)
-        deadline = clock_monotonic_ns() + (uint64_t)ms * 1000000U;
+        deadline = clock_after_ms(ms);
     error = stream_wait_fd(tls->plain->fd, POLLIN, deadline);
     return error == 0 ? 1 : error == -ETIMEDOUT || error == -EAGAIN ? 0 : -1;
 }

@@ -2,8 +2,9 @@
 /*
  * nbd_server - the exports, the connections, and the limits they share.
  *
- * A thread for each listening socket accepts; a thread for each connection
- * shakes hands (nbd_handshake.c) and then serves (nbd_transmission.c).
+ * A thread for each listening socket accepts (nbd_listener.c); a thread for
+ * each connection (nbd_connection.c) shakes hands (nbd_handshake.c), waits for
+ * clients that are gone (nbd_entry.c), and serves (nbd_transmission.c).
  *
  * Threads: any.
  */

@@ -2,7 +2,8 @@
 /*
  * nbd_server_parts - what a server consists of.
  *
- * For nbd_server.c and nbd_server_restart.c only; others see nbd_server.h.
+ * For nbd_server.c, nbd_server_restart.c, nbd_listener.c, nbd_connection.c and
+ * nbd_entry.c only; others see nbd_server.h.
  */
 #ifndef NBD_SERVER_PARTS_H
 #define NBD_SERVER_PARTS_H
@@ -59,38 +60,6 @@ struct nbd_server {
     uint64_t connections_total GUARDED_BY(lock);
     uint64_t connections_refused GUARDED_BY(lock);
 };
-
-/* Make a connection of a socket, which belongs to it, also after -ENOMEM. */
-int nbd_connection_new(struct nbd_server *server, int fd,
-                       struct nbd_connection **ret_connection);
-
-/* Close and free one that nobody knows; NULL does nothing. */
-void nbd_connection_free(struct nbd_connection *connection);
-
-/* Make a transmission for it, which goes on from its record if it has one. */
-int nbd_connection_transmission(struct nbd_connection *connection,
-                                const struct nbd_session *session,
-                                struct nbd_transmission **ret_transmission);
-
-/* Enter it into the list, and give it a thread that goes on with run. */
-int nbd_server_start_thread_locked(struct nbd_server *server,
-                                   struct nbd_connection *connection,
-                                   void *(*run)(void *connection))
-    REQUIRES(server->lock);
-
-/*
- * In the connection's thread, and when it has entered: serve it until it has
- * ended, and free the transmission.
- */
-void nbd_connection_serve(struct nbd_connection *connection);
-
-/* In the connection's thread, last: close the socket, and leave the list. */
-void nbd_connection_leave(struct nbd_connection *connection);
-
-enum nbd_peer_state { NBD_PEER_PRESENT, NBD_PEER_HALF_CLOSED, NBD_PEER_GONE };
-
-/* What is known of the peer at the socket; is_leaving: it has said so. */
-enum nbd_peer_state nbd_peer_state(int fd, bool is_leaving);
 
 /*
  * Have no connection accepted, no request read, and all of them end by the

@@ -19,6 +19,8 @@
 #include "base/log.h"
 #include "base/stream.h"
 #include "cache/device.h"
+#include "nbd/nbd_connection.h"
+#include "nbd/nbd_entry.h"
 #include "nbd/nbd_exports.h"
 #include "nbd/nbd_server_parts.h"
 
@@ -164,8 +166,7 @@ int nbd_server_hand_over(struct nbd_server *server, unsigned deadline_ms,
                                      size_t record_len),
                          void *context, size_t *ret_count)
 {
-    uint64_t deadline_ns =
-        clock_monotonic_ns() + (uint64_t)deadline_ms * 1000000U;
+    uint64_t deadline_ns = clock_after_ms(deadline_ms);
     struct giving giving = {.give = give, .context = context};
     bool is_late;
 
@@ -292,8 +293,7 @@ static int go_on_locked(struct nbd_server *server,
     if (error == 0) {
         connection->export = export;
         connection->transmission = transmission;
-        error =
-            nbd_server_start_thread_locked(server, connection, resumed_thread);
+        error = nbd_connection_start_locked(server, connection, resumed_thread);
         if (error < 0)
             nbd_transmission_free(transmission);
     }

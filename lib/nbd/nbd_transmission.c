@@ -352,8 +352,7 @@ static int wait_for_change(struct nbd_transmission *t, uint64_t deadline_ns)
     int error;
 
     if (nbd_share_is_used(&t->share)) {
-        sleep.full_deadline_ns =
-            clock_monotonic_ns() + (uint64_t)t->stall_ms * 1000000U;
+        sleep.full_deadline_ns = clock_after_ms(t->stall_ms);
         if (t->receiving && sleep.full_deadline_ns < deadline_ns)
             sleep.deadline_ns = sleep.full_deadline_ns;
     }
@@ -457,8 +456,7 @@ static bool pause_all(struct nbd_transmission *t)
 /* Answer what is in flight, as long as that can be and may be. */
 static int drain(struct nbd_transmission *t)
 {
-    uint64_t deadline_ns =
-        clock_monotonic_ns() + (uint64_t)t->drain_ms * 1000000U;
+    uint64_t deadline_ns = clock_after_ms(t->drain_ms);
     bool is_expelled = false;
     int result = 0;
 

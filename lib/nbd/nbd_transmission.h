@@ -2,8 +2,8 @@
 /*
  * nbd_transmission - receive, run, reply: what follows the handshake.
  *
- * Second of the five files of a request: nbd_server.c before it, device.c
- * after it.
+ * Second of the five files of a request: nbd_connection.c before it,
+ * device.c after it.
  *
  * The connection's thread parses every request that one receive brought and
  * submits them together; what the device answers at once is sent with one

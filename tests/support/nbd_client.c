@@ -433,3 +433,24 @@ int64_t nbd_client_do(struct nbd_client *client, uint16_t flags, uint16_t type,
         return -1;
     return nbd_client_result(client, cookie);
 }
+
+bool nbd_client_is_alive(struct nbd_client *client)
+{
+    return nbd_client_do(client, 0, NBD_CMD_FLUSH, 0, 0) == 0;
+}
+
+void nbd_client_send_held(const struct nbd_fixture *fixture,
+                          struct nbd_client *client, size_t count)
+{
+    static char page[4096];
+
+    memset(page, 'w', sizeof(page));
+    memory_device_hold(fixture->device, 1U << DEVICE_WRITE);
+    for (uint64_t i = 0; i < count; i++) {
+        if (!nbd_client_request(client, 0, NBD_CMD_WRITE, i, i * sizeof(page),
+                                sizeof(page)) ||
+            !nbd_client_send(client, page, sizeof(page)))
+            abort();
+    }
+    memory_device_wait_held(fixture->device, count);
+}

@@ -156,4 +156,14 @@ int64_t nbd_client_read(struct nbd_client *client, uint16_t flags,
 int64_t nbd_client_do(struct nbd_client *client, uint16_t flags, uint16_t type,
                       uint64_t offset, uint64_t length);
 
+/* Whether a FLUSH is answered, without an error. */
+bool nbd_client_is_alive(struct nbd_client *client);
+
+/*
+ * Send count WRITEs of a page of 'w' each, one behind the other, which the
+ * fixture's device holds from then on; they have arrived there.
+ */
+void nbd_client_send_held(const struct nbd_fixture *fixture,
+                          struct nbd_client *client, size_t count);
+
 #endif

@@ -22,6 +22,15 @@ TEST("the clock of stamps counts from 1970")
     CHECK(clock_realtime_ns() > UINT64_C(1577836800000000000));
 }
 
+TEST("a moment that many milliseconds ahead, also of the longest, is reckoned")
+{
+    clock_set_for_tests(42);
+    CHECK(clock_after_ms(0) == 42);
+    CHECK(clock_after_ms(3) == 3000042);
+    CHECK(clock_after_ms(UINT_MAX) == UINT64_C(4294967295000000) + 42);
+    clock_set_for_tests(0);
+}
+
 TEST("a clock that was set stands still until it is let go")
 {
     clock_set_for_tests(42);

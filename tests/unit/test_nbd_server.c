@@ -2,13 +2,10 @@
 /* links: memory_device */
 #include "nbd/nbd_server.h"
 
-#include <netinet/in.h>
 #include <pthread.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "base/bytes.h"
-#include "base/net.h"
 #include "nbd/nbd_tally.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
@@ -18,26 +15,6 @@ static void start(struct nbd_fixture *fixture)
 {
     nbd_fixture_init(fixture, test_dir());
     nbd_fixture_start(fixture);
-}
-
-static bool is_alive(struct nbd_client *client)
-{
-    return nbd_client_do(client, 0, NBD_CMD_FLUSH, 0, 0) == 0;
-}
-
-/* Send count WRITEs of a page each, which the device holds back. */
-static void send_held_writes(struct nbd_fixture *fixture,
-                             struct nbd_client *client, size_t count)
-{
-    static char page[4096];
-
-    memset(page, 'w', sizeof(page));
-    memory_device_hold(fixture->device, 1U << DEVICE_WRITE);
-    for (uint64_t i = 0; i < count; i++) {
-        CHECK(nbd_client_request(client, 0, NBD_CMD_WRITE, i, i * 4096, 4096));
-        CHECK(nbd_client_send(client, page, sizeof(page)));
-    }
-    memory_device_wait_held(fixture->device, count);
 }
 
 TEST("exports need names that can be told apart and sent")
@@ -102,8 +79,8 @@ TEST("an export that is added is found by whoever asks from then on, also on a "
     nbd_client_close(&main);
     CHECK(nbd_server_add_export(fixture.server, &fixture.exports[0]) == 0);
     CHECK(nbd_client_enter(&main, &fixture, NBD_CLIENT_STRUCTURED, ""));
-    CHECK(main.size == NBD_FIXTURE_SIZE && is_alive(&main));
-    CHECK(is_alive(&second));
+    CHECK(main.size == NBD_FIXTURE_SIZE && nbd_client_is_alive(&main));
+    CHECK(nbd_client_is_alive(&second));
     CHECK(nbd_server_attached(fixture.server, fixture.device) == 1);
     nbd_client_close(&main);
     nbd_client_close(&second);
@@ -123,7 +100,7 @@ TEST(
     CHECK(nbd_server_add_export(fixture.server, &fixture.exports[0]) ==
           -EEXIST);
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    send_held_writes(&fixture, &client, 1);
+    nbd_client_send_held(&fixture, &client, 1);
     CHECK(nbd_server_stop(fixture.server, 0) == -ETIMEDOUT);
     CHECK(memory_device_seen(fixture.device).expelled > 0);
     CHECK(nbd_server_add_export(fixture.server, &fixture.exports[1]) ==
@@ -132,36 +109,6 @@ TEST(
     memory_device_release(fixture.device);
     nbd_server_free(fixture.server);
     fixture.server = NULL;
-    nbd_fixture_done(&fixture);
-}
-
-TEST("a connection above max_connections is closed at once, half-open ones "
-     "count, and one that ends makes room")
-{
-    struct nbd_fixture fixture;
-    struct nbd_client one, half_open = {0}, third = {0};
-    struct nbd_server_status status;
-    uint8_t greeting[NBD_GREETING_SIZE];
-
-    nbd_fixture_init(&fixture, test_dir());
-    fixture.options.max_connections = 2;
-    nbd_fixture_start(&fixture);
-    CHECK(nbd_client_enter(&one, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    half_open.fd = nbd_fixture_connect(&fixture);
-    CHECK(nbd_client_receive(&half_open, greeting, sizeof(greeting)));
-    for (int i = 0; i < 3; i++) {
-        third.fd = nbd_fixture_connect(&fixture);
-        CHECK(nbd_client_is_hung_up(&third));
-    }
-    nbd_server_status(fixture.server, &status);
-    CHECK(status.connections == 2 && status.connections_total == 2);
-    CHECK(status.connections_refused == 3);
-    nbd_client_close(&half_open);
-    nbd_fixture_wait_connections(&fixture, 1);
-    CHECK(nbd_client_enter(&third, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    CHECK(is_alive(&third) && is_alive(&one));
-    nbd_client_close(&third);
-    nbd_client_close(&one);
     nbd_fixture_done(&fixture);
 }
 
@@ -182,7 +129,7 @@ TEST("limits that change hold for who connects from then on")
     CHECK(nbd_client_enter(&two, &fixture, NBD_CLIENT_SIMPLE, "main"));
     CHECK(nbd_server_change(fixture.server, &none) == -EINVAL);
     CHECK(nbd_server_change(fixture.server, &fewer) == 0);
-    CHECK(is_alive(&one) && is_alive(&two));
+    CHECK(nbd_client_is_alive(&one) && nbd_client_is_alive(&two));
     nbd_client_close(&two);
     nbd_fixture_wait_connections(&fixture, 1);
     two.fd = nbd_fixture_connect(&fixture);
@@ -193,107 +140,9 @@ TEST("limits that change hold for who connects from then on")
     CHECK(nbd_client_receive(&third, (uint8_t[NBD_GREETING_SIZE]){0},
                              NBD_GREETING_SIZE));
     CHECK(nbd_client_is_hung_up(&third));
-    CHECK(is_alive(&one));
+    CHECK(nbd_client_is_alive(&one));
     nbd_client_close(&one);
     nbd_fixture_done(&fixture);
-}
-
-TEST("when a client that hung up has writes that are not in the journal, they "
-     "are dropped before the next client's first request runs")
-{
-    struct nbd_fixture fixture;
-    struct nbd_client gone, next;
-    char byte;
-
-    start(&fixture);
-    CHECK(nbd_client_enter(&gone, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    send_held_writes(&fixture, &gone, 20);
-    nbd_client_close(&gone);
-    CHECK(nbd_client_enter(&next, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    CHECK(nbd_client_read(&next, 0, 0, &byte, 1) == 0 && byte == 0);
-    CHECK(memory_device_seen(fixture.device).canceled == 20);
-    CHECK(memory_device_seen(fixture.device).expelled > 0);
-    nbd_fixture_wait_connections(&fixture, 1);
-    CHECK(bytes_are_zero(memory_device_bytes(fixture.device), 20 * 4096));
-    memory_device_release(fixture.device);
-    CHECK(nbd_client_write(&next, 0, 0, "n", 1) == 0);
-    nbd_client_close(&next);
-    nbd_fixture_done(&fixture);
-}
-
-TEST("clients of another export, and those that are still there, are left "
-     "alone when one enters")
-{
-    struct nbd_fixture fixture;
-    struct nbd_client gone, present, next;
-
-    start(&fixture);
-    CHECK(nbd_client_enter(&gone, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    CHECK(nbd_client_enter(&present, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    CHECK(is_alive(&present)); /* so that it has entered before */
-    send_held_writes(&fixture, &gone, 1);
-    nbd_client_close(&gone);
-    CHECK(nbd_client_enter(&next, &fixture, NBD_CLIENT_SIMPLE, "second"));
-    CHECK(is_alive(&next));
-    CHECK(memory_device_seen(fixture.device).canceled == 0);
-    memory_device_release(fixture.device);
-    nbd_fixture_wait_connections(&fixture, 2);
-    CHECK(is_alive(&present));
-    CHECK(memory_device_bytes(fixture.device)[0] == 'w');
-    nbd_client_close(&next);
-    nbd_client_close(&present);
-    nbd_fixture_done(&fixture);
-}
-
-struct entering {
-    const struct nbd_fixture *fixture;
-    struct nbd_client client;
-    bool entered;
-    char byte;
-};
-
-static void *enter_and_read(void *argument)
-{
-    struct entering *entering = argument;
-
-    entering->entered =
-        nbd_client_enter(&entering->client, entering->fixture,
-                         NBD_CLIENT_SIMPLE, "main") &&
-        nbd_client_read(&entering->client, 0, 0, &entering->byte, 1) == 0;
-    return NULL;
-}
-
-TEST("a client that closed only its own direction, or said DISC, is served to "
-     "the end before the next one's first request runs")
-{
-    for (int way = 0; way < 2; way++) {
-        struct nbd_fixture fixture;
-        struct nbd_client leaving;
-        struct entering entering = {.fixture = &fixture};
-        pthread_t thread;
-        uint8_t reply[16];
-
-        start(&fixture);
-        CHECK(nbd_client_enter(&leaving, &fixture, NBD_CLIENT_SIMPLE, "main"));
-        send_held_writes(&fixture, &leaving, 3);
-        if (way == 0) {
-            CHECK(shutdown(leaving.fd, SHUT_WR) == 0);
-        } else {
-            CHECK(nbd_client_request(&leaving, 0, NBD_CMD_DISC, 9, 0, 0));
-            /* What this connection has in flight is not dropped now. */
-            CHECK(shutdown(leaving.fd, SHUT_WR) == 0);
-        }
-        CHECK(pthread_create(&thread, NULL, enter_and_read, &entering) == 0);
-        memory_device_release(fixture.device);
-        (void)pthread_join(thread, NULL);
-        CHECK(entering.entered && entering.byte == 'w');
-        for (int i = 0; i < 3; i++)
-            CHECK(nbd_client_receive(&leaving, reply, sizeof(reply)));
-        CHECK(nbd_client_is_hung_up(&leaving));
-        CHECK(memory_device_seen(fixture.device).canceled == 0);
-        nbd_client_close(&entering.client);
-        nbd_fixture_done(&fixture);
-    }
 }
 
 struct stopping {
@@ -330,7 +179,7 @@ TEST("a stop answers the requests that run, and ends handshakes and idle "
     CHECK(nbd_client_enter(&busy, &fixture, NBD_CLIENT_SIMPLE, "main"));
     CHECK(nbd_client_enter(&idle, &fixture, NBD_CLIENT_SIMPLE, "second"));
     CHECK(nbd_client_greet(&greeting, &fixture, 3));
-    send_held_writes(&fixture, &busy, 4);
+    nbd_client_send_held(&fixture, &busy, 4);
     CHECK(pthread_create(&thread, NULL, stop_server, &stopping) == 0);
     CHECK(nbd_client_is_hung_up(&idle));
     CHECK(nbd_client_is_hung_up(&greeting));
@@ -358,7 +207,7 @@ TEST("a stop whose deadline is over drops what has no place in the journal, "
 
     start(&fixture);
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    send_held_writes(&fixture, &client, 7);
+    nbd_client_send_held(&fixture, &client, 7);
     CHECK(nbd_server_stop(fixture.server, 0) == -ETIMEDOUT);
     CHECK(memory_device_seen(fixture.device).canceled == 7);
     CHECK(bytes_are_zero(memory_device_bytes(fixture.device), 7 * 4096));
@@ -391,29 +240,6 @@ TEST("a stop whose deadline is over says so, for what waits to come back, and "
     CHECK(nbd_client_is_hung_up(&client));
     free_server(&fixture);
     nbd_fixture_done(&fixture);
-}
-
-TEST("what was cut off is not answered: the connection ends")
-{
-    for (int held = 0; held < 2; held++) {
-        struct nbd_fixture fixture;
-        struct nbd_client client;
-
-        start(&fixture);
-        CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
-        CHECK(is_alive(&client));
-        memory_device_fail(fixture.device, DEVICE_READ, -ECANCELED);
-        if (held)
-            memory_device_hold(fixture.device, 1U << DEVICE_READ);
-        CHECK(nbd_client_request(&client, 0, NBD_CMD_READ, 7, 0, 512));
-        if (held) {
-            memory_device_wait_held(fixture.device, 1);
-            memory_device_release(fixture.device);
-        }
-        CHECK(nbd_client_is_hung_up(&client));
-        nbd_fixture_wait_connections(&fixture, 0);
-        nbd_fixture_done(&fixture);
-    }
 }
 
 TEST("a stop whose deadline is over ends a client that does not read")
@@ -469,7 +295,7 @@ TEST("one connected socket is served without listening, until its client "
         CHECK(nbd_client_receive(&client, greeting, sizeof(greeting)));
         CHECK(nbd_client_send(&client, "\0\0\0\3", 4));
         CHECK(nbd_client_go(&client, "main"));
-        CHECK(is_alive(&client));
+        CHECK(nbd_client_is_alive(&client));
         if (way == 0)
             CHECK(nbd_client_request(&client, 0, NBD_CMD_DISC, 1, 0, 0));
         else
@@ -485,91 +311,6 @@ TEST("one connected socket is served without listening, until its client "
         free_server(&fixture);
         nbd_fixture_done(&fixture);
     }
-}
-
-/* Connect to the address that a socket listens on. */
-static int connect_to(int listening)
-{
-    struct sockaddr_storage address;
-    socklen_t len = sizeof(address);
-    int fd = -1;
-
-    if (getsockname(listening, (struct sockaddr *)&address, &len) == 0)
-        fd = socket(address.ss_family, SOCK_STREAM, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, len) < 0)
-        abort();
-    return fd;
-}
-
-TEST("several sockets are listened on: TCP by IPv4 and IPv6, and Unix")
-{
-    struct nbd_fixture fixture;
-    struct nbd_client client;
-    static const char *const addresses[] = {"127.0.0.1", "::1"};
-    int fds[2];
-    uint8_t greeting[18];
-
-    start(&fixture);
-    for (int i = 0; i < 2; i++) {
-        if (net_listen_tcp(addresses[i], 0, &fds[i], 1) != 1)
-            SKIP("this host has no IPv4 or no IPv6");
-        CHECK(nbd_server_listen(fixture.server, fds[i]) == 0);
-        client = (struct nbd_client){.fd = connect_to(fds[i])};
-        CHECK(nbd_client_receive(&client, greeting, sizeof(greeting)));
-        CHECK(nbd_client_send(&client, "\0\0\0\3", 4));
-        CHECK(nbd_client_go(&client, "main"));
-        CHECK(nbd_client_write(&client, 0, 0, "t", 1) == 0);
-        nbd_client_close(&client);
-    }
-    CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    CHECK(is_alive(&client));
-    nbd_client_close(&client);
-    nbd_fixture_done(&fixture);
-}
-
-TEST("a server that has stopped takes no socket to listen on")
-{
-    struct nbd_fixture fixture;
-    int fd;
-
-    start(&fixture);
-    CHECK(nbd_server_stop(fixture.server, 0) == 0);
-    fd = net_listen_unix(fixture.socket, 0600);
-    CHECK(nbd_server_listen(fixture.server, fd) == -ESHUTDOWN);
-    free_server(&fixture);
-    nbd_fixture_done(&fixture);
-}
-
-TEST("without descriptors for a new connection the server goes on, and takes "
-     "the connection when there are some")
-{
-    struct nbd_fixture fixture;
-    struct nbd_client client, waiting = {0};
-    struct rlimit before, none;
-    uint8_t greeting[18];
-
-    start(&fixture);
-    CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    /* Answered, it has all the descriptors that it ever needs. */
-    CHECK(is_alive(&client));
-    waiting.fd = nbd_fixture_connect(&fixture);
-    CHECK(nbd_client_receive(&waiting, greeting, sizeof(greeting)));
-    nbd_client_close(&waiting);
-    nbd_fixture_wait_connections(&fixture, 1);
-    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
-    none = before;
-    waiting.fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    /* No descriptor above those in use now. */
-    none.rlim_cur = (rlim_t)waiting.fd + 1;
-    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
-    (void)close(waiting.fd);
-    waiting.fd = nbd_fixture_connect(&fixture);
-    CHECK(is_alive(&client));
-    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
-    CHECK(nbd_client_receive(&waiting, greeting, sizeof(greeting)));
-    nbd_client_close(&waiting);
-    nbd_client_close(&client);
-    nbd_fixture_done(&fixture);
 }
 
 TEST("the status counts connections, requests, errors and bytes")
@@ -608,28 +349,5 @@ TEST("the status counts connections, requests, errors and bytes")
     CHECK(sums.latencies[NBD_TALLY_WRITE].total == 1);
     CHECK(sums.time_ns[NBD_TALLY_READ] > 0);
     CHECK(!nbd_server_tally(fixture.server, "none", &sums));
-    nbd_fixture_done(&fixture);
-}
-
-TEST("a hundred connections come and go, and each of them is served")
-{
-    struct nbd_fixture fixture;
-    struct nbd_client clients[50];
-    struct nbd_server_status status;
-
-    start(&fixture);
-    for (int round = 0; round < 2; round++) {
-        for (size_t i = 0; i < 50; i++)
-            CHECK(nbd_client_enter(
-                &clients[i], &fixture,
-                i % 2 ? NBD_CLIENT_EXTENDED : NBD_CLIENT_STRUCTURED, "main"));
-        for (size_t i = 0; i < 50; i++) {
-            CHECK(nbd_client_write(&clients[i], 0, i * 4096, "abcd", 4) == 0);
-            nbd_client_close(&clients[i]);
-        }
-    }
-    nbd_fixture_wait_connections(&fixture, 0);
-    nbd_server_status(fixture.server, &status);
-    CHECK(status.connections_total == 100 && status.requests == 100);
     nbd_fixture_done(&fixture);
 }

@@ -56,11 +56,6 @@ static uint8_t *pattern(size_t len, unsigned seed)
     return data;
 }
 
-static bool is_alive(struct nbd_client *client)
-{
-    return nbd_client_do(client, 0, NBD_CMD_FLUSH, 0, 0) == 0;
-}
-
 TEST("what was written is read back, in every mode, at odd places and lengths "
      "from 1 byte to 8 MiB")
 {
@@ -167,7 +162,7 @@ TEST("T3: a structured READ is answered in chunks also when it fails, with a "
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
     CHECK(nbd_client_request(&client, 0, NBD_CMD_READ, 8, 8 * MIB, 1));
     CHECK(nbd_client_simple(&client, 8) == NBD_EINVAL);
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
 }
 
@@ -203,7 +198,7 @@ TEST("T4: data come in one chunk that covers the request, zeros as a hole, "
         memory_device_fail(fixture.device, DEVICE_READ, -EIO);
         CHECK(nbd_client_read(&client, 0, 0, bytes, 8192) == NBD_EIO);
         memory_device_fail(fixture.device, DEVICE_READ, 0);
-        CHECK(is_alive(&client));
+        CHECK(nbd_client_is_alive(&client));
         end(&fixture, &client);
     }
     free(data);
@@ -233,7 +228,7 @@ TEST("T5: DF brings one chunk of data, zeros too, and is wrong without "
     CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
     CHECK(nbd_client_read(&client, NBD_CMD_FLAG_DF, 0, bytes, 512) ==
           NBD_EINVAL);
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
 }
 
@@ -277,7 +272,7 @@ TEST("T6: past the end, what writes gets ENOSPC and the rest EINVAL, also "
             CHECK(nbd_client_do(&client, 0, NBD_CMD_BLOCK_STATUS, offset,
                                 length) == NBD_EINVAL);
         }
-        CHECK(is_alive(&client));
+        CHECK(nbd_client_is_alive(&client));
         /* The last byte is inside. */
         CHECK(nbd_client_write(&client, 0, 8 * MIB - 1, "z", 1) == 0);
         CHECK(nbd_client_read(&client, 0, 8 * MIB - 1, data, 1) == 0);
@@ -307,7 +302,7 @@ TEST("T7: on a read-only export, and on a read-only device, what writes gets "
         CHECK(nbd_client_do(&client, 0, NBD_CMD_WRITE_ZEROES, 0, 4096) ==
               NBD_EPERM);
         CHECK(nbd_client_read(&client, 0, 0, &byte, 1) == 0 && byte == 0);
-        CHECK(is_alive(&client));
+        CHECK(nbd_client_is_alive(&client));
         nbd_client_close(&client);
     }
     nbd_fixture_done(&fixture);
@@ -348,7 +343,7 @@ TEST("T8: unknown commands and flags that do not fit get EINVAL; FUA fits "
             CHECK(nbd_client_do(&client, flag, NBD_CMD_BLOCK_STATUS, 0, 4096) ==
                   NBD_EINVAL);
     }
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
 }
 
@@ -360,10 +355,10 @@ static void check_rejected_write(struct nbd_client *client, size_t len)
     /* The payload looks like requests, were it taken for some. */
     put_be32(data, 0x25609513);
     CHECK(nbd_client_write(client, 0, 8 * MIB, data, len) == NBD_ENOSPC);
-    CHECK(is_alive(client));
+    CHECK(nbd_client_is_alive(client));
     CHECK(nbd_client_write(client, NBD_CMD_FLAG_DF, 0, data, len) ==
           NBD_EINVAL);
-    CHECK(is_alive(client));
+    CHECK(nbd_client_is_alive(client));
     free(data);
 }
 
@@ -424,7 +419,7 @@ TEST("T9: a WRITE of more than 64 MiB ends the connection before anything is "
         CHECK(nbd_client_request(&client, 0, NBD_CMD_WRITE, 1, 0, lens[i]));
         CHECK(nbd_client_is_hung_up(&client));
     }
-    CHECK(is_alive(&other));
+    CHECK(nbd_client_is_alive(&other));
     end(&fixture, &other);
 }
 
@@ -442,7 +437,7 @@ TEST("T9: a READ of more than 64 MiB is refused (CVE-2005-3534)")
     CHECK(nbd_client_do(&client, 0, NBD_CMD_READ, 0, (64 << 20) + 1) ==
           NBD_EINVAL);
     CHECK(nbd_client_do(&client, 0, NBD_CMD_READ, 0, UINT32_MAX) == NBD_EINVAL);
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
 }
 
@@ -464,7 +459,7 @@ TEST("T10: requests of no bytes succeed without effect, but BLOCK_STATUS is "
         CHECK(nbd_client_write(&client, 0, 512, "", 0) == 0);
         CHECK(nbd_client_do(&client, 0, NBD_CMD_BLOCK_STATUS, 0, 0) ==
               NBD_EINVAL);
-        CHECK(is_alive(&client));
+        CHECK(nbd_client_is_alive(&client));
         end(&fixture, &client);
     }
 }
@@ -589,7 +584,7 @@ TEST("T15: CACHE is a prefetch, and a flag that is unknown there an error")
     CHECK(memory_device_seen(fixture.device).length[DEVICE_PREFETCH] == 8192);
     CHECK(nbd_client_do(&client, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_CACHE, 0, 512) ==
           NBD_EINVAL);
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
 }
 
@@ -657,7 +652,7 @@ TEST("T16: BLOCK_STATUS tells zeros from data, one extent when asked so, and "
     start_and_enter(&fixture, &client, NBD_CLIENT_SIMPLE);
     CHECK(nbd_client_do(&client, 0, NBD_CMD_BLOCK_STATUS, 0, 4096) ==
           NBD_EINVAL);
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
     free(data);
 }
@@ -710,7 +705,7 @@ TEST("T16: a device that tells of nothing makes an error, not an empty reply")
     start_and_enter(&fixture, &client, NBD_CLIENT_STRUCTURED);
     memory_device_fail(fixture.device, DEVICE_EXTENTS, -EIO);
     CHECK(nbd_client_do(&client, 0, NBD_CMD_BLOCK_STATUS, 0, 4096) == NBD_EIO);
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
 }
 
@@ -831,7 +826,7 @@ TEST("T19: a flush on one connection answers for what was written on another")
     CHECK(nbd_client_enter(&two, &fixture, NBD_CLIENT_EXTENDED, "main"));
     CHECK(nbd_client_write(&one, 0, 4096, "q", 1) == 0);
     CHECK(nbd_client_read(&two, 0, 4096, &byte, 1) == 0 && byte == 'q');
-    CHECK(is_alive(&two));
+    CHECK(nbd_client_is_alive(&two));
     CHECK(memory_device_seen(fixture.device).count[DEVICE_FLUSH] == 1);
     nbd_client_close(&two);
     end(&fixture, &one);
@@ -871,7 +866,7 @@ TEST("T20: a client that leaves in the middle of a head, of a payload, or "
         }
     }
     nbd_fixture_wait_connections(&fixture, 1);
-    CHECK(is_alive(&other));
+    CHECK(nbd_client_is_alive(&other));
     /* Not one of the writes was whole, so none was run. */
     CHECK(memory_device_seen(fixture.device).count[DEVICE_WRITE] == 0);
     end(&fixture, &other);
@@ -927,7 +922,7 @@ TEST("extended: the payload of a command that takes none is skipped, and the "
             CHECK(nbd_client_result(&client, 4) == NBD_EINVAL);
         }
     }
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     free(data);
     end(&fixture, &client);
 }
@@ -964,7 +959,7 @@ TEST("extended: BLOCK_STATUS may name contexts: ours is answered, unknown, "
     CHECK(nbd_client_request(&client, flag, NBD_CMD_BLOCK_STATUS, 3, 0, 12));
     CHECK(nbd_client_send(&client, payload, 12));
     CHECK(nbd_client_result(&client, 3) == NBD_EINVAL);
-    CHECK(is_alive(&client));
+    CHECK(nbd_client_is_alive(&client));
     end(&fixture, &client);
 }
 

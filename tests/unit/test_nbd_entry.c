@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* links: memory_device */
+#include "nbd/nbd_entry.h"
+
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include "base/bytes.h"
+#include "support/memory_device.h"
+#include "support/nbd_client.h"
+#include "unit/test.h"
+
+static void start(struct nbd_fixture *fixture)
+{
+    nbd_fixture_init(fixture, test_dir());
+    nbd_fixture_start(fixture);
+}
+
+TEST("a peer is there, has closed its direction, or is gone")
+{
+    int fds[2];
+
+    NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    CHECK(nbd_peer_state(fds[0], false) == NBD_PEER_PRESENT);
+    CHECK(send(fds[1], "more", 4, 0) == 4);
+    CHECK(nbd_peer_state(fds[0], false) == NBD_PEER_PRESENT);
+    CHECK(shutdown(fds[1], SHUT_WR) == 0);
+    CHECK(nbd_peer_state(fds[0], false) == NBD_PEER_HALF_CLOSED);
+    CHECK(close(fds[1]) == 0);
+    CHECK(nbd_peer_state(fds[0], false) == NBD_PEER_GONE);
+    /* Who said that it leaves may close, and is served to the end. */
+    CHECK(nbd_peer_state(fds[0], true) == NBD_PEER_HALF_CLOSED);
+    CHECK(close(fds[0]) == 0);
+}
+
+TEST("when a client that hung up has writes that are not in the journal, they "
+     "are dropped before the next client's first request runs")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client gone, next;
+    char byte;
+
+    start(&fixture);
+    CHECK(nbd_client_enter(&gone, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    nbd_client_send_held(&fixture, &gone, 20);
+    nbd_client_close(&gone);
+    CHECK(nbd_client_enter(&next, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_client_read(&next, 0, 0, &byte, 1) == 0 && byte == 0);
+    CHECK(memory_device_seen(fixture.device).canceled == 20);
+    CHECK(memory_device_seen(fixture.device).expelled > 0);
+    nbd_fixture_wait_connections(&fixture, 1);
+    CHECK(bytes_are_zero(memory_device_bytes(fixture.device), 20 * 4096));
+    memory_device_release(fixture.device);
+    CHECK(nbd_client_write(&next, 0, 0, "n", 1) == 0);
+    nbd_client_close(&next);
+    nbd_fixture_done(&fixture);
+}
+
+TEST("clients of another export, and those that are still there, are left "
+     "alone when one enters")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client gone, present, next;
+
+    start(&fixture);
+    CHECK(nbd_client_enter(&gone, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_client_enter(&present, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_client_is_alive(&present)); /* so that it has entered before */
+    nbd_client_send_held(&fixture, &gone, 1);
+    nbd_client_close(&gone);
+    CHECK(nbd_client_enter(&next, &fixture, NBD_CLIENT_SIMPLE, "second"));
+    CHECK(nbd_client_is_alive(&next));
+    CHECK(memory_device_seen(fixture.device).canceled == 0);
+    memory_device_release(fixture.device);
+    nbd_fixture_wait_connections(&fixture, 2);
+    CHECK(nbd_client_is_alive(&present));
+    CHECK(memory_device_bytes(fixture.device)[0] == 'w');
+    nbd_client_close(&next);
+    nbd_client_close(&present);
+    nbd_fixture_done(&fixture);
+}
+
+struct entering {
+    const struct nbd_fixture *fixture;
+    struct nbd_client client;
+    bool entered;
+    char byte;
+};
+
+static void *enter_and_read(void *argument)
+{
+    struct entering *entering = argument;
+
+    entering->entered =
+        nbd_client_enter(&entering->client, entering->fixture,
+                         NBD_CLIENT_SIMPLE, "main") &&
+        nbd_client_read(&entering->client, 0, 0, &entering->byte, 1) == 0;
+    return NULL;
+}
+
+TEST("a client that closed only its own direction, or said DISC, is served to "
+     "the end before the next one's first request runs")
+{
+    for (int way = 0; way < 2; way++) {
+        struct nbd_fixture fixture;
+        struct nbd_client leaving;
+        struct entering entering = {.fixture = &fixture};
+        pthread_t thread;
+        uint8_t reply[16];
+
+        start(&fixture);
+        CHECK(nbd_client_enter(&leaving, &fixture, NBD_CLIENT_SIMPLE, "main"));
+        nbd_client_send_held(&fixture, &leaving, 3);
+        if (way == 0) {
+            CHECK(shutdown(leaving.fd, SHUT_WR) == 0);
+        } else {
+            CHECK(nbd_client_request(&leaving, 0, NBD_CMD_DISC, 9, 0, 0));
+            /* What this connection has in flight is not dropped now. */
+            CHECK(shutdown(leaving.fd, SHUT_WR) == 0);
+        }
+        CHECK(pthread_create(&thread, NULL, enter_and_read, &entering) == 0);
+        memory_device_release(fixture.device);
+        (void)pthread_join(thread, NULL);
+        CHECK(entering.entered && entering.byte == 'w');
+        for (int i = 0; i < 3; i++)
+            CHECK(nbd_client_receive(&leaving, reply, sizeof(reply)));
+        CHECK(nbd_client_is_hung_up(&leaving));
+        CHECK(memory_device_seen(fixture.device).canceled == 0);
+        nbd_client_close(&entering.client);
+        nbd_fixture_done(&fixture);
+    }
+}
+
+struct stopping {
+    struct nbd_server *server;
+    int result;
+};
+
+static void *stop_server(void *argument)
+{
+    struct stopping *stopping = argument;
+
+    stopping->result = nbd_server_stop(stopping->server, 60000);
+    return NULL;
+}
+
+TEST("who waits for another to leave when the server stops is sent away at "
+     "once")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client leaving, waiting;
+    struct stopping stopping;
+    pthread_t thread;
+    uint8_t reply[16];
+
+    start(&fixture);
+    stopping.server = fixture.server;
+    CHECK(nbd_client_enter(&leaving, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    nbd_client_send_held(&fixture, &leaving, 1);
+    CHECK(shutdown(leaving.fd, SHUT_WR) == 0);
+    CHECK(nbd_client_enter(&waiting, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(pthread_create(&thread, NULL, stop_server, &stopping) == 0);
+    CHECK(nbd_client_is_hung_up(&waiting));
+    memory_device_release(fixture.device);
+    CHECK(nbd_client_receive(&leaving, reply, sizeof(reply)));
+    CHECK(nbd_client_is_hung_up(&leaving));
+    (void)pthread_join(thread, NULL);
+    CHECK(stopping.result == 0);
+    nbd_server_free(fixture.server);
+    fixture.server = NULL;
+    nbd_fixture_done(&fixture);
+}
