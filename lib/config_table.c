@@ -14,6 +14,7 @@
 #include "base/bandwidth.h"
 #include "base/number.h"
 #include "base/secret.h"
+#include "base/utf8.h"
 #include "config.h"
 
 enum { S3_HOSTS_MAX = 4 };
@@ -373,30 +374,17 @@ void config_table_describe_allowed(size_t number, char *text)
 
 /* ---- values ------------------------------------------------------------- */
 
-/* How many bytes a UTF-8 character that starts so has; 0: none starts so. */
-static size_t utf8_length(unsigned char first)
-{
-    if (first < 0x80)
-        return 1;
-    if (first >= 0xc2 && first <= 0xdf)
-        return 2;
-    if (first >= 0xe0 && first <= 0xef)
-        return 3;
-    return first >= 0xf0 && first <= 0xf4 ? 4 : 0;
-}
-
 static bool is_text(const char *value)
 {
-    while (*value != '\0') {
-        size_t len = utf8_length((unsigned char)*value);
+    size_t left = strlen(value);
+
+    while (left > 0) {
+        size_t len = utf8_character_len(value, left);
 
         if (len == 0 || (len == 1 && iscntrl((unsigned char)*value)))
             return false;
-        for (size_t i = 1; i < len; i++) {
-            if (((unsigned char)value[i] & 0xc0) != 0x80)
-                return false;
-        }
         value += len;
+        left -= len;
     }
     return true;
 }

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum state {
     VALUE,         /* a value must come */
     VALUE_OR_END,  /* at the start of a list */
@@ -81,14 +83,26 @@ static bool skip_escape(struct reader *reader)
     return true;
 }
 
+/* A character that no terminal obeys, ASCII or not. */
+static bool skip_character(struct reader *reader)
+{
+    size_t left = (size_t)(reader->end - reader->at);
+    size_t len = utf8_character_len(reader->at, left);
+    unsigned char first = (unsigned char)reader->at[0];
+
+    if (len == 0 || first < 0x20 || first == 0x7f ||
+        (first == 0xc2 && (unsigned char)reader->at[1] < 0xa0))
+        return false;
+    reader->at += len;
+    return true;
+}
+
 static bool skip_string(struct reader *reader)
 {
     if (!take(reader, '"'))
         return false;
     while (reader->at < reader->end && *reader->at != '"') {
-        unsigned char c = (unsigned char)*reader->at++;
-
-        if (c < 0x20 || c >= 0x7f || (c == '\\' && !skip_escape(reader)))
+        if (take(reader, '\\') ? !skip_escape(reader) : !skip_character(reader))
             return false;
     }
     return take(reader, '"');

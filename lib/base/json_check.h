@@ -15,7 +15,7 @@ enum { JSON_CHECK_DEPTH = 16 }; /* objects and lists in one another */
 
 /*
  * Returns whether the len bytes are one object of JSON as RFC 8259 has it, in
- * printable ASCII and blanks, not nested deeper than JSON_CHECK_DEPTH.
+ * UTF-8 without control characters, not nested deeper than JSON_CHECK_DEPTH.
  */
 bool json_check_object(const char *text, size_t len);
 

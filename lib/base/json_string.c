@@ -1,18 +1,42 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "base/json_string.h"
 
+#include <string.h>
+
+#include "base/utf8.h"
+
+/*
+ * Write the character that has len bytes; 0: what is there is none.  Controls
+ * are shown as numbers, also those beyond ASCII: a terminal obeys them.
+ */
+static void write_character(FILE *stream, const unsigned char *bytes,
+                            size_t len)
+{
+    if (len == 0)
+        (void)fputs("\\ufffd", stream);
+    else if (bytes[0] < 0x20 || bytes[0] == 0x7f)
+        (void)fprintf(stream, "\\u%04x", bytes[0]);
+    else if (bytes[0] == 0xc2 && bytes[1] < 0xa0)
+        (void)fprintf(stream, "\\u%04x", bytes[1]);
+    else if (bytes[0] == '"' || bytes[0] == '\\')
+        (void)fprintf(stream, "\\%c", bytes[0]);
+    else
+        (void)fwrite(bytes, 1, len, stream);
+}
+
 void json_string_write(FILE *stream, const char *text)
 {
-    (void)fputc('"', stream);
-    for (; *text != '\0'; text++) {
-        unsigned char byte = (unsigned char)*text;
+    const unsigned char *at = (const unsigned char *)text;
+    size_t left = strlen(text);
 
-        if (byte < 0x20 || byte >= 0x7f)
-            (void)fprintf(stream, "\\u%04x", byte);
-        else if (byte == '"' || byte == '\\')
-            (void)fprintf(stream, "\\%c", byte);
-        else
-            (void)fputc(byte, stream);
+    (void)fputc('"', stream);
+    while (left > 0) {
+        size_t len = utf8_character_len(at, left);
+        size_t used = len > 0 ? len : 1;
+
+        write_character(stream, at, len);
+        at += used;
+        left -= used;
     }
     (void)fputc('"', stream);
 }

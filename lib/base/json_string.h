@@ -10,10 +10,10 @@
 #include <stdio.h>
 
 /*
- * Write the text to the stream as a JSON string, its quotation marks
- * included, in ASCII only: a byte beyond it is shown as the Latin-1 character
- * of that number, so that whatever a peer sent makes a valid string.  Errors
- * are those of the stream, told by its fclose.
+ * Write the text to the stream as a JSON string in UTF-8, its quotation marks
+ * included.  Whatever a peer sent makes a valid string: a byte that belongs to
+ * no character is shown as U+FFFD.  Errors are those of the stream, told by its
+ * fclose.
  */
 void json_string_write(FILE *stream, const char *text);
 

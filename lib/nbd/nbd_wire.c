@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/utf8.h"
 
 /* ---- the handshake ------------------------------------------------------ */
 
@@ -15,47 +16,14 @@ bool nbd_string_is(struct nbd_string string, const char *text)
     return string.len == len && memcmp(string.bytes, text, len) == 0;
 }
 
-/*
- * Returns the length of the UTF-8 character at the start of the bytes, 0 if
- * there is none: no overlong forms, no surrogates, nothing above U+10FFFF.
- */
-static size_t utf8_character_len(const uint8_t *bytes, size_t left)
-{
-    /* The least second byte for E0, F0, and the greatest for ED, F4. */
-    uint8_t first = bytes[0], low = 0x80, high = 0xbf;
-    size_t len;
-
-    if (first < 0x80)
-        return first == 0 ? 0 : 1;
-    if (first < 0xc2 || first > 0xf4)
-        return 0;
-    len = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-    if (first == 0xe0)
-        low = 0xa0;
-    else if (first == 0xed)
-        high = 0x9f;
-    else if (first == 0xf0)
-        low = 0x90;
-    else if (first == 0xf4)
-        high = 0x8f;
-    if (len > left || bytes[1] < low || bytes[1] > high)
-        return 0;
-    for (size_t i = 2; i < len; i++) {
-        if ((bytes[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    return len;
-}
-
 bool nbd_string_is_valid(struct nbd_string string)
 {
-    const uint8_t *bytes = (const uint8_t *)string.bytes;
     size_t at = 0;
 
     if (string.len > NBD_STRING_MAX)
         return false;
     while (at < string.len) {
-        size_t len = utf8_character_len(bytes + at, string.len - at);
+        size_t len = utf8_character_len(string.bytes + at, string.len - at);
 
         if (len == 0)
             return false;

@@ -135,7 +135,15 @@ TEST("paths are absolute, without . and .., and made canonical")
 TEST("text is UTF-8 without control characters")
 {
     static const char *const wrong[] = {
-        "a\tb", "\x7f", "\x80", "\xc3", "\xc3(", "\xe2\x82", "\xf5\x80\x80\x80",
+        "a\tb",
+        "\x7f",
+        "\x80",
+        "\xc3",
+        "\xc3(",
+        "\xe2\x82",
+        "\xf5\x80\x80\x80",
+        "\xed\xa0\x80",
+        "\xe0\x80\xaf",
     };
     struct config_device device = {.size = 0};
 

@@ -30,6 +30,7 @@ TEST("objects of all kinds of values are taken")
         "{\"a\": -0, \"b\": 0.5, \"c\": 1e9, \"d\": -12.25E-3, \"e\": 1E+2}",
         "{\"a\": false, \"\": \"\"}",
         "{\"a\": \"\\\" \\\\ \\/ \\b\\f\\n\\r\\t \\u00fF {[,:]}\"}",
+        "{\"gr\xc3\xbc\xc3\x9f\": \"\xe2\x82\xac \xc2\xa0 \xf0\x9f\x98\x80\"}",
     };
 
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
@@ -74,11 +75,14 @@ TEST("what is no object, or not only one, is not")
 TEST("values that JSON does not have are refused")
 {
     static const char *const bad[] = {
-        "01",         "+1",     ".5",     "1.",       "1e",
-        "-",          "1e+",    "0x1",    "True",     "nul",
-        "nan",        "'a'",    "\"a",    "\"\\x\"",  "\"\\u12g4\"",
-        "\"\\u123\"", "\"\\\"", "\"\n\"", "\"\x7f\"", "\"\xc3\xa4\"",
-        "\t1",        "\n1",    "1\n",    "tru",
+        "01",       "+1",       ".5",           "1.",
+        "1e",       "-",        "1e+",          "0x1",
+        "True",     "nul",      "nan",          "'a'",
+        "\"a",      "\"\\x\"",  "\"\\u12g4\"",  "\"\\u123\"",
+        "\"\\\"",   "\"\n\"",   "\"\x7f\"",     "\"\xc3(\"",
+        "\"\xc3",   "\"\xff\"", "\"\xc2\x9b\"", "\"\xed\xa0\x80\"",
+        "\xc3\xa4", "\t1",      "\n1",          "1\n",
+        "tru",
     };
     char text[64];
 

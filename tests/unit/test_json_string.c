@@ -34,10 +34,23 @@ TEST("what would end a string or begin an escape is escaped")
     CHECK(is_written_as("\"", "\"\\\"\""));
 }
 
-TEST("control characters and what is not ASCII become numbers")
+TEST("control characters become numbers, also those beyond ASCII")
 {
     CHECK(is_written_as("a\nb\tc\r\x01\x1f", "\"a\\u000ab\\u0009c\\u000d"
                                              "\\u0001\\u001f\""));
-    CHECK(is_written_as("\x7f\x80\xff", "\"\\u007f\\u0080\\u00ff\""));
-    CHECK(is_written_as("\xc3\xa4", "\"\\u00c3\\u00a4\""));
+    CHECK(is_written_as("\x7f", "\"\\u007f\""));
+    CHECK(is_written_as("\xc2\x80\xc2\x9b\xc2\xa0",
+                        "\"\\u0080\\u009b\xc2\xa0\""));
+}
+
+TEST("text beyond ASCII stays as it is, and what is no text becomes U+FFFD")
+{
+    CHECK(is_written_as("gr\xc3\xbc\xc3\x9f, \xe2\x82\xac, \xf0\x9f\x98\x80",
+                        "\"gr\xc3\xbc\xc3\x9f, \xe2\x82\xac, "
+                        "\xf0\x9f\x98\x80\""));
+    CHECK(is_written_as("\x80z\xff", "\"\\ufffdz\\ufffd\""));
+    /* Cut off in the middle, and as a peer of another alphabet sent it. */
+    CHECK(is_written_as("\xe2\x82", "\"\\ufffd\\ufffd\""));
+    CHECK(is_written_as("gr\xfc\xdf e", "\"gr\\ufffd\\ufffd e\""));
+    CHECK(is_written_as("\xe2\"", "\"\\ufffd\\\"\""));
 }

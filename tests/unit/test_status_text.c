@@ -44,10 +44,10 @@ TEST("what is known becomes JSON, in the order of the list")
 TEST("nothing that an owner says can break out of the JSON")
 {
     control_message_start(&status, "ok");
-    control_message_add(&status, "device", "a\"b\\c\n\x7f\xff");
+    control_message_add(&status, "device", "a\"b\\c\n\x7f\xff\xc3\xa4");
     control_message_add(&status, "size", "1, \"x\": 2");
     control_message_add(&status, "behind", "2");
-    CHECK(json_is("{\"device\": \"a\\\"b\\\\c\\u000a\\u007f\\u00ff\", "
+    CHECK(json_is("{\"device\": \"a\\\"b\\\\c\\u000a\\u007f\\ufffd\xc3\xa4\", "
                   "\"size\": null, \"behind\": null}"));
 }
 

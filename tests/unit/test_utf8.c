@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "base/utf8.h"
+
+#include "unit/test.h"
+
+static size_t len_of(const char *text)
+{
+    return utf8_character_len(text, strlen(text));
+}
+
+TEST("a character has one to four bytes, whatever follows it")
+{
+    CHECK(len_of("a\xff") == 1 && len_of("\x7f") == 1);
+    CHECK(len_of("\xc2\x80") == 2 && len_of("\xdf\xbfz") == 2);
+    CHECK(len_of("\xe0\xa0\x80") == 3 && len_of("\xef\xbf\xbf\xff") == 3);
+    CHECK(len_of("\xed\x9f\xbf") == 3 && len_of("\xee\x80\x80") == 3);
+    CHECK(len_of("\xf0\x90\x80\x80") == 4 && len_of("\xf4\x8f\xbf\xbf") == 4);
+}
+
+TEST("bytes that are no character are told, also one that is cut off")
+{
+    static const char *const none[] = {
+        "\x80",         "\xbf",         "\xc0\x80",         "\xc1\xbf",
+        "\xc2",         "\xc2\x41",     "\xc2\xc2",         "\xe0\x9f\xbf",
+        "\xe2\x82",     "\xe2\x82(",    "\xed\xa0\x80",     "\xed\xbf\xbf",
+        "\xf0\x90\x80", "\xf0\x8f\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+        "\xff",
+    };
+
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+        CHECK(len_of(none[i]) == 0);
+    /* Its end is behind what may be looked at. */
+    CHECK(utf8_character_len("\xc3\xa4", 1) == 0);
+    CHECK(utf8_character_len("\xf0\x9f\x98\x80", 3) == 0);
+    CHECK(utf8_character_len("", 0) == 0 && utf8_character_len("", 1) == 0);
+}
