@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "cache/geometry.h"
 #include "cache/rebase.h"
+#include "cache/scratch.h"
 
 static struct log_limit damage_limit;
 
@@ -281,10 +282,15 @@ static void spread_pages(unsigned pages, const unsigned char *packed,
 static int read_local(const struct open_chunk *open, uint32_t block,
                       unsigned char *plain, bool nowait)
 {
-    static _Thread_local unsigned char packed[CACHE_BLOCK];
-    int error =
-        chunk_file_read_block(open->file, open->table, block, packed, nowait);
+    struct scratch *scratch = scratch_get();
+    unsigned char *packed;
+    int error;
 
+    if (scratch == NULL)
+        return -ENOMEM;
+    packed = scratch->reader_read_local;
+    error =
+        chunk_file_read_block(open->file, open->table, block, packed, nowait);
     if (error == 0)
         spread_pages(open->table->blocks[block].local_pages, packed, plain);
     return error;
@@ -424,7 +430,7 @@ static void place_base(struct reading *reading, uint32_t block,
                        const struct chunk_block *as_read,
                        const unsigned char *plain)
 {
-    static _Thread_local unsigned char merged[CACHE_BLOCK];
+    struct scratch *scratch = scratch_get();
     const struct chunk_block *entry = &reading->open->table->blocks[block];
     struct part part = part_of(reading, block);
     unsigned lost =
@@ -439,8 +445,14 @@ static void place_base(struct reading *reading, uint32_t block,
     }
     /* All pages local: the copy here is bad, or it had not been asked for. */
     if (entry->local_pages != 0 && entry->local_pages != ALL_PAGES) {
+        unsigned char *merged;
         int error;
 
+        if (scratch == NULL) {
+            reading->error = -ENOMEM;
+            return;
+        }
+        merged = scratch->reader_place_base;
         memcpy(merged, plain, CACHE_BLOCK);
         error = read_local(reading->open, block, merged, false);
         is_whole = is_whole && error == 0;
@@ -559,16 +571,19 @@ static int fetch_wanted(struct reading *reading)
 static int read_part(struct reading *reading, uint32_t block,
                      enum patience patience)
 {
-    static _Thread_local unsigned char buffer[CACHE_BLOCK];
+    struct scratch *scratch = scratch_get();
     struct part part = part_of(reading, block);
     unsigned char *to = reading->data + part.done;
-    unsigned char *plain = part.size == CACHE_BLOCK ? to : buffer;
+    unsigned char *plain;
     bool is_whole;
     bool is_remote;
-    int error =
-        read_block(reading->reader, reading->open, block, pages_of(&part),
-                   plain, patience == PATIENCE_NONE, &is_whole, &is_remote);
+    int error;
 
+    if (scratch == NULL)
+        return -ENOMEM;
+    plain = part.size == CACHE_BLOCK ? to : scratch->reader_read_part;
+    error = read_block(reading->reader, reading->open, block, pages_of(&part),
+                       plain, patience == PATIENCE_NONE, &is_whole, &is_remote);
     if (error != 0)
         return error;
     if (is_remote) {

@@ -35,6 +35,7 @@
 #include "cache/chunk_file.h"
 #include "cache/device.h"
 #include "cache/geometry.h"
+#include "cache/scratch.h"
 #include "object_store.h"
 
 enum {
@@ -620,21 +621,25 @@ static void note_error(struct errand *errand, int error)
 static void deliver_block(struct errand *errand, const struct get *get,
                           size_t i)
 {
-    static _Thread_local unsigned char plain[CACHE_BLOCK];
+    struct scratch *scratch = scratch_get();
     const struct chunk_block *block = &errand->table->blocks[errand->blocks[i]];
     struct block_stored how = {block->object_codec, block->object_size,
                                block->object_checksum};
     struct range range = range_of(errand, i);
     const unsigned char *stored = get->bytes + (range.place - get->range.place);
 
-    if (crc32c(0, stored, range.size) != how.checksum)
+    if (scratch == NULL)
+        note_error(errand, -ENOMEM);
+    else if (crc32c(0, stored, range.size) != how.checksum)
         note_error(errand,
                    bad_object(errand->fetch, &range, "is damaged", -EIO));
-    else if (block_decode(&how, stored, plain, CACHE_BLOCK))
+    else if (block_decode(&how, stored, scratch->fetch_deliver_block,
+                          CACHE_BLOCK))
         note_error(errand, bad_object(errand->fetch, &range,
                                       "has a block of no valid form", -EIO));
     else
-        errand->each(errand->context, errand->blocks[i], stored, plain);
+        errand->each(errand->context, errand->blocks[i], stored,
+                     scratch->fetch_deliver_block);
 }
 
 /* Hand over blocks first .. end - 1, which the get, now done, was for. */

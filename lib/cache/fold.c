@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cache/block_codec.h"
 #include "cache/geometry.h"
+#include "cache/scratch.h"
 
 enum {
     /* A file may have this much dead space beside as much as is alive. */
@@ -27,12 +28,12 @@ struct appended {
 
 /* One block on its way from the old state to the new one. */
 struct block_fold {
-    unsigned known;   /* pages that the journal knows */
-    unsigned zero;    /* pages with zeros */
-    unsigned kept;    /* pages with zeros that are no hole */
-    unsigned data;    /* pages whose content is in plain */
-    unsigned damaged; /* pages that are lost */
-    unsigned char plain[CACHE_BLOCK];
+    unsigned known;       /* pages that the journal knows */
+    unsigned zero;        /* pages with zeros */
+    unsigned kept;        /* pages with zeros that are no hole */
+    unsigned data;        /* pages whose content is in plain */
+    unsigned damaged;     /* pages that are lost */
+    unsigned char *plain; /* CACHE_BLOCK bytes */
 };
 
 static bool is_remote(const struct chunk_block *entry)
@@ -321,11 +322,16 @@ static int take_old_pages(struct fold_device *device, const struct fold *fold,
                           const struct chunk_table *old, uint32_t block,
                           struct block_fold *to)
 {
-    static _Thread_local unsigned char packed[CACHE_BLOCK];
+    struct scratch *scratch = scratch_get();
     const struct chunk_block *entry = &old->blocks[block];
     unsigned wanted = entry->local_pages & ~to->known;
-    const unsigned char *from = packed;
+    unsigned char *packed;
+    const unsigned char *from;
     int error;
+
+    if (scratch == NULL)
+        return -ENOMEM;
+    from = packed = scratch->fold_take_old_pages;
 
     to->damaged |= entry->damaged_pages & ~to->known;
     if (wanted == 0)
@@ -379,10 +385,14 @@ static int store_pages(struct chunk_block *entry, unsigned pages,
                        unsigned char *plain, uint32_t place,
                        struct appended *appended)
 {
-    static _Thread_local unsigned char stored[BLOCK_STORED_MAX];
+    struct scratch *scratch = scratch_get();
+    unsigned char *stored;
     struct block_stored how;
     unsigned char *packed = plain;
 
+    if (scratch == NULL)
+        return -ENOMEM;
+    stored = scratch->fold_store_pages;
     for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
         unsigned char *from = plain + page * CACHE_PAGE;
 
@@ -407,13 +417,16 @@ static int fold_block(struct fold_device *device, const struct fold *fold,
                       uint32_t place, struct chunk_block *ret_entry,
                       struct appended *appended)
 {
-    static _Thread_local struct block_fold work;
+    struct scratch *scratch = scratch_get();
+    struct block_fold work = {0};
     const struct chunk_block *entry = &old->blocks[block];
     struct chunk_block next = {.base = BASE_HOLE};
     unsigned pages;
     int error;
 
-    work.known = work.zero = work.kept = work.data = work.damaged = 0;
+    if (scratch == NULL)
+        return -ENOMEM;
+    work.plain = scratch->fold_block;
     error = take_journal_pages(device, fold, block, &work);
     if (error == 0)
         error = take_old_pages(device, fold, old, block, &work);
