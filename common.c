@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,10 +119,25 @@ void common_check_directories(const struct config *config)
 
 /* ---- process ------------------------------------------------------------ */
 
+/*
+ * A chunk that is folded or uploaded is in a buffer of a MiB or so, for a
+ * moment, in any of many threads.  malloc by itself learns from the first of
+ * them to take the next out of its arenas, of which it has up to eight for
+ * each processor, and where they leave holes that stay for good.  A buffer of
+ * its own goes back when it is freed; small things share few arenas.
+ */
+static void bound_memory(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    (void)mallopt(M_ARENA_MAX, 4);
+}
+
 void common_prepare_process(void)
 {
     struct rlimit files;
 
+    bound_memory();
     (void)signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

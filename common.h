@@ -86,7 +86,8 @@ void common_check_directories(const struct config *config);
 
 /*
  * What every program needs before its first thread: SIGPIPE ignored, as many
- * descriptors as the system lets us have.
+ * descriptors as the system lets us have, and a malloc that gives back what
+ * was freed.
  */
 void common_prepare_process(void);
 
