@@ -33,10 +33,14 @@ struct keeper {
 
 /* ---- keeper ------------------------------------------------------------- */
 
+/* What a barrier orders, in words that the thread sanitizer understands. */
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void keep(struct keeper *keeper, const char *text, int fd)
 {
     const char *name = strstr(text, "FDNAME=");
 
+    (void)pthread_mutex_lock(&kept_lock);
     if (strstr(text, "FDSTORE=1") && name && fd >= 0 &&
         keeper->count < KEPT_MAX) {
         size_t len = strcspn(name + 7, "\n");
@@ -51,6 +55,7 @@ static void keep(struct keeper *keeper, const char *text, int fd)
         if (fd >= 0)
             (void)close(fd); /* of a barrier */
     }
+    (void)pthread_mutex_unlock(&kept_lock);
 }
 
 static void *keeper_run(void *context)
@@ -190,6 +195,16 @@ static bool is_closed(int fd)
     return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
 }
 
+/* Put one there; the keeper has taken it when this returns. */
+static int put(struct fd_store *store, int fd, const char *record)
+{
+    int error = fd_store_put(store, fd, record, strlen(record));
+
+    (void)pthread_mutex_lock(&kept_lock);
+    (void)pthread_mutex_unlock(&kept_lock);
+    return error;
+}
+
 /* Put one there as a process that ends then. */
 static int put_one(struct connection *connection, const char *record)
 {
@@ -197,7 +212,7 @@ static int put_one(struct connection *connection, const char *record)
     int error = fd_store_take(&store, NULL, NULL, 0);
 
     if (!error)
-        error = fd_store_put(&store, connection->near, record, strlen(record));
+        error = put(&store, connection->near, record);
     (void)close(connection->near);
     fd_store_close(&store);
     return error;
@@ -217,8 +232,8 @@ TEST("what is put there is resumed by the next process, each with its record")
     NEED(connect_pair(&first) && connect_pair(&second));
     CHECK(fd_store_is_there());
     NEED(fd_store_take(&store, NULL, NULL, 0) == 0);
-    CHECK(fd_store_put(&store, first.near, "one", 3) == 0);
-    CHECK(fd_store_put(&store, second.near, "second", 6) == 0);
+    CHECK(put(&store, first.near, "one") == 0);
+    CHECK(put(&store, second.near, "second") == 0);
     (void)close(first.near);
     (void)close(second.near);
     fd_store_close(&store);
@@ -502,7 +517,7 @@ TEST("no name is used again that may still be there")
     NEED(connect_pair(&first) && connect_pair(&second));
     NEED(put_one(&first, "first") == 0);
     NEED(keeper_hand_over(&keeper, &store) == 0);
-    CHECK(fd_store_put(&store, second.near, "next", 4) == 0);
+    CHECK(put(&store, second.near, "next") == 0);
     fd_store_close(&store);
     keeper_stop(&keeper);
     NEED(keeper.count == 4);
