@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -42,6 +43,7 @@ enum {
     NAME_SIZE = 48,
     RECORD_SEALS = F_SEAL_SHRINK | F_SEAL_GROW,
     PATIENCE_US = 5000000, /* who keeps descriptors answers at once */
+    FDS_EACH = 2,          /* of a connection: socket and record */
 };
 
 /* ---- names -------------------------------------------------------------- */
@@ -105,13 +107,31 @@ static void remove_names(uint64_t number)
     }
 }
 
-bool fd_store_is_there(void)
+/* Returns the value of a variable, or "". */
+static const char *environment(const char *name)
 {
     /* Nothing in this program changes the environment. */
     /* NOLINTNEXTLINE(concurrency-mt-unsafe) */
-    const char *address = getenv("NOTIFY_SOCKET");
+    const char *value = getenv(name);
 
-    return address && address[0] != '\0';
+    return value ? value : "";
+}
+
+bool fd_store_is_there(void)
+{
+    return environment("NOTIFY_SOCKET")[0] != '\0';
+}
+
+size_t fd_store_room(void)
+{
+    static const char *const names[] = {"FDSTORE", "FDSTORE_MAX"};
+    uint64_t descriptors;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        if (number_parse(environment(names[i]), 0, SIZE_MAX, &descriptors) == 0)
+            return descriptors / FDS_EACH;
+    }
+    return SIZE_MAX;
 }
 
 /* ---- records ------------------------------------------------------------ */
@@ -133,7 +153,26 @@ static int make_record(const void *record, size_t len)
         error = file_write(fd, record, len, sizeof(head));
     if (!error && fcntl(fd, F_ADD_SEALS, RECORD_SEALS | F_SEAL_SEAL) != 0)
         error = -errno;
+    /* See is_kept. */
+    if (!error && flock(fd, LOCK_EX | LOCK_NB) != 0)
+        error = -errno;
     return error ? error : take_fd(&fd);
+}
+
+/*
+ * Returns whether somebody else has a record that was sent, too.  It is closed
+ * here, and so the lock on it is gone if nobody else holds that.  Where it
+ * cannot be opened again nothing is known, and the best is believed.
+ */
+static bool is_kept(int *record)
+{
+    char path[NAME_SIZE];
+    AUTO_CLOSE int other = -1;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", *record);
+    other = open(path, O_RDWR | O_CLOEXEC);
+    (void)close(take_fd(record));
+    return other < 0 || flock(other, LOCK_EX | LOCK_NB) != 0;
 }
 
 /* Returns what is wrong with what is said to be a record, or NULL. */
@@ -307,17 +346,29 @@ int fd_store_put(struct fd_store *store, int socket, const void *record,
 
     if (store->is_stuck)
         return -ETIMEDOUT;
+    if (store->is_full)
+        return -EMFILE;
     fd = make_record(record, len);
     if (fd < 0)
         return fd;
     store->next_number++;
-    error = send_fd(number, "record", fd);
+    /* The record last: if that found room, so did the socket. */
+    error = send_fd(number, "socket", socket);
     if (!error)
-        error = send_fd(number, "socket", socket);
+        error = send_fd(number, "record", fd);
     /* Whoever ends before that was heard may not be known any more. */
     if (!error && sd_notify_barrier(0, store->patience_us) < 0) {
         store->is_stuck = true;
         error = -ETIMEDOUT;
+    }
+    if (!error && !is_kept(&fd)) {
+        log_error("no more connections are kept for the next process: "
+                  "FileDescriptorStoreMax= of the service is too low; each "
+                  "takes %d",
+                  FDS_EACH);
+        remove_names(number);
+        store->is_full = true;
+        error = -EMFILE;
     }
     return error;
 }

@@ -35,6 +35,7 @@ struct fd_store {
     uint64_t next_number; /* of a pair: no other has it that may be kept */
     uint64_t patience_us; /* for an answer to what is put there */
     bool is_stuck;        /* there was none */
+    bool is_full;         /* no more are kept */
 };
 
 /*
@@ -55,10 +56,17 @@ int fd_store_take(struct fd_store *store, const int fds[], char *const names[],
 bool fd_store_is_there(void);
 
 /*
+ * Returns how many connections are kept for us, as far as the environment
+ * tells: systemd does in $FDSTORE, from version 254 on, or the service in
+ * $FDSTORE_MAX, both in descriptors.  SIZE_MAX: it is not known.
+ */
+size_t fd_store_room(void);
+
+/*
  * Leave a connection and its record for the next process.  Both stay the
  * caller's: they are duplicated, and kept when this returns.  Returns 0 or a
- * negative errno: -ETIMEDOUT, also at once for all that follow, if nobody
- * hears.
+ * negative errno: -ETIMEDOUT if nobody hears, -EMFILE (logged) if no more are
+ * kept, both also at once for all that follow.
  */
 int fd_store_put(struct fd_store *store, int socket, const void *record,
                  size_t len);

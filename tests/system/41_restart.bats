@@ -323,7 +323,9 @@ killed_in_between() {
     end_client
     stop_service
     [ "$(count_events refused)" = 1 ]
-    grep "there is no socket" "$DAEMON_LOG"
+    grep "no more connections are kept for the next process" "$DAEMON_LOG"
+    grep "left to the next process: 2" "$DAEMON_LOG"
+    grep "process before: 2, resumed: 2" "$DAEMON_LOG"
 }
 
 @test "clients of a device that waits for the store wait, and see an end if it is refused" {

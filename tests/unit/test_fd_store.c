@@ -27,6 +27,7 @@ struct keeper {
     int fds[KEPT_MAX];
     char names[KEPT_MAX][NAME_SIZE];
     size_t count;
+    size_t max; /* that it keeps, of KEPT_MAX */
     size_t removed;
     bool all_unwatched; /* FDPOLL=0 was always said */
 };
@@ -42,7 +43,7 @@ static void keep(struct keeper *keeper, const char *text, int fd)
 
     (void)pthread_mutex_lock(&kept_lock);
     if (strstr(text, "FDSTORE=1") && name && fd >= 0 &&
-        keeper->count < KEPT_MAX) {
+        keeper->count < keeper->max) {
         size_t len = strcspn(name + 7, "\n");
 
         if (!strstr(text, "FDPOLL=0"))
@@ -53,7 +54,7 @@ static void keep(struct keeper *keeper, const char *text, int fd)
     } else {
         keeper->removed += strstr(text, "FDSTOREREMOVE=1") != NULL;
         if (fd >= 0)
-            (void)close(fd); /* of a barrier */
+            (void)close(fd); /* of a barrier, or one too many */
     }
     (void)pthread_mutex_unlock(&kept_lock);
 }
@@ -95,7 +96,7 @@ static bool keeper_start(struct keeper *keeper)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int ends[2];
 
-    *keeper = (struct keeper){.all_unwatched = true};
+    *keeper = (struct keeper){.max = KEPT_MAX, .all_unwatched = true};
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/notify",
                    test_dir());
     (void)unlink(address.sun_path); /* of one before */
@@ -260,6 +261,71 @@ TEST("what is put there is resumed by the next process, each with its record")
     CHECK(is_closed(first.far));
     (void)close(first.far);
     (void)close(second.far);
+}
+
+/* Put connections there where so many descriptors are kept: returns how many
+ * are, and are resumed then. */
+static size_t kept_of(size_t connections_count, size_t max)
+{
+    struct connection connections[KEPT_MAX];
+    struct resumed resumed = {.count = 0};
+    struct fd_store store;
+    struct keeper keeper;
+    size_t kept = 0;
+
+    if (!keeper_start(&keeper) ||
+        !CHECK(fd_store_take(&store, NULL, NULL, 0) == 0))
+        return SIZE_MAX;
+    (void)pthread_mutex_lock(&kept_lock);
+    keeper.max = max;
+    (void)pthread_mutex_unlock(&kept_lock);
+    for (size_t i = 0; i < connections_count; i++) {
+        int error;
+
+        if (!connect_pair(&connections[i]))
+            return SIZE_MAX;
+        error = put(&store, connections[i].near, "record");
+        kept += error == 0;
+        CHECK(error == (i < max / 2 ? 0 : -EMFILE));
+        (void)close(connections[i].near);
+    }
+    CHECK(store.is_full == (connections_count > max / 2));
+    fd_store_close(&store);
+    keeper_stop(&keeper);
+    CHECK(keeper_hand_over(&keeper, &store) == 0);
+    CHECK(fd_store_resume(&store, resume, &resumed) == kept);
+    fd_store_close(&store);
+    close_resumed(&resumed);
+    keeper_drop(&keeper);
+    for (size_t i = 0; i < connections_count; i++)
+        (void)close(connections[i].far);
+    return kept;
+}
+
+TEST("one that finds no room is not taken for one that is kept")
+{
+    CHECK(kept_of(3, 6) == 3);
+    CHECK(kept_of(3, 4) == 2);
+    CHECK(kept_of(3, 5) == 2); /* a socket is there, and its record is not */
+    CHECK(kept_of(2, 1) == 0);
+    CHECK(kept_of(2, 0) == 0);
+}
+
+TEST("how many are kept is what systemd says, or else the service")
+{
+    CHECK(fd_store_room() == SIZE_MAX);
+    NEED(setenv("FDSTORE_MAX", "512", 1) == 0);
+    CHECK(fd_store_room() == 256);
+    NEED(setenv("FDSTORE", "7", 1) == 0);
+    CHECK(fd_store_room() == 3);
+    NEED(setenv("FDSTORE", "0", 1) == 0);
+    CHECK(fd_store_room() == 0);
+    NEED(setenv("FDSTORE", "many", 1) == 0);
+    CHECK(fd_store_room() == 256);
+    NEED(setenv("FDSTORE_MAX", "-1", 1) == 0);
+    CHECK(fd_store_room() == SIZE_MAX);
+    (void)unsetenv("FDSTORE");
+    (void)unsetenv("FDSTORE_MAX");
 }
 
 TEST("a record is used once, also if nobody took it out of the store")
@@ -491,10 +557,10 @@ TEST("of two with the same name none is resumed, whatever their order")
         NEED(keeper_start(&keeper));
         NEED(connect_pair(&connection));
         NEED(put_one(&connection, "good") == 0);
-        NEED(keeper.count == 2 && strstr(keeper.names[0], "record"));
+        NEED(keeper.count == 2 && strstr(keeper.names[0], "socket"));
         for (size_t j = 0; j < 3; j++) {
             (void)snprintf(names[j], NAME_SIZE, "%s", orders[i][j]);
-            fds[j] = fcntl(keeper.fds[strstr(names[j], "socket") ? 1 : 0],
+            fds[j] = fcntl(keeper.fds[strstr(names[j], "socket") ? 0 : 1],
                            F_DUPFD_CLOEXEC, 0);
         }
         keeper_drop(&keeper);
@@ -521,10 +587,10 @@ TEST("no name is used again that may still be there")
     fd_store_close(&store);
     keeper_stop(&keeper);
     NEED(keeper.count == 4);
-    CHECK(strcmp(keeper.names[0], "nbd-0-record") == 0);
-    CHECK(strcmp(keeper.names[1], "nbd-0-socket") == 0);
-    CHECK(strcmp(keeper.names[2], "nbd-1-record") == 0);
-    CHECK(strcmp(keeper.names[3], "nbd-1-socket") == 0);
+    CHECK(strcmp(keeper.names[0], "nbd-0-socket") == 0);
+    CHECK(strcmp(keeper.names[1], "nbd-0-record") == 0);
+    CHECK(strcmp(keeper.names[2], "nbd-1-socket") == 0);
+    CHECK(strcmp(keeper.names[3], "nbd-1-record") == 0);
     keeper_drop(&keeper);
     (void)close(first.far);
     (void)close(second.far);
@@ -604,7 +670,7 @@ TEST("what LISTEN_FDS names is taken, and cannot be inherited")
         (void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
         ok &= setenv("LISTEN_PID", pid, 1) == 0 &&
               setenv("LISTEN_FDS", "3", 1) == 0 &&
-              setenv("LISTEN_FDNAMES", "s:nbd-0-record:nbd-0-socket", 1) == 0;
+              setenv("LISTEN_FDNAMES", "s:nbd-0-socket:nbd-0-record", 1) == 0;
         ok &= fd_store_open(&store) == 0;
         ok &= store.listening_count == 1 && store.listening[0] == 3 &&
               store.pairs_count == 1;
