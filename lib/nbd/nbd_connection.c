@@ -114,6 +114,28 @@ int nbd_connection_admit(struct nbd_server *server, int fd,
 
 /* ---- its life ----------------------------------------------------------- */
 
+/*
+ * nbd_transmission_options.is_given_up: the kernel, for one, ends a connection
+ * that takes too long, and asks again over another one that it has.  Over TCP
+ * that looks as if it only said no more.
+ */
+static bool is_given_up(void *context)
+{
+    const struct nbd_connection *connection = context;
+    struct nbd_server *server = connection->server;
+    bool has_other = false;
+
+    if (nbd_peer_state(connection->fd, false) == NBD_PEER_GONE)
+        return true;
+    mutex_lock(&server->lock);
+    for (const struct nbd_connection *other = server->connections; other;
+         other = other->next)
+        has_other |= other != connection && other->transmission &&
+                     other->export == connection->export && !other->is_ended;
+    mutex_unlock(&server->lock);
+    return has_other;
+}
+
 int nbd_connection_transmission(struct nbd_connection *connection,
                                 const struct nbd_session *session,
                                 struct nbd_transmission **ret_transmission)
@@ -125,6 +147,8 @@ int nbd_connection_transmission(struct nbd_connection *connection,
         .tally = &connection->tally,
         .drain_ms = DRAIN_MS,
         .stall_ms = STALL_MS,
+        .is_given_up = is_given_up,
+        .context = connection,
         .carried = connection->record_bytes ? &connection->record : NULL,
         .carried_bytes = connection->record_bytes,
     };

@@ -204,7 +204,7 @@ void nbd_pending_done(struct device_request *device, int device_error)
 
     nbd_tally_leave(t->tally);
     if (device_error == -ECANCELED && atomic_load(&t->is_handed_over) &&
-        !atomic_load(&t->is_gone)) {
+        !atomic_load(&t->is_gone) && !atomic_load(&t->is_forsaken)) {
         keep(t, request);
         return;
     }

@@ -276,6 +276,17 @@ static void break_off(struct nbd_transmission *t)
     nbd_outbox_break(t->outbox);
 }
 
+/* The client ended the connection, or its direction of it. */
+static void note_end(struct nbd_transmission *t)
+{
+    t->input_ended = true;
+    if (!t->is_given_up || !t->is_given_up(t->context))
+        return;
+    /* What was done is answered, if anybody still listens. */
+    atomic_store(&t->is_forsaken, true);
+    atomic_store(&t->is_expelled, true);
+}
+
 static void take_received(struct nbd_transmission *t, size_t got)
 {
     struct nbd_pending *request = t->receiving;
@@ -330,9 +341,12 @@ static bool receive(struct nbd_transmission *t, bool is_idle)
         take_received(t, (size_t)got);
         return true;
     }
-    t->input_ended = true;
-    if (got < 0)
+    if (got == 0) {
+        note_end(t);
+    } else {
+        t->input_ended = true;
         break_off(t);
+    }
     return true;
 }
 
@@ -382,6 +396,8 @@ int nbd_transmission_new(const struct nbd_transmission_options *options,
     t->received_ns = clock_monotonic_ns();
     t->drain_ms = options->drain_ms;
     t->stall_ms = options->stall_ms;
+    t->is_given_up = options->is_given_up;
+    t->context = options->context;
     t->receive_max = NBD_INBOX_SIZE;
     t->finished_end = &t->finished;
     t->kept_end = &t->kept;
@@ -464,6 +480,8 @@ static int drain(struct nbd_transmission *t)
     nbd_share_leave(&t->share);
     nbd_pending_abandon(t, take_pointer(&t->receiving));
     nbd_pending_abandon(t, take_pointer(&t->discarding));
+    if (atomic_load(&t->is_forsaken))
+        device_expel(t->device);
     for (;;) {
         bool can_send = !nbd_pending_send(t).is_broken;
 

@@ -40,6 +40,13 @@ struct nbd_transmission_options {
     unsigned drain_ms;       /* for the last replies, when no request follows */
     unsigned stall_ms; /* without progress, while others need the memory */
     /*
+     * Nothing more comes of a client that has not said good-bye: whether it
+     * may ask again elsewhere what it asked here, so that nothing may wait for
+     * its place in the journal any longer.  NULL: no.
+     */
+    bool (*is_given_up)(void *context);
+    void *context;
+    /*
      * What to go on from, or NULL; and the bytes that it lies in, which belong
      * to the transmission when it could be made, and are freed by it.
      */

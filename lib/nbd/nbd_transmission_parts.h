@@ -47,6 +47,8 @@ struct nbd_transmission {
     bool read_only;
     struct nbd_tally *tally;
     unsigned drain_ms, stall_ms;
+    bool (*is_given_up)(void *context);
+    void *context;
     struct nbd_outbox *outbox;
 
     /* The connection's own thread alone. */
@@ -73,7 +75,8 @@ struct nbd_transmission {
     struct nbd_share share;
     atomic_bool is_gone;        /* the client */
     atomic_bool is_expelled;    /* the device's client_is_gone */
-    atomic_bool is_handed_over; /* what is canceled is kept */
+    atomic_bool is_forsaken;    /* the client asks elsewhere by now */
+    atomic_bool is_handed_over; /* what is canceled is kept, unless forsaken */
     atomic_bool is_stopping;
     atomic_bool is_leaving;
     _Atomic uint64_t stop_deadline_ns; /* stored before is_stopping */

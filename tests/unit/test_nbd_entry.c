@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
 #include "unit/test.h"
@@ -56,27 +57,68 @@ TEST("when a client that hung up has writes that are not in the journal, they "
     nbd_fixture_done(&fixture);
 }
 
+/*
+ * What the kernel does with several connections when a request takes too long:
+ * it gives up its connection, and sends it again over another one.
+ */
+TEST("a client that ended one of its connections, and asks again over another "
+     "one, finds nothing of the old one run after that")
+{
+    for (int way = 0; way < 2; way++) {
+        struct nbd_fixture fixture;
+        struct nbd_client ended, other;
+        char byte;
+
+        start(&fixture);
+        /* No deadline is ever over. */
+        clock_set_for_tests(UINT64_C(1000000000));
+        CHECK(nbd_client_enter(&ended, &fixture, NBD_CLIENT_SIMPLE, "main"));
+        CHECK(nbd_client_enter(&other, &fixture, NBD_CLIENT_SIMPLE, "main"));
+        nbd_client_send_held(&fixture, &ended, 3);
+        if (way == 0)
+            nbd_client_close(&ended);
+        else
+            CHECK(shutdown(ended.fd, SHUT_WR) == 0);
+        nbd_fixture_wait_connections(&fixture, 1);
+        CHECK(memory_device_seen(fixture.device).canceled == 3);
+        memory_device_release(fixture.device);
+        CHECK(nbd_client_write(&other, 0, 0, "o", 1) == 0);
+        CHECK(nbd_client_read(&other, 0, 0, &byte, 1) == 0 && byte == 'o');
+        if (way == 1)
+            nbd_client_close(&ended);
+        nbd_client_close(&other);
+        clock_set_for_tests(0);
+        nbd_fixture_done(&fixture);
+    }
+}
+
 TEST("clients of another export, and those that are still there, are left "
      "alone when one enters")
 {
     struct nbd_fixture fixture;
-    struct nbd_client gone, present, next;
+    struct nbd_client silent, present, second, next;
 
     start(&fixture);
-    CHECK(nbd_client_enter(&gone, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_client_enter(&silent, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    nbd_client_send_held(&fixture, &silent, 1);
+    CHECK(shutdown(silent.fd, SHUT_WR) == 0);
+    CHECK(nbd_client_enter(&second, &fixture, NBD_CLIENT_SIMPLE, "second"));
+    CHECK(nbd_client_is_alive(&second));
+    CHECK(memory_device_seen(fixture.device).canceled == 0);
+    memory_device_release(fixture.device);
+    nbd_fixture_wait_connections(&fixture, 1);
+    CHECK(memory_device_bytes(fixture.device)[0] == 'w');
     CHECK(nbd_client_enter(&present, &fixture, NBD_CLIENT_SIMPLE, "main"));
-    CHECK(nbd_client_is_alive(&present)); /* so that it has entered before */
-    nbd_client_send_held(&fixture, &gone, 1);
-    nbd_client_close(&gone);
-    CHECK(nbd_client_enter(&next, &fixture, NBD_CLIENT_SIMPLE, "second"));
+    nbd_client_send_held(&fixture, &present, 2);
+    CHECK(nbd_client_enter(&next, &fixture, NBD_CLIENT_SIMPLE, "main"));
     CHECK(nbd_client_is_alive(&next));
     CHECK(memory_device_seen(fixture.device).canceled == 0);
     memory_device_release(fixture.device);
-    nbd_fixture_wait_connections(&fixture, 2);
-    CHECK(nbd_client_is_alive(&present));
-    CHECK(memory_device_bytes(fixture.device)[0] == 'w');
-    nbd_client_close(&next);
+    CHECK(memory_device_bytes(fixture.device)[4096] == 'w');
+    nbd_client_close(&silent);
     nbd_client_close(&present);
+    nbd_client_close(&second);
+    nbd_client_close(&next);
     nbd_fixture_done(&fixture);
 }
 
