@@ -7,10 +7,10 @@
  * own direction (of TCP, one that died looks the same) is given time to be
  * served to the end.  One that has other connections may ask there again what
  * it asked here, with nobody entering: as soon as it ends this one, it is
- * gone (nbd_connection.c).  Not known is what a network has cut off: such a peer's
- * requests, already received or still on their way, may take effect after
- * those of a client that came later.  Only the end of its connection, by the
- * probes of net_prepare, makes an end of that.
+ * gone (nbd_connection.c).  Not known is what a network has cut off: such a
+ * peer's requests, already received or still on their way, may take effect
+ * after those of a client that came later.  Only the end of its connection, by
+ * the probes of net_prepare, makes an end of that.
  */
 #include "nbd/nbd_entry.h"
 
