@@ -34,6 +34,9 @@ const RULES = [
         'check of their content'],
     ['degraded', ({ alarms }) => alarms > 0 &&
         `${plural(alarms, 'object is', 'objects are')} missing in the store`],
+    ['degraded', (device, status, failures) => failures > 0 &&
+        `${plural(failures, 'request', 'requests')} of clients failed in the ` +
+        'last minutes'],
     ['degraded', ({ parked }) => parked > 0 &&
         `${plural(parked, 'request waits', 'requests wait')} for room in the ` +
         'cache'],
@@ -42,6 +45,12 @@ const RULES = [
     ['degraded', (device, { store }) => store?.endpoints?.length > 0 &&
         store.endpoints.every(({ state }) => state === 'resting') &&
         'the S3 service does not answer'],
+    ['degraded', (device, { store }) => store?.credentials?.problem &&
+        `there is a problem with the credentials: ${store.credentials.problem}`],
+    ['degraded', (device, { store, daemon }) =>
+        store?.credentials?.expires_ns > 0 &&
+        store.credentials.expires_ns <= daemon.now_ns &&
+        'the credentials have expired'],
     ['degraded', ({ conditional_put: has }) => has === false &&
         'the store cannot keep two hosts apart: it has no conditional put'],
     ['behind', ({ behind }) => behind &&
@@ -66,10 +75,13 @@ function whySafe(device) {
         : 'what was written since the last image is only on this host';
 }
 
-/** {word, reasons} of a device, of which status is the whole answer. */
-export function healthOf(device, status, isUp) {
+/**
+ * {word, reasons} of a device, of which status is the whole answer; failures
+ * is how many requests of its clients failed lately.
+ */
+export function healthOf(device, status, isUp, failures = 0) {
     const found = RULES
-        .map(([word, rule]) => ({ word, reason: rule(device, status) }))
+        .map(([word, rule]) => ({ word, reason: rule(device, status, failures) }))
         .filter(({ reason }) => reason);
     if (!isUp)
         return { word: 'unknown', reasons: ['the daemon does not answer'] };

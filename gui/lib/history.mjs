@@ -6,7 +6,8 @@
 // For each subject (a device, an endpoint) a ring of numbers for each series.
 // A point is about the time since the one before: rates and percentiles come
 // from the counters' differences, gauges are as they are now.  Where nothing
-// was known (the daemon was down, or began anew) there is a gap.
+// was known (the daemon was down, or began anew) there is a gap.  All times are
+// those of a steady clock, see clock.mjs.
 
 import { percentile, since } from './latency.mjs';
 
@@ -98,7 +99,8 @@ class Range {
     /** states: [key, kind, state] of each subject. */
     add(timeMs, instance, states, ends) {
         const slot = Math.floor(timeMs / this.#stepMs);
-        if (slot <= this.#slot)
+        const slotBefore = this.#slot;
+        if (slot <= slotBefore)
             return;
         this.#advance(slot);
         const seconds = (timeMs - this.#beforeMs) / 1000;
@@ -106,7 +108,9 @@ class Range {
         const goesOn = instance === this.#instance &&
             seconds < 3 * this.#stepMs / 1000;
         for (const [key, kind, state] of states)
-            this.#addOne(slot, key, kind, state, goesOn ? seconds : 0, ends);
+            this.#addOne(slot, key, kind, state,
+                goesOn && this.#subjects.get(key)?.seen === slotBefore
+                    ? seconds : 0, ends);
         this.#beforeMs = timeMs;
         this.#instance = instance;
     }
@@ -147,8 +151,11 @@ class Range {
         subject.seen = slot;
     }
 
-    /** {step_ms, times, series}: null where nothing is known. */
-    get(key) {
+    /**
+     * {step_ms, times, series}: null where nothing is known; shiftMs makes
+     * times since 1970 of those that were recorded.
+     */
+    get(key, shiftMs) {
         const subject = this.#subjects.get(key);
         if (!subject)
             return null;
@@ -164,7 +171,8 @@ class Range {
         }
         return {
             step_ms: this.#stepMs,
-            times: slots.map((slot) => slot * this.#stepMs / 1000),
+            times: slots.map((slot) =>
+                Math.round((slot * this.#stepMs + shiftMs) / 100) / 10),
             series,
         };
     }
@@ -188,8 +196,8 @@ export class History {
     }
 
     /** kind: device or endpoint; null: nothing is known of it. */
-    get(range, kind, name) {
-        return this.#ranges.get(range)?.get(`${kind} ${name}`) ?? null;
+    get(range, kind, name, shiftMs = 0) {
+        return this.#ranges.get(range)?.get(`${kind} ${name}`, shiftMs) ?? null;
     }
 }
 

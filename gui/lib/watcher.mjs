@@ -9,6 +9,7 @@
 
 import { EventEmitter } from 'node:events';
 
+import { Clock } from './clock.mjs';
 import { healthOf } from './health.mjs';
 import { History, SERIES, endpointName, valueOf } from './history.mjs';
 import { cleanStatus } from './status.mjs';
@@ -17,10 +18,14 @@ import { StatusError, ask } from './status_client.mjs';
 const EMPTY = { daemon: {}, store: null, log: [], devices: [] };
 // How much of an upload's pace is what it was before, each second.
 const PACE_INERTIA = 0.95;
+// What would take longer does not go on.
+const LEFT_MAX_S = 30 * 86400;
+// So long it is told that requests of clients failed, after the last one did.
+const FAILURES_TOLD_MS = 10 * 60e3;
 
-/** Milliseconds since 1970 that never go back. */
-function nowMs() {
-    return performance.timeOrigin + performance.now();
+/** Answers to clients that were errors, but not by their own fault. */
+function failuresOf({ errors_io: io = 0, errors_space: space = 0 } = {}) {
+    return io + space;
 }
 
 export class Watcher extends EventEmitter {
@@ -31,21 +36,27 @@ export class Watcher extends EventEmitter {
     #isStopped = false;
     #before = null; // {timeMs, status} of the answer before
     #paces = new Map(); // device → bytes and chunks a second
+    #failures = new Map(); // device → {count, lastMs} of requests that failed
 
+    clock;
     history = new History();
     status = EMPTY; // the last answer, cleaned
     state = { code: 'starting', text: 'the daemon has not been asked yet' };
-    stateSinceMs = nowMs();
+    stateSinceMs; // these times are those of the clock, not since 1970
     answeredMs = null; // when the last answer came
     devices = []; // what the page shows of each
     endpoints = [];
 
-    constructor(path, { intervalMs = 1000, askFor = ask } = {}) {
+    constructor(path, {
+        intervalMs = 1000, askFor = ask, clock = new Clock(),
+    } = {}) {
         super();
         this.setMaxListeners(0);
         this.#path = path;
         this.#intervalMs = intervalMs;
         this.#ask = askFor;
+        this.clock = clock;
+        this.stateSinceMs = clock.now();
     }
 
     start() {
@@ -62,18 +73,19 @@ export class Watcher extends EventEmitter {
     }
 
     async #run() {
-        const beganMs = nowMs();
-        await this.#look();
+        const beganMs = this.clock.now();
+        await this.look();
         if (this.#isStopped)
             return;
-        const leftMs = this.#intervalMs - (nowMs() - beganMs);
+        const leftMs = this.#intervalMs - (this.clock.now() - beganMs);
         this.#timer = setTimeout(() => void this.#run(), Math.max(0, leftMs));
     }
 
-    async #look() {
+    /** Ask once. */
+    async look() {
         try {
             const status = cleanStatus(await this.#ask(this.#path, 'status'));
-            this.#take(nowMs(), status);
+            this.#take(this.clock.now(), status);
             this.#setState('up', 'the daemon answers');
         } catch (error) {
             if (!(error instanceof StatusError))
@@ -87,7 +99,7 @@ export class Watcher extends EventEmitter {
 
     #setState(code, text) {
         if (code !== this.state.code)
-            this.stateSinceMs = nowMs();
+            this.stateSinceMs = this.clock.now();
         this.state = { code, text };
     }
 
@@ -97,6 +109,7 @@ export class Watcher extends EventEmitter {
             (this.status.daemon.start_time_ns ?? 0) !== instance)
             this.#before = null;
         this.history.add(timeMs, status);
+        this.#noteFailures(timeMs, status);
         this.rates = this.#before
             ? ratesBetween(this.#before.status, status,
                 (timeMs - this.#before.timeMs) / 1000)
@@ -104,6 +117,25 @@ export class Watcher extends EventEmitter {
         this.#before = { timeMs, status };
         this.status = status;
         this.answeredMs = timeMs;
+    }
+
+    #noteFailures(timeMs, status) {
+        const isSame = this.answeredMs !== null &&
+            this.status.daemon.start_time_ns === status.daemon.start_time_ns;
+        const before = new Map(isSame
+            ? this.status.devices.map((device) => [device.device, device]) : []);
+        const failures = new Map();
+        for (const device of this.answeredMs === null ? [] : status.devices) {
+            const name = device.device;
+            const { count, lastMs } = this.#failures.get(name) ??
+                { count: 0, lastMs: -Infinity };
+            const more = failuresOf(device) - failuresOf(before.get(name));
+            if (more > 0)
+                failures.set(name, { count: count + more, lastMs: timeMs });
+            else if (timeMs - lastMs < FAILURES_TOLD_MS)
+                failures.set(name, { count, lastMs });
+        }
+        this.#failures = failures;
     }
 
     rates = { devices: new Map(), endpoints: new Map() };
@@ -116,7 +148,8 @@ export class Watcher extends EventEmitter {
             const rates = this.rates.devices.get(device.device) ?? {};
             return {
                 ...withoutHistograms(device),
-                health: healthOf(device, status, this.isUp),
+                health: healthOf(device, status, this.isUp,
+                    this.#failures.get(device.device)?.count ?? 0),
                 rates,
                 upload: this.#uploadOf(device, rates),
             };
@@ -155,10 +188,14 @@ export class Watcher extends EventEmitter {
             done: Math.max(0, done),
             left: device.checkpoint_left ?? 0,
             left_bytes: device.checkpoint_bytes ?? 0,
-            left_s: pace.chunks > 0
-                ? Math.round((device.checkpoint_left ?? 0) / pace.chunks) : null,
+            left_s: timeLeft(device.checkpoint_left ?? 0, pace.chunks),
         };
     }
+}
+
+function timeLeft(chunks, pace) {
+    const seconds = pace > 0 ? Math.round(chunks / pace) : Infinity;
+    return seconds <= LEFT_MAX_S ? seconds : null;
 }
 
 function withoutHistograms(device) {

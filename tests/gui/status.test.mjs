@@ -3,10 +3,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { Clock } from '../../gui/lib/clock.mjs';
 import { healthOf } from '../../gui/lib/health.mjs';
 import { History } from '../../gui/lib/history.mjs';
 import { percentile, since } from '../../gui/lib/latency.mjs';
 import { cleanMap, cleanStatus } from '../../gui/lib/status.mjs';
+import { Watcher } from '../../gui/lib/watcher.mjs';
 import { makeStatus } from './fake_daemon.mjs';
 
 // ---- what the daemon says --------------------------------------------------
@@ -136,6 +138,17 @@ test('the S3 service is away when all endpoints rest', () => {
     assert.equal(health({}, store()).word, 'safe');
 });
 
+test('a device is not well if the store may not be asked', () => {
+    const store = (credentials) => ({ store: { endpoints: [], credentials } });
+    assert.equal(health({}, store({ problem: '', expires_ns: 0 })).word, 'safe');
+    const lost = health({}, store({ problem: 'HTTP status 404' }));
+    assert.equal(lost.word, 'degraded');
+    assert.match(lost.reasons[0], /credentials.*HTTP status 404/);
+    // As the clock of the daemon says.
+    assert.equal(health({}, store({ expires_ns: 1.1e18 + 1e9 })).word, 'safe');
+    assert.equal(health({}, store({ expires_ns: 1.1e18 - 1e9 })).word, 'degraded');
+});
+
 // ---- latencies -------------------------------------------------------------
 
 test('percentiles lie in the bucket that they fall into', () => {
@@ -210,4 +223,99 @@ test('a clock that goes back adds nothing', () => {
     history.add(10000, at({}));
     history.add(5000, at({}));
     assert.equal(history.get('hour', 'device', 'disk').times.length, 1);
+});
+
+test('what comes back after a while begins anew: no peak of all that was meanwhile', () => {
+    const history = new History();
+    history.add(0, at({ read_requests: 10 }));
+    history.add(5000, at({ read_requests: 15 }));
+    for (let ms = 10000; ms < 60000; ms += 5000)
+        history.add(ms, at({ device: 'other' }));
+    history.add(60000, at({ read_requests: 10000 }));
+    history.add(65000, at({ read_requests: 10005 }));
+    assert.deepEqual(history.get('hour', 'device', 'disk').series.read_iops,
+        [null, 1, ...new Array(11).fill(null), 1]);
+});
+
+test('when the clock is set, what was moves with it, and now stays now', () => {
+    const history = new History();
+    const time = { steady: 1e12, wall: 1e12 };
+    const clock = new Clock({ steady: () => time.steady, wall: () => time.wall });
+    history.add(clock.now(), at({ cache_used: 1 }));
+    time.steady += 5000;
+    time.wall += 3600e3 + 5000; // an hour forward
+    history.add(clock.now(), at({ cache_used: 2 }));
+    assert.deepEqual(history.get('hour', 'device', 'disk', clock.shiftMs()).times,
+        [1e9 + 3600, 1e9 + 3605]);
+    time.wall -= 7200e3;
+    assert.equal(clock.toWall(clock.now()), time.wall);
+    assert.deepEqual(history.get('hour', 'device', 'disk', clock.shiftMs()).times,
+        [1e9 - 3600, 1e9 - 3595]);
+});
+
+test('a clock that is off by a little is left alone', () => {
+    const time = { steady: 1e12, wall: 1e12 };
+    const clock = new Clock({ steady: () => time.steady, wall: () => time.wall });
+    assert.equal(clock.toWall(5), 5);
+    time.wall += 900;
+    assert.equal(clock.toWall(5), 5);
+    time.wall += 900;
+    assert.equal(clock.toWall(5), 1805);
+});
+
+// ---- watcher ---------------------------------------------------------------
+
+/** A watcher that is told one status after the other; look() asks for it. */
+function watch() {
+    const time = { steady: 1e12, wall: 1e12 };
+    const clock = new Clock({ steady: () => time.steady, wall: () => time.wall });
+    const told = { status: null };
+    const watcher = new Watcher('/none', { askFor: async () => told.status, clock });
+    return {
+        watcher,
+        async look(device, { afterMs = 1000, ...others } = {}) {
+            time.steady += afterMs;
+            time.wall += afterMs;
+            told.status = makeStatus({ device, ...others });
+            await watcher.look();
+            return watcher.devices[0];
+        },
+    };
+}
+
+test('an upload that stands still has no time left that anybody could wait for', async () => {
+    const { look } = watch();
+    const upload = (done) => ({
+        checkpoint: 'open', checkpoint_chunks: 1000, checkpoint_left: 1000 - done,
+        uploaded_chunks: done,
+    });
+    await look(upload(0));
+    let device = await look(upload(10));
+    assert.equal(device.upload.left_s, 99);
+    for (let i = 0; i < 600; i++)
+        device = await look(upload(10));
+    assert.equal(device.upload.left_s, null);
+});
+
+test('requests of clients that failed are told of for a while', async () => {
+    const { look } = watch();
+    assert.equal((await look({ errors_io: 7, errors_space: 1 })).health.word, 'safe');
+    let device = await look({ errors_io: 9, errors_space: 1 });
+    assert.equal(device.health.word, 'degraded');
+    assert.match(device.health.reasons[0], /^2 requests of clients failed/);
+    device = await look({ errors_io: 9, errors_space: 2 });
+    assert.match(device.health.reasons[0], /^3 requests of clients failed/);
+    // What clients must not do is their own fault.
+    device = await look({ errors_io: 9, errors_space: 2, errors_refused: 4 },
+        { afterMs: 11 * 60e3 });
+    assert.equal(device.health.word, 'safe');
+});
+
+test('failed requests of a daemon that was started anew are counted from none', async () => {
+    const { look } = watch();
+    const anew = { daemon: { ...makeStatus().daemon, start_time_ns: 2e18 } };
+    await look({ errors_io: 7 });
+    assert.equal((await look({ errors_io: 1 }, anew)).health.word, 'degraded');
+    assert.equal((await look({ errors_io: 1 }, { ...anew, afterMs: 11 * 60e3 }))
+        .health.word, 'safe');
 });
