@@ -3,7 +3,8 @@
 // events - the status as it changes, to every page that is open, as
 // server-sent events.
 //
-// Who connects gets all of it as "status", later what has changed as "change".
+// Who connects gets all of it as "status", later what has changed as "change";
+// and always a "beat", so that a page knows that it is told, and the time.
 // Who does not read as fast as it comes is left out until it has read, and
 // then gets all of it again; who reads nothing for long is disconnected.
 
@@ -12,9 +13,12 @@ import { performance } from 'node:perf_hooks';
 const LISTENERS_MAX = 64;
 const BUFFERED_MAX = 1 << 20;
 const STUCK_MS = 60000;
-const QUIET_MS = 15000; // after that a comment, so that proxies do not hang up
+// A page that hears nothing for three of these says so, see live.mjs.
+const BEAT_MS = 3000;
 
 const frame = (event, data) => `event: ${event}\ndata: ${data}\n\n`;
+
+const beat = () => frame('beat', JSON.stringify({ now_ms: Date.now() }));
 
 /** All that a page shows, but the history and maps. */
 export function snapshotOf(watcher) {
@@ -31,7 +35,7 @@ export function snapshotOf(watcher) {
 const serverOf = (watcher) => ({
     state: watcher.state.code,
     text: watcher.state.text,
-    since_ms: Math.round(watcher.stateSinceMs),
+    since_ms: Math.round(watcher.clock.toWall(watcher.stateSinceMs)),
 });
 
 // The time on the daemon's clock changes each second, and is of no use.
@@ -61,6 +65,7 @@ export class Events {
     #listeners = new Set();
     #parts = new Map(); // the last text of each part
     #devices = new Map(); // and of each device
+    #beatMs = -Infinity;
     #onUpdate = () => this.#update();
 
     constructor(watcher) {
@@ -100,7 +105,7 @@ export class Events {
 
     #sendAll(listener) {
         listener.response.write('retry: 2000\n' +
-            frame('status', JSON.stringify(snapshotOf(this.#watcher))));
+            frame('status', JSON.stringify(snapshotOf(this.#watcher))) + beat());
         listener.isBehind = false;
         listener.wroteMs = performance.now();
     }
@@ -108,7 +113,10 @@ export class Events {
     #update() {
         if (this.#listeners.size === 0)
             return;
-        const text = this.#changes();
+        const isTime = performance.now() - this.#beatMs >= BEAT_MS;
+        if (isTime)
+            this.#beatMs = performance.now();
+        const text = (isTime ? beat() : '') + this.#changes();
         for (const listener of this.#listeners)
             this.#tell(listener, text);
     }
@@ -125,16 +133,13 @@ export class Events {
                 this.#sendAll(listener);
             else if (quietMs > STUCK_MS)
                 response.destroy();
-        } else if (text !== null) {
+        } else if (text !== '') {
             response.write(text);
-            listener.wroteMs = performance.now();
-        } else if (quietMs > QUIET_MS) {
-            response.write(': quiet\n\n');
             listener.wroteMs = performance.now();
         }
     }
 
-    /** What is different since the last call, as an event; or null. */
+    /** What is different since the last call, as an event; or ''. */
     #changes() {
         const snapshot = snapshotOf(this.#watcher);
         const changes = [];
@@ -164,6 +169,6 @@ export class Events {
         if (changed.length > 0)
             changes.push(`"devices":[${changed.join(',')}]`);
         return changes.length > 0
-            ? frame('change', `{${changes.join(',')}}`) : null;
+            ? frame('change', `{${changes.join(',')}}`) : '';
     }
 }

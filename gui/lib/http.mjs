@@ -7,6 +7,7 @@ import { createServer } from 'node:http';
 import { isIP } from 'node:net';
 
 import { Events, snapshotOf } from './events.mjs';
+import { HEALTH_WORDS } from './health.mjs';
 import { RANGES } from './history.mjs';
 import { metricsText } from './metrics.mjs';
 import { PasswordCheck } from './password.mjs';
@@ -19,6 +20,7 @@ const URL_MAX = 4096;
 // open page is written to more often, see events.mjs.
 const STUCK_MS = 30000;
 const MAPS_AT_ONCE = 4;
+const MAPS_ASKED_MAX = 20; // now, and in their turn
 const MAP_KEEP_MS = 2000;
 const MAPS_KEPT = 32;
 const CELLS = { default: 2048, max: 4096 };
@@ -94,6 +96,8 @@ class Maps {
     #path;
     #kept = new Map(); // question → {text, atMs}
     #running = new Map(); // question → promise
+    #asking = 0;
+    #turns = []; // of those that wait until few others are being asked for
     #ask;
 
     constructor(path, askFor) {
@@ -106,13 +110,29 @@ class Maps {
         if (kept && performance.now() - kept.atMs < MAP_KEEP_MS)
             return kept.text;
         if (!this.#running.has(question)) {
-            if (this.#running.size >= MAPS_AT_ONCE)
+            if (this.#running.size >= MAPS_ASKED_MAX)
                 throw new HttpError(503, 'too many maps are being asked for',
                     { 'Retry-After': '1' });
-            this.#running.set(question, this.#fetch(question)
+            this.#running.set(question, this.#inTurn(question)
                 .finally(() => this.#running.delete(question)));
         }
         return this.#running.get(question);
+    }
+
+    async #inTurn(question) {
+        if (this.#asking >= MAPS_AT_ONCE)
+            await new Promise((resolve) => this.#turns.push(resolve));
+        else
+            this.#asking++;
+        try {
+            return await this.#fetch(question);
+        } finally {
+            const next = this.#turns.shift();
+            if (next)
+                next(); // it has this one's place
+            else
+                this.#asking--;
+        }
     }
 
     async #fetch(question) {
@@ -126,6 +146,17 @@ class Maps {
             this.#kept.delete(this.#kept.keys().next().value);
         return text;
     }
+}
+
+/** How the daemon and its devices are, in a line. */
+function inWords({ isUp, state, status, devices }) {
+    const counts = HEALTH_WORDS
+        .map((word) => [devices.filter(({ health }) => health.word === word).length, word]);
+    const told = [...counts, [status.daemon.left_out ?? 0, 'could not be opened']]
+        .filter(([count]) => count > 0)
+        .map(([count, word]) => `${count} ${word}`);
+    return isUp ? `${state.text}; devices: ${told.join(', ') || 'none'}`
+        : state.text;
 }
 
 export class Page {
@@ -308,7 +339,8 @@ export class Page {
         const name = query.get(kind) ?? '';
         if (!Object.hasOwn(RANGES, range))
             throw new HttpError(400, 'range is hour or day');
-        const history = this.#watcher.history.get(range, kind, name);
+        const history = this.#watcher.history.get(range, kind, name,
+            this.#watcher.clock.shiftMs());
         if (!history)
             throw new HttpError(404, `nothing is known of such a ${kind}`);
         this.#sendJson(request, response, JSON.stringify(history));
@@ -347,7 +379,7 @@ export class Page {
     /** /healthz */
     sendHealth(request, response) {
         this.#send(request, response, this.#watcher.isUp ? 200 : 503,
-            'text/plain; charset=utf-8', `${this.#watcher.state.text}\n`);
+            'text/plain; charset=utf-8', `${inWords(this.#watcher)}\n`);
     }
 }
 

@@ -32,6 +32,8 @@ function ofSystem(error, path) {
     case 'ECONNRESET':
     case 'EPIPE':
         return new StatusError('down', 'the daemon does not run');
+    case 'EAGAIN': // as many wait already as the system lets wait
+        return new StatusError('hung', 'the daemon takes no connections');
     case 'EACCES':
     case 'EPERM':
         return new StatusError('denied', `this user may not open ${path}`);

@@ -239,6 +239,8 @@ export class ChunkMap {
             return void this.#ask();
         if (answer)
             this.#take(answer);
+        else
+            this.#shownKey = ''; // it is asked for once more
         clearTimeout(this.#timer);
         this.#timer = setTimeout(() => {
             this.#timer = null;

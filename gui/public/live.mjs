@@ -4,11 +4,14 @@
 // together here, and a connection that is lost is made again.
 
 const RETRY_MS = 3000;
+// The server tells something every 3 s, but while the daemon hangs every 5.
+const SILENCE_MAX_MS = 10000;
+const LOOK_MS = 1000;
 const SKEW_MIN_MS = 2000;
 
 export class Live extends EventTarget {
     #source = null;
-    #timer = null;
+    #heardMs = 0;
     #skewMs = 0;
 
     server = { state: 'starting', text: '', since_ms: Date.now() };
@@ -20,17 +23,34 @@ export class Live extends EventTarget {
     order = [];
     isConnected = false;
 
-    connect() {
+    start() {
+        this.#connect();
+        setInterval(() => this.#look(), LOOK_MS);
+    }
+
+    #connect() {
+        this.#source?.close();
+        this.#heardMs = Date.now();
         this.#source = new EventSource('api/events');
-        this.#source.addEventListener('status', ({ data }) =>
-            this.#take(JSON.parse(data), true));
-        this.#source.addEventListener('change', ({ data }) =>
-            this.#take(JSON.parse(data), false));
-        this.#source.addEventListener('open', () => {
-            this.isConnected = true;
-            void this.#setClock();
+        const take = (type, what) => this.#source.addEventListener(type, ({ data }) => {
+            this.#heardMs = Date.now();
+            what(JSON.parse(data));
         });
+        take('status', (news) => this.#take(news, true));
+        take('change', (news) => this.#take(news, false));
+        take('beat', (news) => this.#setClock(news));
         this.#source.addEventListener('error', () => this.#lose());
+    }
+
+    // Browsers connect again by themselves unless the answer was an error; but
+    // a connection can also end without anybody being told.
+    #look() {
+        const silenceMs = Math.abs(Date.now() - this.#heardMs);
+        const isClosed = this.#source.readyState === EventSource.CLOSED;
+        if (silenceMs < (isClosed ? RETRY_MS : SILENCE_MAX_MS))
+            return;
+        this.#lose();
+        this.#connect();
     }
 
     /** Milliseconds since 1970, on the clock of the server. */
@@ -43,24 +63,14 @@ export class Live extends EventTarget {
         return this.isConnected && this.server.state === 'up';
     }
 
-    // Browsers connect again by themselves unless the answer was an error.
     #lose() {
         this.isConnected = false;
-        if (this.#source.readyState === EventSource.CLOSED) {
-            clearTimeout(this.#timer);
-            this.#timer = setTimeout(() => this.connect(), RETRY_MS);
-        }
         this.dispatchEvent(new CustomEvent('update', { detail: new Set() }));
     }
 
-    async #setClock() {
-        try {
-            const { headers } = await fetch('icon.svg', { method: 'HEAD' });
-            const skewMs = Date.parse(headers.get('Date')) - Date.now();
-            this.#skewMs = Math.abs(skewMs) > SKEW_MIN_MS ? skewMs : 0;
-        } catch {
-            // the connection is lost again: then it is asked once more
-        }
+    #setClock({ now_ms: nowMs }) {
+        const skewMs = nowMs - Date.now();
+        this.#skewMs = Math.abs(skewMs) > SKEW_MIN_MS ? skewMs : 0;
     }
 
     #take(news, isWhole) {

@@ -189,7 +189,7 @@ function main() {
     watchTheme();
     for (const part of parts)
         part.update();
-    live.connect();
+    live.start();
 }
 
 main();

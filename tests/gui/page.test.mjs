@@ -69,8 +69,8 @@ async function begin(t, status, options) {
         (question) => mapOf(state.status(), question));
     await daemon.start();
     t.after(() => daemon.stop());
-    const { port } = await startServer(t, dir);
-    return { state, daemon, port, ...await openPage(t, port, options) };
+    const { port, child } = await startServer(t, dir);
+    return { state, daemon, port, child, ...await openPage(t, port, options) };
 }
 
 const live = () => sceneAt(Date.now(), { startMs: START_MS });
@@ -261,6 +261,21 @@ test('the map is zoomed and read by keys alone, also as a table', OPTIONS, async
     assert.deepEqual(wrongs, []);
 });
 
+test('a map that could not be had is asked for once more', OPTIONS, async (t) => {
+    const { page, daemon } = await begin(t, still());
+    const respond = daemon.respond;
+    let refused = 0;
+    daemon.respond = (question, socket) => {
+        if (question.startsWith('map') && refused++ < 3)
+            socket.destroy();
+        else
+            respond(question, socket);
+    };
+    await cardOf(page, 'mail').getByRole('button', { name: 'Plots and map' }).click();
+    await page.waitForFunction(() => document.querySelector('.map[aria-label]'));
+    assert(refused > 3);
+});
+
 // ---- for everybody ------------------------------------------------------------
 
 const axePath = problem ? null : createRequire(import.meta.url).resolve('axe-core/axe.min.js');
@@ -403,6 +418,18 @@ test('it comes back when the server of the page does', OPTIONS, async (t) => {
     await server.listen({ host: '127.0.0.1', port });
     await verdictIs(page, '2 devices need attention');
     assert.equal(await partOf(page, 'mail', 'health'), 'Uploading');
+});
+
+test('a server that stops, or a connection that is lost unheard, is told of', OPTIONS, async (t) => {
+    const { page, child, wrongs } = await begin(t, live);
+    await verdictIs(page, '2 devices need attention');
+    child.kill('SIGSTOP');
+    await verdictIs(page, 'Connection lost');
+    assert.equal(await partOf(page, 'mail', 'health'), 'Unknown');
+    child.kill('SIGCONT');
+    await verdictIs(page, '2 devices need attention');
+    assert.equal(await partOf(page, 'mail', 'health'), 'Uploading');
+    assert.deepEqual(wrongs, []);
 });
 
 test('with the real daemon: what is written is seen, and its restart', {

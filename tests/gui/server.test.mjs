@@ -119,6 +119,45 @@ test('an open page hears of everything at first, and then of what changes', TEXT
         ['second']);
 });
 
+test('an open page hears something all the time, also while nothing changes', TEXT, async (t) => {
+    const { port } = await begin(t);
+    await until(isUp, () => statusOf(port));
+    const reader = new EventReader(port);
+    t.after(() => reader.close());
+    for (let i = 0; i < 3; i++) {
+        const { data } = await reader.find(({ event }) => event === 'beat');
+        assert(Math.abs(data.now_ms - Date.now()) < 60000);
+    }
+});
+
+test('more maps than may be asked for at once are asked for in turn', TEXT, async (t) => {
+    let asked = 0;
+    const waiting = [];
+    const { port, daemon } = await begin(t);
+    const respond = daemon.respond;
+    const cells = (question) => /cells=([0-9]+)/.exec(question)[1];
+    daemon.respond = (question, socket) => {
+        if (question === 'status')
+            return respond(question, socket);
+        asked++;
+        waiting.push(() => socket.write(frame({
+            device: 'disk', chunk_size: 1, all_chunks: 1, from: 0, to: 1,
+            step: 1, cells: [[Number(cells(question)), 0, 0, 0, 1]],
+        })));
+    };
+    await until(isUp, () => statusOf(port));
+    const answers = Array.from({ length: 8 },
+        (_, i) => json(port, `/api/map?device=disk&cells=${i + 1}`));
+    await until(() => waiting.length === 4, async () => null);
+    for (let i = 0; i < 8; i++) {
+        await until(() => waiting.length > 0, async () => null);
+        waiting.shift()();
+    }
+    assert.deepEqual((await Promise.all(answers)).map((map) => map.cells[0][0]),
+        [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert.equal(asked, 8);
+});
+
 test('the history of devices and endpoints is kept, and the map is asked for', TEXT, async (t) => {
     const map = {
         device: 'disk', chunk_size: 1, all_chunks: 2, from: 0, to: 2, step: 1,
@@ -208,7 +247,8 @@ test('that the daemon ends, hangs or talks nonsense is said, and it comes back',
     const reader = new EventReader(port);
     t.after(() => reader.close());
     await reader.find(({ data }) => data.server?.state === 'up');
-    assert.equal((await get(port, '/healthz')).status, 200);
+    assert.deepEqual({ ...await get(port, '/healthz'), headers: null },
+        { status: 200, headers: null, text: 'the daemon answers; devices: 1 safe\n' });
 
     await daemon.stop();
     await reader.find(({ data }) => data.server?.state === 'down');

@@ -1,6 +1,8 @@
 #!/usr/bin/env -S node --test --test-reporter=tap
 // SPDX-License-Identifier: BSD-2-Clause
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -74,6 +76,22 @@ test('one that ends before its answer does, or is not there, is down', async (t)
     writeFileSync(join(dir, 'file'), '');
     await assert.rejects(ask(join(dir, 'file'), 'status'),
         (error) => error.code === 'down');
+});
+
+test('one that takes no connections any more hangs, and is not down', async (t) => {
+    const path = join(makeDir(t), 's');
+    const listener = spawn(process.execPath, ['-e', `
+        require('node:net').createServer().listen(
+            { path: process.argv[1], backlog: 1 }, () => {
+                require('node:fs').writeSync(1, 'listening');
+                Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+            });`, path], { stdio: ['ignore', 'pipe', 'ignore'] });
+    t.after(() => listener.kill('SIGKILL'));
+    await once(listener.stdout, 'data');
+    const answers = await Promise.allSettled(
+        Array.from({ length: 8 }, () => ask(path, 'status', 500)));
+    assert.deepEqual(answers.map(({ reason }) => reason.code),
+        new Array(8).fill('hung'));
 });
 
 test('lines are read strictly, and values escaped both ways', () => {
