@@ -109,7 +109,6 @@ export class DeviceCard {
         const device = this.#live.devices.get(this.name);
         this.#setShares(device);
         this.#setCache(device);
-        this.#setRates(device);
         this.#detail?.setDevice(device);
         this.tick();
     }
@@ -126,6 +125,7 @@ export class DeviceCard {
         setText(reason, reasons.map(sentence).join(' '));
         setAttribute(reason, 'title', reason.textContent);
         setText(size, bytes(device.size));
+        this.#setRates(this.#live.isCurrent ? device.rates : {});
         this.#facts.set(this.#factsOf(device));
     }
 
@@ -175,9 +175,8 @@ export class DeviceCard {
         return known.join(' · ') || '\u00a0';
     }
 
-    #setRates(device) {
+    #setRates(rates) {
         for (const [, kind, key] of REQUESTS) {
-            const { rates } = device;
             const [iops, size, p50, p99] = this.#rates.get(kind);
             setText(iops, rate(rates[`${kind}_iops`]));
             setText(size, key ? bytesPerSecond(rates[key]) : '');

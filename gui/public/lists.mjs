@@ -64,7 +64,7 @@ export class SyncList {
     #live;
     #parent = document.getElementById('syncs');
     #rows;
-    #none = make('p', 'empty', 'Nothing is being uploaded.');
+    #none = make('p', 'empty');
 
     constructor(live) {
         this.#live = live;
@@ -81,13 +81,15 @@ export class SyncList {
             .filter(({ upload, syncs }) => upload || syncs?.length > 0)
             .map((device) => ({ device, isCurrent, now }));
         setHidden(this.#none, running.length > 0);
+        setText(this.#none, isCurrent ? 'Nothing is being uploaded.'
+            : 'It is not known whether anything is being uploaded.');
         this.#rows.set(running, ({ device }) => device.device);
     }
 }
 
 export class LogList {
     #live;
-    #none = make('p', 'empty', 'There were none since the daemon started.');
+    #none = make('p', 'empty');
     #list = make('ol', 'lines');
     #shown = null;
 
@@ -97,7 +99,10 @@ export class LogList {
     }
 
     update() {
-        const { log } = this.#live;
+        const { log, daemon } = this.#live;
+        setText(this.#none, daemon.start_time_ns === undefined
+            ? 'The daemon has told nothing yet.'
+            : 'There were none since the daemon started.');
         if (log === this.#shown)
             return;
         this.#shown = log;

@@ -21,7 +21,7 @@ export class Live extends EventTarget {
     log = [];
     devices = new Map();
     order = [];
-    isConnected = false;
+    isConnected = null; // null: not yet
 
     start() {
         this.#connect();

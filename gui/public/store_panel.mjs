@@ -109,7 +109,7 @@ export class StorePanel {
         const { store, endpoints } = this.#live;
         setText(this.#note, store
             ? `${store.bucket ?? ''}${store.prefix ? `/${store.prefix}` : ''}`
-            : this.#live.server.state === 'starting' ? '\u00a0'
+            : this.#live.daemon.start_time_ns === undefined ? '\u00a0'
                 : 'objects are in a directory');
         setAttribute(this.#note, 'title', this.#note.textContent);
         this.#facts.set(store ? this.#factsOf(store) : []);

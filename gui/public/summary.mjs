@@ -10,6 +10,7 @@ import { UNKNOWN, bytes, bytesPerSecond, count, duration, moment, nsToMs, rate }
 // The worst first.
 const WORDS = Object.keys(HEALTHS);
 const BAD = new Set(['failed', 'degraded', 'behind']);
+const NAMED_MAX = 3;
 
 const SERVER_WORDS = {
     starting: 'Asking the daemon',
@@ -28,14 +29,18 @@ export function healthCounts(live) {
     return counts;
 }
 
-/** {health, word, text} of everything. */
+/**
+ * {health, word, text, key} of everything; while word and key are the same, it
+ * is no news.
+ */
 export function verdictOf(live) {
     const { server, devices } = live;
     const now = live.now();
-    if (!live.isConnected && server.state !== 'starting')
+    if (live.isConnected === false)
         return {
             health: 'failed', word: 'Connection lost',
             text: 'The server of this page does not answer; all is as it was last known.',
+            key: '',
         };
     if (server.state !== 'up')
         return {
@@ -44,28 +49,68 @@ export function verdictOf(live) {
             text: server.state === 'starting' ? '\u00a0'
                 : `since ${moment(server.since_ms, now)}: ${server.text}. ` +
                     'All is as it was last known.',
+            key: '',
         };
+    const leftOut = live.daemon.left_out ?? 0;
+    const bad = badDevices(live);
+    if (bad.length + leftOut > 0)
+        return verdictOfBad(bad, leftOut);
     if (devices.size === 0)
-        return { health: 'unknown', word: 'No devices', text: 'None is open.' };
-    return verdictOfDevices(healthCounts(live), devices.size);
+        return { health: 'unknown', word: 'No devices', text: 'None is open.', key: '' };
+    return verdictOfGood(live);
 }
 
-function verdictOfDevices(counts, total) {
+/** Those that need attention, the worst first. */
+function badDevices({ order, devices }) {
+    return WORDS.filter((word) => BAD.has(word)).flatMap((word) => order
+        .map((name) => devices.get(name))
+        .filter(({ health }) => health.word === word));
+}
+
+function verdictOfBad(bad, leftOut) {
+    const total = bad.length + leftOut;
+    const named = bad.map(({ device, health }) => `${device} ${health.word}`);
+    const more = bad.length - NAMED_MAX;
+    const names = bad.length === 1 && leftOut === 0
+        ? `${bad[0].device}: ${bad[0].health.reasons[0]}`
+        : named.slice(0, NAMED_MAX).join(', ') +
+            (more > 0 ? ` and ${count(more)} more` : '');
+    const without = leftOut === 0 ? ''
+        : `${leftOut === 1 ? 'One' : count(leftOut)} could not be opened`;
+    return {
+        health: leftOut > 0 ? 'failed' : bad[0].health.word,
+        word: total === 1 ? 'A device needs attention'
+            : `${count(total)} devices need attention`,
+        text: `${[without, names].filter(Boolean).join('; ')}.`,
+        key: [...named, ...leftOut > 0 ? [`${leftOut} left out`] : []].join(),
+    };
+}
+
+function verdictOfGood(live) {
+    const counts = healthCounts(live);
+    const total = live.devices.size;
     const worst = WORDS.find((word) => counts[word] > 0);
     const told = WORDS.filter((word) => counts[word] > 0)
         .map((word) => `${count(counts[word])} ${word}`).join(', ');
-    const bad = WORDS.reduce((sum, word) => sum + (BAD.has(word) ? counts[word] : 0), 0);
-    if (bad > 0)
-        return {
-            health: worst,
-            word: bad === 1 ? 'A device needs attention'
-                : `${count(bad)} devices need attention`,
-            text: `${told}.`,
-        };
     const all = total === 1 ? 'The device is' : `All ${count(total)} devices are`;
+    const cost = costOf(live);
     return worst === 'safe'
-        ? { health: 'safe', word: `${all} safe`, text: '\u00a0' }
-        : { health: worst, word: `${all} well`, text: `${told}.` };
+        ? { health: 'safe', word: `${all} safe`, text: cost, key: '' }
+        : { health: worst, word: `${all} well`, text: `${told}. ${cost}`, key: '' };
+}
+
+/** The oldest write that no image has, in nanoseconds; Infinity: there is none. */
+function oldestOf({ devices }) {
+    return Math.min(...[...devices.values()].map(
+        ({ oldest_unpublished_ns: ns }) => ns ?? Infinity));
+}
+
+/** What the loss of the host would cost. */
+function costOf(live) {
+    const oldest = oldestOf(live);
+    return oldest === Infinity ? 'Everything is in the bucket.'
+        : `What was written in the last ${duration((live.now() - nsToMs(oldest)) / 1000)} ` +
+            'is only on this host.';
 }
 
 const sum = (devices, of) =>
@@ -77,23 +122,29 @@ function sumOfRates(devices, key) {
     return known.length > 0 ? sum(known, ({ rates }) => rates[key]) : undefined;
 }
 
+const TILES = ['Devices', 'Not in the bucket', 'In caches', 'Reads', 'Writes', 'Uploads'];
+
+/** Whether the daemon has ever answered. */
+const isKnown = ({ daemon }) => daemon.start_time_ns !== undefined;
+
 const perSecond = (value) => value === undefined ? UNKNOWN : `${rate(value)}/s`;
 
 function tilesOf(live) {
     const devices = [...live.devices.values()];
-    const oldest = Math.min(...devices.map(
-        ({ oldest_unpublished_ns: ns }) => ns ?? Infinity));
-    const total = (key) => sumOfRates(devices, key);
+    const oldest = oldestOf(live);
+    const total = (key) => live.isCurrent ? sumOfRates(devices, key) : undefined;
+    if (!isKnown(live))
+        return TILES.map((name) => [name, UNKNOWN, '\u00a0']);
     return [
-        ['Devices', count(devices.length), `${bytes(sum(devices, (d) => d.size))} in all`],
-        ['Not in the bucket', bytes(sum(devices, (d) => d.dirty_bytes)),
+        [TILES[0], count(devices.length), `${bytes(sum(devices, (d) => d.size))} in all`],
+        [TILES[1], bytes(sum(devices, (d) => d.dirty_bytes)),
             oldest === Infinity ? 'all is in the bucket'
                 : `oldest ${duration((live.now() - nsToMs(oldest)) / 1000)}`],
-        ['In caches', bytes(sum(devices, (d) => d.cache_used)),
+        [TILES[2], bytes(sum(devices, (d) => d.cache_used)),
             `of ${bytes(sum(devices, (d) => d.chunks * d.chunk_size))} in use`],
-        ['Reads', perSecond(total('read_iops')), bytesPerSecond(total('read_bytes'))],
-        ['Writes', perSecond(total('write_iops')), bytesPerSecond(total('written_bytes'))],
-        ['Uploads', bytesPerSecond(total('uploaded')),
+        [TILES[3], perSecond(total('read_iops')), bytesPerSecond(total('read_bytes'))],
+        [TILES[4], perSecond(total('write_iops')), bytesPerSecond(total('written_bytes'))],
+        [TILES[5], bytesPerSecond(total('uploaded')),
             `${bytesPerSecond(total('fetched'))} fetched`],
     ];
 }
@@ -153,17 +204,18 @@ export class Summary {
     }
 
     /** Tell what has changed to who does not see it. */
-    #announce({ word, text }) {
-        const startNs = this.#live.daemon.start_time_ns ?? null;
+    #announce({ word, text, key }) {
+        const { daemon, server, isConnected } = this.#live;
+        const startNs = daemon.start_time_ns ?? null;
         const isAnew = this.#startNs !== null && startNs !== this.#startNs;
+        const news = `${word} ${key}`;
         this.#startNs = startNs ?? this.#startNs;
-        const told = this.#live.server.state === 'up' && this.#live.isConnected
-            ? `${word}. ${text}` : word;
-        if (isAnew)
-            setText(byId('announcement'), `The daemon was started anew. ${told}`);
-        else if (told !== this.#announced)
-            setText(byId('announcement'), told);
-        this.#announced = told;
+        if (isAnew || news !== this.#announced) {
+            const told = server.state === 'up' && isConnected ? `${word}. ${text}` : word;
+            setText(byId('announcement'),
+                isAnew ? `The daemon was started anew. ${told}` : told);
+        }
+        this.#announced = news;
     }
 }
 
