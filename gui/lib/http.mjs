@@ -5,6 +5,7 @@
 
 import { createServer } from 'node:http';
 import { isIP } from 'node:net';
+import { constants, gzipSync } from 'node:zlib';
 
 import { Events, snapshotOf } from './events.mjs';
 import { HEALTH_WORDS } from './health.mjs';
@@ -27,9 +28,8 @@ const CELLS = { default: 2048, max: 4096 };
 
 const COMMON_HEADERS = {
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; " +
-        "style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-        "font-src 'self'; manifest-src 'self'; base-uri 'none'; " +
-        "form-action 'none'; frame-ancestors 'none'",
+        "style-src 'self'; img-src 'self'; connect-src 'self'; " +
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     'X-Content-Type-Options': 'nosniff',
     'X-Frame-Options': 'DENY',
     'Referrer-Policy': 'no-referrer',
@@ -167,6 +167,7 @@ export class Page {
     #maps;
     #status;
     #metrics;
+    #packedMetrics;
     #stuckMs;
     #servers = [];
     #answering = new WeakSet(); // connections
@@ -181,6 +182,8 @@ export class Page {
         this.#maps = new Maps(config.status, askFor);
         this.#status = new Kept(watcher, () => JSON.stringify(snapshotOf(watcher)));
         this.#metrics = new Kept(watcher, () => metricsText(watcher));
+        this.#packedMetrics = new Kept(watcher, () => gzipSync(this.#metrics.bytes,
+            { level: constants.Z_BEST_SPEED }));
         this.#stuckMs = stuckMs;
         this.events = new Events(watcher);
     }
@@ -372,8 +375,13 @@ export class Page {
 
     /** /metrics */
     sendMetrics(request, response) {
-        this.#send(request, response, 200,
-            'text/plain; version=0.0.4; charset=utf-8', this.#metrics.bytes);
+        const type = 'text/plain; version=0.0.4; charset=utf-8';
+        if (/\bgzip\b/.test(request.headers['accept-encoding']))
+            this.#send(request, response, 200, type, this.#packedMetrics.bytes,
+                { 'Content-Encoding': 'gzip', Vary: 'Accept-Encoding' });
+        else
+            this.#send(request, response, 200, type, this.#metrics.bytes,
+                { Vary: 'Accept-Encoding' });
     }
 
     /** /healthz */

@@ -11,10 +11,14 @@ function escapeLabel(text) {
     return text.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n');
 }
 
+function pairsOf(labels) {
+    return Object.entries(labels).map(
+        ([name, value]) => `${name}="${escapeLabel(String(value))}"`).join(',');
+}
+
 function labelsOf(labels) {
-    const pairs = Object.entries(labels).map(
-        ([name, value]) => `${name}="${escapeLabel(String(value))}"`);
-    return pairs.length > 0 ? `{${pairs.join(',')}}` : '';
+    const pairs = pairsOf(labels);
+    return pairs === '' ? '' : `{${pairs}}`;
 }
 
 /** Gathers samples by family, as the format wants them together. */
@@ -41,16 +45,15 @@ class Exposition {
     /** counts: how many took at most ends (seconds), but more than the last. */
     addHistogram(name, help, { counts, ends, sum }, labels) {
         const lines = this.#family(name, 'histogram', help);
+        const pairs = pairsOf(labels); // once: there are many lines
         let total = 0;
         counts.forEach((count, index) => {
             total += count;
             if (ends[index] !== null)
-                lines.push(`${name}_bucket` +
-                    `${labelsOf({ ...labels, le: ends[index] })} ${total}`);
+                lines.push(`${name}_bucket{${pairs},le="${ends[index]}"} ${total}`);
         });
-        lines.push(`${name}_bucket${labelsOf({ ...labels, le: '+Inf' })} ${total}`);
-        lines.push(`${name}_sum${labelsOf(labels)} ${sum}`);
-        lines.push(`${name}_count${labelsOf(labels)} ${total}`);
+        lines.push(`${name}_bucket{${pairs},le="+Inf"} ${total}`,
+            `${name}_sum{${pairs}} ${sum}`, `${name}_count{${pairs}} ${total}`);
     }
 
     toString() {
@@ -198,6 +201,11 @@ export function metricsText(watcher) {
         { version: status.daemon.version ?? '' });
     out.add('s3blkdev_daemon_start_time_seconds', 'gauge',
         'When the daemon started.', moment(status.daemon.start_time_ns));
+    out.add('s3blkdev_devices', 'gauge', 'Devices of the configuration.',
+        status.daemon.devices);
+    out.add('s3blkdev_left_out_devices', 'gauge',
+        'Devices of the configuration that could not be opened.',
+        status.daemon.left_out);
     status.devices.forEach((device, index) => addDevice(out, device,
         watcher.devices[index].health, status.daemon.latency_le_ns));
     for (const endpoint of status.store?.endpoints ?? [])

@@ -218,13 +218,92 @@ test('metrics have every number, each family together', TEXT, async (t) => {
     // Every family once, with its samples together.
     const families = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, family]) => family);
     assert.equal(new Set(families).size, families.length);
-    // The dashboard asks for nothing else.
-    const dashboard = readFileSync(new URL('../../gui/grafana.json', import.meta.url), 'utf8');
-    const asked = JSON.parse(dashboard).panels.flatMap(({ targets }) => targets)
-        .flatMap(({ expr }) => expr.match(/s3blkdev_\w+/g));
-    assert(asked.length > 20);
-    for (const metric of asked)
-        assert(families.includes(metric.replace(/_bucket$/, '')), metric);
+});
+
+test('metrics are packed for who accepts it', TEXT, async (t) => {
+    const { port, state } = await begin(t);
+    state.status = richStatus();
+    await until(isUp, () => statusOf(port));
+    const answer = await fetch(`http://127.0.0.1:${port}/metrics`,
+        { headers: { 'Accept-Encoding': 'gzip' } });
+    assert.equal(answer.headers.get('content-encoding'), 'gzip');
+    assert.match(await answer.text(), /^s3blkdev_device_requests_total\{.*\} 7$/m);
+    assert(!('content-encoding' in (await get(port, '/metrics')).headers));
+});
+
+/** Every series of a text: {name, labels, value}; labels as they are there. */
+const seriesOf = (text) => text.split('\n')
+    .map((line) => /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line)).filter(Boolean)
+    .map(([, name, labels = '', value]) => ({ name, labels, value: Number(value) }));
+
+/** A status in which every list of latencies has something in all places. */
+function manyLatencies() {
+    const status = richStatus();
+    const [device] = status.devices;
+    for (const operation of ['read', 'write', 'flush'])
+        device[`${operation}_latency`] = ENDS.map((_, i) => i % 7);
+    status.devices.push({ ...device, device: 'short', write_latency: [0, 0, 5] });
+    return status;
+}
+
+test('series are told once, and histograms grow up to their count', TEXT, async (t) => {
+    const { port, state } = await begin(t);
+    state.status = manyLatencies();
+    const { text } = await until(({ text: s }) => s.includes('"short"'),
+        () => get(port, '/metrics'));
+    const series = seriesOf(text);
+    const keys = series.map(({ name, labels }) => `${name}{${labels}}`);
+    assert.equal(new Set(keys).size, keys.length);
+    assert(series.every(({ value }) => Number.isFinite(value)));
+    const valueOf = (name, labels) =>
+        series.find((s) => s.name === name && s.labels === labels).value;
+    const counts = series.filter(({ name }) => name.endsWith('_seconds_count'));
+    assert.equal(counts.length, 7);
+    for (const { name, labels, value } of counts) {
+        const family = name.replace(/_count$/, '');
+        const buckets = series.filter((s) => s.name === `${family}_bucket` &&
+            s.labels.startsWith(`${labels},le=`));
+        const ends = buckets.map((s) => /le="(.*)"$/.exec(s.labels)[1])
+            .map((end) => end === '+Inf' ? Infinity : Number(end));
+        assert(ends.length > 8 && ends.at(-1) === Infinity);
+        assert(ends.every((end, i) => i === 0 || end > ends[i - 1]));
+        assert(buckets.every((s, i) => i === 0 || s.value >= buckets[i - 1].value));
+        assert.equal(buckets.at(-1).value, value);
+        assert(valueOf(`${family}_sum`, labels) >= 0);
+    }
+    const total = ENDS.reduce((sum, _, i) => sum + i % 7, 0);
+    assert.equal(valueOf('s3blkdev_device_request_duration_seconds_count',
+        'device="short",operation="read"'), total);
+    assert.equal(valueOf('s3blkdev_left_out_devices', ''), 0);
+});
+
+test('the dashboard asks for nothing but these, with labels that they have', TEXT, async (t) => {
+    const { port, state } = await begin(t);
+    state.status = manyLatencies();
+    const { text } = await until(({ text: s }) => s.includes('"short"'),
+        () => get(port, '/metrics'));
+    const labelsOf = new Map(seriesOf(text).map(({ name, labels }) =>
+        [name, [...labels.matchAll(/(?:^|,)(\w+)="/g)].map(([, label]) => label)]));
+    const { panels } = JSON.parse(readFileSync(
+        new URL('../../gui/grafana.json', import.meta.url), 'utf8'));
+    const targets = panels.flatMap((panel) => panel.targets);
+    assert(targets.length > 25);
+    for (const { expr, legendFormat } of targets) {
+        const names = expr.match(/s3blkdev_\w+/g);
+        const labels = [...expr.matchAll(/by \(([^)]*)\)/g)]
+            .flatMap(([, list]) => list.split(/, */))
+            .concat([...expr.matchAll(/[{,](\w+)=/g)].map(([, label]) => label))
+            .concat([...legendFormat.matchAll(/\{\{(\w+)\}\}/g)].map(([, label]) => label))
+            .filter((label) => label !== 'instance'); // Prometheus' own
+        for (const name of names)
+            for (const label of labels)
+                assert(labelsOf.get(name)?.includes(label), `${label} of ${expr}`);
+        assert(names.every((name) => labelsOf.has(name)), expr);
+    }
+    // What does not apply any more is not shown as the last that is known.
+    for (const { type, title, targets: asked } of panels)
+        if (type === 'stat')
+            assert(asked.every(({ instant }) => instant), title);
 });
 
 const PROMTOOL = spawnSync('promtool', ['--version']).error ? 'promtool is not there' : false;
@@ -312,7 +391,7 @@ test('every answer says what a browser may do with it', TEXT, async (t) => {
         const { headers } = await get(port, path);
         assert.match(headers['content-security-policy'],
             /^default-src 'none'; script-src 'self'; style-src 'self';/);
-        assert.doesNotMatch(headers['content-security-policy'], /unsafe|http|\*/);
+        assert.doesNotMatch(headers['content-security-policy'], /unsafe|http|data:|\*/);
         assert.equal(headers['x-content-type-options'], 'nosniff');
         assert.equal(headers['x-frame-options'], 'DENY');
         assert(!('access-control-allow-origin' in headers));
