@@ -192,6 +192,7 @@ $(B)/lib%.a: $(B)/sources
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 
+$(B)/s3blkdevd: $(patsubst %.c,$(B)/%.o,$(wildcard daemon_*.c))
 $(B)/s3blkdev-sync: $(patsubst %.c,$(B)/%.o,$(wildcard sync_*.c))
 $(B)/s3blkdevd $(B)/s3blkdev-sync: \
     $(patsubst %.c,$(B)/%.o,$(wildcard common*.c))

@@ -450,3 +450,22 @@ os.kill(pid, signal.SIGTERM)
 assert os.waitpid(pid, 0)[1] == 0
 "
 }
+
+@test "--single whose status socket cannot be made ends with 1" {
+    needs python3
+    write_config
+    echo "status $DIR/missing/status.sock" >> "$CONFIG"
+    add_device disk 64M
+    python3 -c "
+import os, socket
+ours, theirs = socket.socketpair()
+pid = os.fork()
+if pid == 0:
+    os.dup2(theirs.fileno(), 0)
+    os.execv('$DAEMON', ['$DAEMON', '-c', '$CONFIG', '--single'])
+theirs.close()
+assert ours.recv(1) == b''
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+" 2>> "$DAEMON_LOG" 3>&-
+    grep -q 'missing/status.sock' "$DAEMON_LOG"
+}
