@@ -281,7 +281,7 @@ killed_in_between() {
 
 @test "killed in the middle of leaving a connection, none is resumed" {
     killed_in_between 1 4
-    grep "connection 0 of the process before is closed, not resumed: there is no socket" "$DAEMON_LOG"
+    grep "connection 0 of the process before is closed, not resumed: there is no record" "$DAEMON_LOG"
 }
 
 @test "killed between two connections, those that were left are resumed" {
