@@ -10,9 +10,8 @@
 enum { HELPERS = 8 };
 
 static const uint64_t LOOK_EVERY_NS = 500000000; /* 0.5 s */
-/* While there is nothing to fold.  Who writes does not wait for a look: it
- * kicks when half of the journal is used, or there is no room. */
-static const uint64_t LOOK_IDLE_NS = UINT64_C(2) * 1000000000;
+/* While it is asleep: how full the disk is may change by others. */
+static const uint64_t LOOK_ASLEEP_NS = UINT64_C(10) * 1000000000;
 static const uint64_t RETRY_AFTER_NS = 1000000000; /* 1 s */
 
 bool destage_must_stop(struct destage *destage)
@@ -126,18 +125,36 @@ static bool has_work_locked(struct destage *destage) REQUIRES(destage->lock)
            atomic_load(&destage->is_kicked);
 }
 
-/* Returns when to look again, on the monotonic clock. */
-static uint64_t next_look(const struct destage *destage)
+static bool is_idle(struct destage *destage)
 {
-    bool is_idle = destage->phase == CHECKPOINT_NONE &&
-                   page_index_is_empty(destage->options.fold->index);
+    return destage->phase == CHECKPOINT_NONE &&
+           atomic_load(&destage->blocks_size) == 0 &&
+           page_index_is_empty(destage->options.fold->index) &&
+           clock_monotonic_ns() >= destage->not_before_ns &&
+           look(destage) == NEEDS_NOTHING;
+}
 
-    return clock_monotonic_ns() + (is_idle ? LOOK_IDLE_NS : LOOK_EVERY_NS);
+/*
+ * Go to sleep if there is nothing to do, and nobody asked for anything since
+ * the last look: what comes now and then is done twice a second, not at once.
+ * Returns when to look again, on the monotonic clock.
+ */
+static uint64_t next_look(struct destage *destage, bool is_calm)
+{
+    uint64_t now_ns = clock_monotonic_ns();
+
+    /* Said before it is looked: whoever brings something looks afterwards. */
+    atomic_store(&destage->is_asleep, is_calm);
+    if (is_calm && is_idle(destage))
+        return now_ns + LOOK_ASLEEP_NS;
+    atomic_store(&destage->is_asleep, false);
+    return now_ns + LOOK_EVERY_NS;
 }
 
 static void *destage_main(void *context)
 {
     struct destage *destage = context;
+    bool is_calm = false; /* the last look was due, nobody asked for it */
 
     if (destage->phase == CHECKPOINT_NONE)
         destage_sweep(destage);
@@ -149,16 +166,19 @@ static void *destage_main(void *context)
 
         atomic_store(&destage->is_kicked, false);
         mutex_unlock(&destage->lock);
+        if (atomic_exchange(&destage->is_asleep, false) && !is_calm)
+            destage->options.woke(destage->options.context);
         error = run_round(destage, is_asked);
-        next_ns = next_look(destage);
+        next_ns = next_look(destage, is_calm);
         mutex_lock(&destage->lock);
         if (is_asked) {
             destage->answered = asked;
             destage->answer = error;
             condition_broadcast(&destage->finished);
         }
-        if (!has_work_locked(destage))
-            (void)condition_wait_until(&destage->wake, &destage->lock, next_ns);
+        is_calm =
+            !has_work_locked(destage) &&
+            !condition_wait_until(&destage->wake, &destage->lock, next_ns);
     }
     destage->answered = destage->asked;
     destage->answer = -ECANCELED;
@@ -240,6 +260,17 @@ void destage_kick(struct destage *destage)
     mutex_lock(&destage->lock);
     condition_signal(&destage->wake);
     mutex_unlock(&destage->lock);
+}
+
+void destage_stir(struct destage *destage)
+{
+    if (atomic_load(&destage->is_asleep))
+        destage_kick(destage);
+}
+
+bool destage_is_asleep(struct destage *destage)
+{
+    return atomic_load(&destage->is_asleep);
 }
 
 void destage_wait_locked(struct destage *destage)

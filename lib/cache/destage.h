@@ -43,8 +43,11 @@ struct destage_options {
     /* The open checkpoint is an image, or no other than the last one; the next
      * cut comes after that. */
     void (*published)(void *context);
-    /* The thread looked for what is to be done: at least each half second. */
+    /* The thread looked for what is to be done: twice a second, and less often
+     * while it is asleep. */
     void (*looked)(void *context);
+    /* Somebody woke it. */
+    void (*woke)(void *context);
     void *context;
 };
 
@@ -66,6 +69,18 @@ void destage_set_cachesize(struct destage *destage, uint64_t cachesize);
 
 /* Have it look now: a write found no room, or the journal fills. Cheap. */
 void destage_kick(struct destage *destage);
+
+/*
+ * There is something in the index, or to keep: have it look now if it is
+ * asleep, else as ever.  All but free.
+ */
+void destage_stir(struct destage *destage);
+
+/*
+ * Returns whether nothing is to be folded or kept, and no checkpoint is there:
+ * until somebody wakes it, it looks every ten seconds only.
+ */
+bool destage_is_asleep(struct destage *destage);
 
 /*
  * Fold everything that the journal holds now.  Returns when that is done, or

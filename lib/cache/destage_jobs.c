@@ -599,6 +599,7 @@ void destage_keep(struct destage *destage, uint64_t chunk, uint32_t block,
         atomic_fetch_sub(&destage->blocks_size, size);
         free(keep);
     }
+    destage_stir(destage);
 }
 
 int destage_published(struct destage *destage,

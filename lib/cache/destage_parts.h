@@ -83,6 +83,7 @@ struct destage {
     _Atomic uint64_t limit;       /* the same */
     _Atomic uint64_t blocks_size; /* of the blocks to keep */
     atomic_bool is_kicked;        /* a kick that nobody has answered yet */
+    atomic_bool is_asleep;        /* see destage_is_asleep */
 
     struct mutex lock;
     struct condition wake;

@@ -342,6 +342,7 @@ int device_open(const struct device_options *options,
         .cut = cut,
         .published = published,
         .looked = looked,
+        .stirred = device_stirred,
         .unpark = unpark,
         .expelled = expelled,
     };

@@ -386,6 +386,7 @@ static int start_destage(struct device *device,
         .cut = callbacks->cut,
         .published = callbacks->published,
         .looked = callbacks->looked,
+        .woke = callbacks->stirred,
         .context = device,
     };
 
@@ -567,8 +568,8 @@ static int open_to_read(struct device *device,
             pages > INDEX_PAGES_MIN ? pages : INDEX_PAGES_MIN, &device->index);
     /* Before the journal, whose threads wake it. */
     if (error == 0 && !options->read_only)
-        error = parking_start(callbacks->unpark, callbacks->expelled, device,
-                              &device->parking);
+        error = parking_start(callbacks->unpark, callbacks->expelled,
+                              callbacks->stirred, device, &device->parking);
     if (error == 0)
         error = open_journal(device, create, callbacks);
     return error == -ENOENT ? -EUCLEAN : error;
@@ -599,6 +600,7 @@ int device_parts_open(struct device *device,
     mutex_init(&device->superblock_mutex);
     condition_init(&device->superblock_is_free);
     unpublished_init(&device->unpublished);
+    device_rest_init(&device->rest);
     device_ahead_init(device);
     device->options.segment_size = segment_size_of(&device->options);
     if (error == 0)
@@ -673,6 +675,7 @@ int device_parts_close(struct device *device, bool was_opened)
     if (device->journal_dirfd >= 0)
         (void)file_close(device->journal_dirfd);
     cache_dir_close(device->cache_dir);
+    device_rest_done(&device->rest);
     unpublished_done(&device->unpublished);
     condition_done(&device->superblock_is_free);
     mutex_done(&device->superblock_mutex);

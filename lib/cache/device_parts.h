@@ -18,6 +18,7 @@
 #include "cache/destage.h"
 #include "cache/device.h"
 #include "cache/device_ahead.h"
+#include "cache/device_rest.h"
 #include "cache/fold.h"
 #include "cache/journal.h"
 #include "cache/page_index.h"
@@ -70,6 +71,7 @@ struct device {
     enum claim_action attached; /* what was decided at the start, */
     struct epoch_record attached_record; /* and by which record */
     struct parking *parking;             /* NULL: read-only */
+    struct device_rest rest;
 };
 
 /* The callbacks of the parts; context is the device. */
@@ -81,6 +83,7 @@ struct device_callbacks {
     void (*cut)(void *context, bool is_cut);
     void (*published)(void *context);
     void (*looked)(void *context);
+    void (*stirred)(void *context);
     void (*unpark)(void *context, struct device_request *requests);
     void (*expelled)(void *context, struct device_request *request);
 };

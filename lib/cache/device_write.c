@@ -450,6 +450,7 @@ static void append_items(struct device *device, struct journal_item *items[],
     if (count == 0)
         return;
     journal_append(device->journal, items, count, &end);
+    destage_stir(device->destage);
     for (size_t i = 0; i < count; i++) {
         struct plan *plan = items[i]->owner;
 

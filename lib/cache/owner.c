@@ -11,13 +11,17 @@
 #include "base/log.h"
 #include "base/workers.h"
 #include "cache/destage.h"
+#include "cache/device_rest.h"
 #include "cache/fetch.h"
 #include "cache/owner_parts.h"
 #include "cache/scrub.h"
 
 static const uint64_t SECOND_NS = 1000000000;
-/* A write that waits for us should not wait long for us to notice. */
+/* While a write waits for us. */
 static const uint64_t LOOK_PARKED_NS = 100000000;
+/* While the device rests: who stirs it wakes us.  But others may fill the disk,
+ * or have changed the claim. */
+static const uint64_t LOOK_RESTING_NS = UINT64_C(10) * 1000000000;
 static const uint64_t WATCH_EVERY_NS = UINT64_C(60) * 1000000000;
 /* Without an answer, or after an error of the store. */
 static const uint64_t RETRY_AFTER_NS = UINT64_C(10) * 1000000000;
@@ -146,21 +150,20 @@ int owner_claim(struct owner *owner)
     return error;
 }
 
-/* Whether a write may come: who does not know thinks so. */
-static bool may_have_clients(const struct owner *owner)
+static bool has_parked(struct owner *owner)
 {
-    const struct owner_options *options = &owner->options;
+    struct device_status status;
 
-    return options->connections == NULL ||
-           options->connections(options->context) > 0;
+    device_status(owner->options.device, &status);
+    return status.parked > 0;
 }
 
-/* Returns when to look again. */
-static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
-                              uint64_t *watch_ns)
+/* Returns whether a write waits. */
+static bool look_at_claim(struct owner *owner, uint64_t now_ns,
+                          uint64_t *watch_ns)
 {
     enum claim_state state = claim_state(owner->claim);
-    struct device_status status;
+    bool is_waited_for;
 
     if (now_ns >= *watch_ns) {
         int error = claim_watch(owner->claim, owner_is_dirty(owner));
@@ -171,16 +174,67 @@ static uint64_t look_at_claim(struct owner *owner, uint64_t now_ns,
             (error == 0 || error == -ESTALE ? WATCH_EVERY_NS : RETRY_AFTER_NS);
         tell_leases(owner);
     }
-    device_status(owner->options.device, &status);
-    if (status.parked > 0 && state == CLAIM_RELEASED)
+    is_waited_for = has_parked(owner);
+    if (is_waited_for && state == CLAIM_RELEASED)
         (void)owner_claim(owner);
-    if (status.parked > 0 ||
-        (state == CLAIM_RELEASED && may_have_clients(owner)))
-        return now_ns + LOOK_PARKED_NS;
-    return now_ns + SECOND_NS;
+    return is_waited_for;
 }
 
 /* ---- the thread ---------------------------------------------------------- */
+
+/* device_watch. */
+static void stirred(void *context)
+{
+    struct owner *owner = context;
+
+    mutex_lock(&owner->lock);
+    owner->stirs++;
+    if (owner->heeds_stirs)
+        condition_signal(&owner->wake);
+    if (owner->room_heeds_stirs)
+        condition_signal(&owner->room);
+    mutex_unlock(&owner->lock);
+}
+
+/*
+ * Wait to be woken, or until next_ns.  Unless somebody waits for us already,
+ * and so is being looked after: also until the device is stirred, which it may
+ * have been since so many stirs were counted.
+ */
+static void wait_locked(struct owner *owner, struct condition *condition,
+                        bool *heeds_stirs, uint64_t stirs, bool is_waited_for,
+                        uint64_t next_ns) REQUIRES(owner->lock)
+{
+    if (!is_waited_for && owner->stirs != stirs)
+        return;
+    *heeds_stirs = !is_waited_for;
+    (void)condition_wait_until(condition, &owner->lock, next_ns);
+    *heeds_stirs = false;
+}
+
+/* Returns how long not to look, if nothing happens. */
+static uint64_t pause_ns(struct owner *owner, bool is_waited_for, bool may_rest)
+{
+    if (is_waited_for)
+        return LOOK_PARKED_NS;
+    if (may_rest && device_is_resting(owner->options.device))
+        return LOOK_RESTING_NS;
+    return SECOND_NS;
+}
+
+/* The same for the first thread, which also has an hour for what it does. */
+static uint64_t claim_pause_ns(struct owner *owner, bool is_waited_for,
+                               bool may_rest, uint64_t watch_ns)
+{
+    uint64_t pause = pause_ns(owner, is_waited_for, may_rest);
+    uint64_t now_ns = clock_monotonic_ns();
+    uint64_t collect_ns = owner_collect_in_ns(owner);
+
+    if (watch_ns < now_ns + pause)
+        pause = watch_ns > now_ns ? watch_ns - now_ns : 0;
+    /* What is due already waits for the claim. */
+    return collect_ns > 0 && collect_ns < pause ? collect_ns : pause;
+}
 
 static bool has_found_checkpoint(struct owner *owner)
 {
@@ -278,11 +332,12 @@ static void *owner_main(void *context)
         uint64_t now_ns = clock_monotonic_ns();
         bool is_time = now_ns >= retry_ns;
         bool must_publish = owner->must_publish;
-        bool is_well = true;
+        bool is_well = true, is_waited_for;
+        uint64_t stirs = owner->stirs;
         uint64_t next_ns;
 
         mutex_unlock(&owner->lock);
-        next_ns = look_at_claim(owner, now_ns, &watch_ns);
+        is_waited_for = look_at_claim(owner, now_ns, &watch_ns);
         if (is_time && must_adopt(owner))
             is_well = finish_rollback(owner);
         if (has_found_checkpoint(owner))
@@ -294,24 +349,16 @@ static void *owner_main(void *context)
             is_well = collect(owner);
         if (!is_well)
             retry_ns = clock_monotonic_ns() + RETRY_AFTER_NS;
+        next_ns =
+            clock_monotonic_ns() +
+            claim_pause_ns(owner, is_waited_for, is_well && is_time, watch_ns);
         mutex_lock(&owner->lock);
         if (!owner->is_stopping && !(owner->must_publish && !must_publish))
-            (void)condition_wait_until(&owner->wake, &owner->lock, next_ns);
+            wait_locked(owner, &owner->wake, &owner->heeds_stirs, stirs,
+                        is_waited_for, next_ns);
     }
     mutex_unlock(&owner->lock);
     return NULL;
-}
-
-/* Make room; returns when to look again. */
-static uint64_t make_room(struct owner *owner)
-{
-    struct device_status status;
-
-    if (owner_make_room(owner))
-        return 0;
-    device_status(owner->options.device, &status);
-    return clock_monotonic_ns() +
-           (status.parked > 0 ? LOOK_PARKED_NS : SECOND_NS);
 }
 
 static void *room_main(void *context)
@@ -320,13 +367,19 @@ static void *room_main(void *context)
 
     mutex_lock(&owner->lock);
     while (!owner->is_stopping) {
+        uint64_t stirs = owner->stirs;
+        bool was_waited_for, is_waited_for, has_more;
         uint64_t next_ns;
 
         mutex_unlock(&owner->lock);
-        next_ns = make_room(owner);
+        was_waited_for = has_parked(owner);
+        has_more = owner_make_room(owner);
+        is_waited_for = was_waited_for || has_parked(owner);
+        next_ns = clock_monotonic_ns() + pause_ns(owner, is_waited_for, true);
         mutex_lock(&owner->lock);
-        if (!owner->is_stopping)
-            (void)condition_wait_until(&owner->room, &owner->lock, next_ns);
+        if (!owner->is_stopping && !has_more)
+            wait_locked(owner, &owner->room, &owner->room_heeds_stirs, stirs,
+                        is_waited_for, next_ns);
     }
     mutex_unlock(&owner->lock);
     return NULL;
@@ -399,6 +452,7 @@ static void free_parts(struct owner *owner)
 
 static void end_thread(struct owner *owner)
 {
+    device_watch(owner->options.device, NULL, NULL);
     mutex_lock(&owner->lock);
     owner->is_stopping = true;
     condition_signal(&owner->wake);
@@ -422,10 +476,12 @@ int owner_start(const struct owner_options *options, struct owner **ret_owner)
     condition_init(&owner->room);
     condition_init(&owner->changed);
     upload_share_join(owner->options.share, &owner->sharer);
+    device_watch(options->device, stirred, owner);
     error = make_leases(owner);
     if (error == 0)
         error = -pthread_create(&owner->thread, NULL, owner_main, owner);
     if (error != 0) {
+        device_watch(options->device, NULL, NULL);
         free_parts(owner);
         return error;
     }

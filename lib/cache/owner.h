@@ -4,7 +4,8 @@
  * towards the bucket.
  *
  * A thread per device looks, every second and whenever it is woken, for what
- * is to be done, and does it in this order:
+ * is to be done (while the device rests, every ten seconds: device_rest.h), and
+ * does it in this order:
  *
  *   claim    find out whether somebody else owns the device by now
  *   publish  a checkpoint of which all is uploaded becomes an image

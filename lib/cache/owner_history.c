@@ -97,6 +97,7 @@ void owner_collect_soon(struct owner *owner)
     mutex_lock(&owner->lock);
     owner->collect_ns = 0;
     owner->has_looked = true;
+    condition_signal(&owner->wake);
     mutex_unlock(&owner->lock);
 }
 
@@ -158,14 +159,21 @@ int owner_collect_options(struct owner *owner, struct epoch_record *own,
     return 0;
 }
 
-bool owner_should_collect(struct owner *owner)
+uint64_t owner_collect_in_ns(struct owner *owner)
 {
-    bool is_due;
+    uint64_t now_ns = owner_now_ns(), due_ns;
 
     mutex_lock(&owner->lock);
-    is_due = owner_now_ns() >= owner->collect_ns;
+    due_ns = owner->collect_ns;
     mutex_unlock(&owner->lock);
-    return is_due;
+    if (due_ns == UINT64_MAX)
+        return due_ns;
+    return due_ns > now_ns ? due_ns - now_ns : 0;
+}
+
+bool owner_should_collect(struct owner *owner)
+{
+    return owner_collect_in_ns(owner) == 0;
 }
 
 /*
@@ -197,6 +205,7 @@ static void set_collect_time(struct owner *owner, uint64_t due_ns)
     mutex_lock(&owner->lock);
     owner->collect_ns = due_ns;
     owner->has_looked = true;
+    condition_signal(&owner->wake);
     mutex_unlock(&owner->lock);
 }
 

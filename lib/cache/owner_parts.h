@@ -38,6 +38,9 @@ struct owner {
     struct condition room;    /* the other one: it has to end */
     struct condition changed; /* for who waits: the turn, or a checkpoint */
     bool is_stopping GUARDED_BY(lock);
+    uint64_t stirs GUARDED_BY(lock);        /* of the device, so far */
+    bool heeds_stirs GUARDED_BY(lock);      /* the thread waits, and is woken */
+    bool room_heeds_stirs GUARDED_BY(lock); /* by one; the other one, too */
     bool is_interrupted GUARDED_BY(lock);
     bool is_busy GUARDED_BY(lock);         /* somebody has the turn */
     bool is_scrubbing GUARDED_BY(lock);    /* somebody does a step of it */
@@ -110,6 +113,9 @@ void owner_collect_soon(struct owner *owner);
 
 /* Whether there may be anything to condemn or delete now. */
 bool owner_should_collect(struct owner *owner);
+
+/* In how long there may be; 0: now; UINT64_MAX: not that we know. */
+uint64_t owner_collect_in_ns(struct owner *owner);
 
 /* collect_run, and when to run it again. */
 int owner_collect(struct owner *owner, struct collect_counts *ret_counts);

@@ -14,6 +14,7 @@ static const uint64_t FOR_SPACE = UINT64_MAX;
 struct parking {
     void (*run)(void *context, struct device_request *requests);
     void (*expelled)(void *context, struct device_request *request);
+    void (*waits)(void *context);
     void *context;
     pthread_t thread;
 
@@ -24,6 +25,7 @@ struct parking {
     struct device_request **end GUARDED_BY(lock);
     size_t count GUARDED_BY(lock);
     uint64_t wakes GUARDED_BY(lock);
+    bool has_newcomer GUARDED_BY(lock); /* for space; nobody was told yet */
 };
 
 typedef bool chooses(const struct device_request *request, uint64_t now_ns);
@@ -93,6 +95,13 @@ static void *parking_main(void *context)
             mutex_lock(&parking->lock);
             continue;
         }
+        if (parking->has_newcomer) {
+            parking->has_newcomer = false;
+            mutex_unlock(&parking->lock);
+            parking->waits(parking->context);
+            mutex_lock(&parking->lock);
+            continue;
+        }
         earliest = earliest_locked(parking);
         if (earliest == FOR_SPACE)
             condition_wait(&parking->wake, &parking->lock);
@@ -107,7 +116,8 @@ static void *parking_main(void *context)
 int parking_start(void (*run)(void *context, struct device_request *requests),
                   void (*expelled)(void *context,
                                    struct device_request *request),
-                  void *context, struct parking **ret_parking)
+                  void (*waits)(void *context), void *context,
+                  struct parking **ret_parking)
 {
     struct parking *parking = calloc(1, sizeof(*parking));
     int error;
@@ -116,6 +126,7 @@ int parking_start(void (*run)(void *context, struct device_request *requests),
         return -ENOMEM;
     parking->run = run;
     parking->expelled = expelled;
+    parking->waits = waits;
     parking->context = context;
     parking->end = &parking->first;
     mutex_init(&parking->lock);
@@ -156,6 +167,8 @@ static void add_locked(struct parking *parking, struct device_request *request,
     *parking->end = request;
     parking->end = &request->next;
     parking->count++;
+    if (request->due_ns == FOR_SPACE)
+        parking->has_newcomer = true;
     condition_signal(&parking->wake);
 }
 

@@ -17,12 +17,14 @@ struct parking;
 
 /*
  * Start its thread, which calls run() with requests that may go on, linked by
- * next, and expelled() with one whose client is gone.
+ * next, expelled() with one whose client is gone, and waits() after one has
+ * come that waits for space.
  */
 int parking_start(void (*run)(void *context, struct device_request *requests),
                   void (*expelled)(void *context,
                                    struct device_request *request),
-                  void *context, struct parking **ret_parking);
+                  void (*waits)(void *context), void *context,
+                  struct parking **ret_parking);
 
 /* Nothing may be parked any more.  NULL does nothing. */
 void parking_stop(struct parking *parking);

@@ -3,11 +3,13 @@
 #include "cache/destage.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "cache/destage_parts.h"
 #include "cache/device_parts.h"
 #include "cache/geometry.h"
 #include "support/device_fixture.h"
@@ -101,6 +103,7 @@ struct told {
     struct condition changed;
     unsigned rooms;
     int failed;
+    unsigned wakings;
 };
 
 static void tell_room(void *context)
@@ -109,6 +112,16 @@ static void tell_room(void *context)
 
     mutex_lock(&told->lock);
     told->rooms++;
+    condition_broadcast(&told->changed);
+    mutex_unlock(&told->lock);
+}
+
+static void tell_waking(void *context)
+{
+    struct told *told = context;
+
+    mutex_lock(&told->lock);
+    told->wakings++;
     condition_broadcast(&told->changed);
     mutex_unlock(&told->lock);
 }
@@ -147,6 +160,7 @@ static void replace_destage(struct told *told, uint64_t idle_ns)
         .cut = tell_cut,
         .published = tell_look,
         .looked = tell_look,
+        .woke = tell_waking,
         .context = told,
     };
 
@@ -188,6 +202,40 @@ TEST("when nobody writes all is folded, also what is in the newest segment; "
     CHECK(destage_passes(disk.device->destage) == passes + 10);
     CHECK(state_log_last_commit(disk.device->state_log) == commits);
     CHECK(told.failed == 0);
+    end();
+}
+
+TEST("asleep, it is woken by what there is to fold, or to keep")
+{
+    static const struct object_id nowhere;
+    struct chunk_block as_read = {.object_size = PAGE};
+    struct destage *destage;
+    struct told told;
+
+    NEED(begin());
+    replace_destage(&told, UINT64_MAX);
+    destage = disk.device->destage;
+    while (!destage_is_asleep(destage))
+        (void)sched_yield();
+    CHECK(told.wakings == 0);
+    destage_keep(destage, 3, 0, &as_read, &nowhere, data);
+    mutex_lock(&told.lock);
+    while (told.wakings < 1)
+        condition_wait(&told.changed, &told.lock);
+    mutex_unlock(&told.lock);
+    while (!destage_is_asleep(destage))
+        (void)sched_yield();
+    CHECK(atomic_load(&destage->blocks_size) == 0);
+    CHECK(put(0, PAGE, 1));
+    mutex_lock(&told.lock);
+    while (told.wakings < 2)
+        condition_wait(&told.changed, &told.lock);
+    mutex_unlock(&told.lock);
+    CHECK(!destage_is_asleep(destage));
+    CHECK(device_destage(disk.device) == 0);
+    while (!destage_is_asleep(destage))
+        (void)sched_yield();
+    CHECK(told.wakings == 2);
     end();
 }
 

@@ -12,6 +12,7 @@ struct yard {
     size_t run_count;
     struct device_request *expelled[16];
     size_t expelled_count;
+    size_t waits;
 };
 
 static void run(void *context, struct device_request *requests)
@@ -32,6 +33,16 @@ static void expelled(void *context, struct device_request *request)
     yard->expelled[yard->expelled_count++] = request;
 }
 
+static void waits(void *context)
+{
+    struct yard *yard = context;
+
+    mutex_lock(&yard->lock);
+    yard->waits++;
+    condition_broadcast(&yard->came);
+    mutex_unlock(&yard->lock);
+}
+
 static struct parking *begin(struct yard *yard)
 {
     struct parking *parking = NULL;
@@ -39,7 +50,7 @@ static struct parking *begin(struct yard *yard)
     memset(yard, 0, sizeof(*yard));
     mutex_init(&yard->lock);
     condition_init(&yard->came);
-    CHECK(parking_start(run, expelled, yard, &parking) == 0);
+    CHECK(parking_start(run, expelled, waits, yard, &parking) == 0);
     return parking;
 }
 
@@ -96,6 +107,33 @@ TEST("who waits for space goes on when there is some, in the order of coming")
         CHECK(yard.run[i] == &requests[i]);
     CHECK(parking_count(parking) == 0);
     end(&yard, parking);
+}
+
+TEST("who waits for space is told of; who waits for a time is not")
+{
+    struct yard yard;
+    struct parking *parking = begin(&yard);
+    struct device_request later = {.length = 1};
+    struct device_request requests[2] = {{.length = 2}};
+
+    parking_add(parking, &later, clock_monotonic_ns() + 1);
+    wait_for(&yard, 1);
+    CHECK(yard.waits == 0);
+    parking_add_for_space(parking, &requests[0], parking_wakes(parking));
+    mutex_lock(&yard.lock);
+    while (yard.waits == 0)
+        condition_wait(&yard.came, &yard.lock);
+    mutex_unlock(&yard.lock);
+    CHECK(parking_count(parking) == 1);
+    parking_add_for_space(parking, &requests[1], parking_wakes(parking));
+    mutex_lock(&yard.lock);
+    while (yard.waits == 1)
+        condition_wait(&yard.came, &yard.lock);
+    mutex_unlock(&yard.lock);
+    parking_wake(parking);
+    wait_for(&yard, 3);
+    end(&yard, parking);
+    CHECK(yard.waits == 2);
 }
 
 TEST("space that came between the refusal and the parking is not missed")
