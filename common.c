@@ -95,26 +95,31 @@ int common_load_config(const struct common_program *program, const char *path,
     return COMMON_GO_ON;
 }
 
-static void check_directory(const char *setting, const char *path)
+static bool check_directory(const char *setting, const char *path)
 {
     struct stat st;
 
     if (!path)
-        return;
+        return true;
     if (stat(path, &st) != 0)
         log_warning("%s %s: %s", setting, path, log_errno(-errno));
     else if (!S_ISDIR(st.st_mode))
         log_warning("%s %s: not a directory", setting, path);
+    else
+        return true;
+    return false;
 }
 
-void common_check_directories(const struct config *config)
+bool common_check_directories(const struct config *config)
 {
-    check_directory("s3dir", config->s3dir);
-    check_directory("tlscertificates", config->tls_certificates);
+    bool are_there = check_directory("s3dir", config->s3dir);
+
+    are_there &= check_directory("tlscertificates", config->tls_certificates);
     for (size_t i = 0; i < config->devices_count; i++) {
-        check_directory("cachedir", config->devices[i].cachedir);
-        check_directory("journal", config->devices[i].journal);
+        are_there &= check_directory("cachedir", config->devices[i].cachedir);
+        are_there &= check_directory("journal", config->devices[i].journal);
     }
+    return are_there;
 }
 
 /* ---- process ------------------------------------------------------------ */

@@ -78,9 +78,10 @@ int common_load_config(const struct common_program *program, const char *path,
 
 /*
  * Warn of each directory in the configuration that does not exist: not a
- * mistake of the file, but what a start would fail by.
+ * mistake of the file, but what a start would fail by.  Returns whether all
+ * are there.
  */
-void common_check_directories(const struct config *config);
+bool common_check_directories(const struct config *config);
 
 /* ---- process ------------------------------------------------------------- */
 

@@ -307,28 +307,39 @@ static int run(struct daemon *daemon)
 }
 
 /* Whether the bucket can be used; the directory is looked at elsewhere. */
-static void check_bucket(const struct config *config)
+static bool check_bucket(const struct config *config)
 {
     struct object_store *store;
+    int error;
 
-    if (config->s3dir || config->devices_count == 0 ||
-        common_open_store(config, &store) != 0)
-        return;
-    (void)common_check_store(config, store);
-    store->close(store);
+    if (config->s3dir || config->devices_count == 0)
+        return true;
+    error = common_open_store(config, &store);
+    if (error == 0) {
+        error = common_check_store(config, store);
+        store->close(store);
+    }
+    return error == 0;
 }
 
-/* Check the configuration, and whether what it names is there. */
+/*
+ * Check the configuration, and whether what it names is there.  If not, that
+ * is told and is no error: a disk or a store that is away comes back.
+ */
 static int check_only(const struct daemon *daemon)
 {
+    bool is_usable;
+
     if (daemon->config->devices_count == 0)
         log_warning("%s: there is no device", daemon->options.config_path);
     if (daemon->config->listen.count == 0)
         log_warning("%s: there is no listen; sockets have to be handed over",
                     daemon->options.config_path);
-    common_check_directories(daemon->config);
-    check_bucket(daemon->config);
-    (void)printf("%s: no mistakes\n", daemon->options.config_path);
+    is_usable = common_check_directories(daemon->config);
+    is_usable &= check_bucket(daemon->config);
+    (void)printf("%s: no mistakes%s\n", daemon->options.config_path,
+                 is_usable ? ""
+                           : " in it, but not all that it names can be used");
     return COMMON_OK;
 }
 

@@ -243,6 +243,7 @@ unreachable_bucket() {
     run "$DAEMON" -t -c "$CONFIG"
     [ "$status" = 0 ]
     [[ $output == *"127.0.0.1:1: cannot be reached"* ]]
+    [[ $output == *"no mistakes in it, but not all that it names can be used" ]]
     start_daemon
     grep "error: S3 127.0.0.1:1: cannot be reached" "$DAEMON_LOG"
     grep "disk: waits: the store is needed to open it" "$DAEMON_LOG"

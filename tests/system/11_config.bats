@@ -25,7 +25,8 @@ load helpers
 @test "-t opens nothing: no socket, no file in the cache directory" {
     write_config
     add_device disk 64M
-    "$DAEMON" -t -c "$CONFIG"
+    run "$DAEMON" -t -c "$CONFIG"
+    [ "$output" = "$CONFIG: no mistakes" ]
     [ ! -e "$SOCKET" ]
     [ -z "$(find "$DIR/disk" "$STORE" -mindepth 1)" ]
 }
@@ -38,6 +39,7 @@ load helpers
     [ "$status" = 0 ]
     [[ $output == *"warning: cachedir $DIR/disk: No such file"* ]]
     [[ $output == *"warning: s3dir $STORE: No such file"* ]]
+    [[ ${lines[-1]} == "$CONFIG: no mistakes in it, but not all that it names can be used" ]]
 }
 
 @test "every mistake of a file is told at once, with file, line and remedy" {
