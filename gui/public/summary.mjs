@@ -39,7 +39,8 @@ export function verdictOf(live) {
     if (live.isConnected === false)
         return {
             health: 'failed', word: 'Connection lost',
-            text: 'The server of this page does not answer; all is as it was last known.',
+            text: 'The server of this page does not answer' +
+                (isKnown(live) ? '; all is as it was last known.' : '.'),
             key: '',
         };
     if (server.state !== 'up')
@@ -47,8 +48,8 @@ export function verdictOf(live) {
             health: server.state === 'starting' ? 'unknown' : 'failed',
             word: SERVER_WORDS[server.state] ?? SERVER_WORDS.wrong,
             text: server.state === 'starting' ? '\u00a0'
-                : `since ${moment(server.since_ms, now)}: ${server.text}. ` +
-                    'All is as it was last known.',
+                : `Since ${moment(server.since_ms, now)}: ${server.text}.` +
+                    (isKnown(live) ? ' All is as it was last known.' : ''),
             key: '',
         };
     const leftOut = live.daemon.left_out ?? 0;
@@ -129,6 +130,8 @@ const isKnown = ({ daemon }) => daemon.start_time_ns !== undefined;
 
 const perSecond = (value) => value === undefined ? UNKNOWN : `${rate(value)}/s`;
 
+const mappedSize = ({ chunks = 0, chunk_size: size = 0 }) => chunks * size;
+
 function tilesOf(live) {
     const devices = [...live.devices.values()];
     const oldest = oldestOf(live);
@@ -141,7 +144,7 @@ function tilesOf(live) {
             oldest === Infinity ? 'all is in the bucket'
                 : `oldest ${duration((live.now() - nsToMs(oldest)) / 1000)}`],
         [TILES[2], bytes(sum(devices, (d) => d.cache_used)),
-            `of ${bytes(sum(devices, (d) => d.chunks * d.chunk_size))} in use`],
+            `of ${bytes(sum(devices, mappedSize))} in use`],
         [TILES[3], perSecond(total('read_iops')), bytesPerSecond(total('read_bytes'))],
         [TILES[4], perSecond(total('write_iops')), bytesPerSecond(total('written_bytes'))],
         [TILES[5], bytesPerSecond(total('uploaded')),

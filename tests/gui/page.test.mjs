@@ -204,6 +204,7 @@ test('devices come and go, and what is not known is a dash', OPTIONS, async (t) 
     await cardOf(page, 'other').waitFor();
     assert.equal(await partOf(page, 'other', 'health'), 'Degraded');
     assert.equal(await factOf(page, 'other', 'Journal'), '–');
+    assert.match(await textOf(page, '#tiles'), /In caches1 MiBof 80 MiB in use/);
     state.status = () => makeStatus({ device: { device: 'new' } });
     await cardOf(page, 'new').waitFor();
     assert.deepEqual(await page.locator('.card h3').allTextContents(), ['new']);
@@ -374,7 +375,7 @@ test('a daemon that is down, hangs and is started anew is told of; history stays
 
     await daemon.stop();
     await verdictIs(page, 'The daemon is down');
-    assert.match(await textOf(page, '#verdict-text'), /^since \d\d:.* as it was last known/);
+    assert.match(await textOf(page, '#verdict-text'), /^Since \d\d:.* as it was last known/);
     assert.equal(await partOf(page, 'postgres', 'health'), 'Unknown');
     assert.equal(await partOf(page, 'postgres', 'resident'), used);
     assert.equal(await textOf(page, '#announcement'), 'The daemon is down');
