@@ -296,6 +296,10 @@ int backend_check(const struct backend *backend,
     }
     if (device->flushes && (flags & NBD_FLAG_SEND_FLUSH) == 0)
         missing = "FLUSH";
+    /* The kernel will send no FLUSH for as long as the device is attached. */
+    else if (!device->flushes && !device->is_read_only &&
+             (flags & NBD_FLAG_SEND_FLUSH) != 0)
+        missing = "writethrough";
     else if (device->fua && (flags & NBD_FLAG_SEND_FUA) == 0)
         missing = "FUA";
     else if (device->trims && (flags & NBD_FLAG_SEND_TRIM) == 0)

@@ -111,6 +111,7 @@ int nbd_carry_out(struct nbd_transmission *t, uint8_t **ret_bytes,
         .structured = t->session.structured,
         .extended = t->session.extended,
         .block_status = t->session.block_status,
+        .is_durable = t->session.is_durable,
         .has_ended = t->input_ended || t->carried.record.has_ended,
         .is_leaving = atomic_load(&t->is_leaving),
     };

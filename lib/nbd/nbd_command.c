@@ -68,12 +68,14 @@ static bool flags_fit(const struct nbd_session *session,
     return (request->flags & ~allowed) == 0;
 }
 
-static unsigned device_flags_of(const struct rules *rule, uint16_t flags)
+static unsigned device_flags_of(const struct nbd_session *session,
+                                const struct rules *rule, uint16_t flags)
 {
     unsigned result = 0;
 
     /* On a READ it is harmless, and on a FLUSH it says nothing new. */
-    if (rule->writes && (flags & NBD_CMD_FLAG_FUA) != 0)
+    if (rule->writes &&
+        (session->is_durable || (flags & NBD_CMD_FLAG_FUA) != 0))
         result |= DEVICE_FUA;
     if ((flags & NBD_CMD_FLAG_NO_HOLE) != 0)
         result |= DEVICE_NO_HOLE;
@@ -138,7 +140,7 @@ struct nbd_command nbd_command_check(const struct nbd_session *session,
     if (!flags_fit(session, rule, request))
         return answer(NBD_EINVAL, "a flag does not fit the command");
     command.operation = rule->operation;
-    command.flags = device_flags_of(rule, request->flags);
+    command.flags = device_flags_of(session, rule, request->flags);
     command.writes = rule->writes;
     if (rule->writes && read_only)
         return answer(NBD_EPERM, "the export is read-only");

@@ -141,6 +141,7 @@ static void choose(struct handshake *handshake, const struct nbd_export *export)
     handshake->session.export = export;
     /* A context holds for the export that it was selected for. */
     handshake->session.block_status = handshake->context_export == export;
+    handshake->session.is_durable = !device_has_volatile_cache(export->device);
 }
 
 /* ---- one function an option --------------------------------------------- */

@@ -44,6 +44,9 @@ struct nbd_session {
     bool structured;   /* replies in chunks; always when extended */
     bool extended;     /* 32-byte headers */
     bool block_status; /* base:allocation was selected for this export */
+    /* The client was told of no cache, and so asks for no flush: whatever the
+     * device is by now, what it writes is durable when it is answered. */
+    bool is_durable;
 };
 
 /*

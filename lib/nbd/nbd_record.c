@@ -60,7 +60,8 @@ enum {
     FLAG_HAS_ENDED = 1 << 3,
     FLAG_IS_LEAVING = 1 << 4,
     FLAG_IS_DISCARDING = 1 << 5,
-    FLAGS_ALL = (1 << 6) - 1,
+    FLAG_IS_DURABLE = 1 << 6,
+    FLAGS_ALL = (1 << 7) - 1,
 };
 
 static const uint8_t magic[8] = {'s', '3', 'b', 'n', 'b', 'd', 'r', '\n'};
@@ -72,7 +73,8 @@ static uint32_t flags_of(const struct nbd_record *record)
            (record->block_status ? (uint32_t)FLAG_BLOCK_STATUS : 0) |
            (record->has_ended ? (uint32_t)FLAG_HAS_ENDED : 0) |
            (record->is_leaving ? (uint32_t)FLAG_IS_LEAVING : 0) |
-           (record->is_discarding ? (uint32_t)FLAG_IS_DISCARDING : 0);
+           (record->is_discarding ? (uint32_t)FLAG_IS_DISCARDING : 0) |
+           (record->is_durable ? (uint32_t)FLAG_IS_DURABLE : 0);
 }
 
 size_t nbd_record_size(const struct nbd_record *record)
@@ -218,6 +220,7 @@ int nbd_record_read(const uint8_t *bytes, size_t len,
     record.has_ended = (flags & FLAG_HAS_ENDED) != 0;
     record.is_leaving = (flags & FLAG_IS_LEAVING) != 0;
     record.is_discarding = (flags & FLAG_IS_DISCARDING) != 0;
+    record.is_durable = (flags & FLAG_IS_DURABLE) != 0;
     read_discard(bytes, &record);
     record.replies_len = get_le64(bytes + AT_REPLIES_LEN);
     record.requests_len = get_le64(bytes + AT_REQUESTS_LEN);

@@ -34,7 +34,8 @@ enum {
 struct nbd_record {
     const char *name;        /* of the export */
     const char *incarnation; /* of its device, see device_incarnation */
-    bool structured, extended, block_status; /* of struct nbd_session */
+    /* Of struct nbd_session. */
+    bool structured, extended, block_status, is_durable;
     bool has_ended;  /* nothing comes behind ->requests */
     bool is_leaving; /* the client has said good-bye */
     /* A request whose payload is dropped as it comes, then answered. */

@@ -279,6 +279,7 @@ static int go_on_locked(struct nbd_server *server,
         .structured = connection->record.structured,
         .extended = connection->record.extended,
         .block_status = connection->record.block_status,
+        .is_durable = connection->record.is_durable,
     };
     struct nbd_transmission *transmission;
     const char *why = why_not(connection, export);

@@ -605,6 +605,7 @@ void nbd_kernel_attach_foreign(struct nbd_kernel *kernel, uint32_t index,
         .is_configured = true,
         .attached_by = FIRST_PID + kernel->attachments++,
         .size = size,
+        .flags = FLAG_FLUSH,
     };
     write_files(kernel, index);
     send_event(kernel, index);

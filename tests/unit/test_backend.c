@@ -202,7 +202,13 @@ TEST("a device goes on only with what is the same and no less")
     CHECK(check(all & ~NBD_FLAG_SEND_TRIM) == -ESTALE);
     CHECK(check(all | NBD_FLAG_READ_ONLY) == -ESTALE);
     CHECK(strstr(failure.text, "writing") != NULL);
+    device.flushes = false;
+    CHECK(check(all & ~NBD_FLAG_SEND_FLUSH) == 0);
+    CHECK(check(all) == -ESTALE);
+    CHECK(strstr(failure.text, "writethrough") != NULL);
     device.is_read_only = true;
+    CHECK(check(all) == 0);
+    device.flushes = true;
     CHECK(check(all | NBD_FLAG_READ_ONLY) == 0);
     backend.export_info.size = 16384;
     CHECK(check(all) == 0);

@@ -68,7 +68,7 @@ TEST("what was written is read")
 
 TEST("each flag is itself alone")
 {
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         struct nbd_record from = {.name = "", .incarnation = ""}, to;
         uint8_t *bytes;
         size_t len;
@@ -78,12 +78,14 @@ TEST("each flag is itself alone")
         from.block_status = i == 2;
         from.has_ended = i == 3;
         from.is_leaving = i == 4;
+        from.is_durable = i == 5;
         from.replies = from.requests = (const uint8_t *)"";
         bytes = write_record(&from, &len);
         NEED(nbd_record_read(bytes, len, &to) == 0);
         CHECK(to.structured == from.structured && to.extended == (i == 1));
         CHECK(to.block_status == (i == 2) && to.has_ended == (i == 3));
         CHECK(to.is_leaving == (i == 4) && !to.is_discarding);
+        CHECK(to.is_durable == (i == 5));
         CHECK(to.name[0] == '\0' && to.replies_len == 0);
         free(bytes);
     }
@@ -140,7 +142,7 @@ TEST("with a checksum that is right, lengths, flags and texts are still not "
     } changes[] = {
         {8, 4, 2},       /* version */
         {16, 8, 1},      /* length of all */
-        {24, 4, 1 << 6}, /* a flag that there is not */
+        {24, 4, 1 << 7}, /* a flag that there is not */
         {24, 4, 1 << 1}, /* extended, and not structured */
         {24, 4, 1 << 2}, /* block status, and not structured */
         {24, 4, 0x28},   /* ended, and more to discard than is there */

@@ -457,6 +457,33 @@ TEST("a client of another incarnation is closed, and nothing of it is run")
     nbd_fixture_done(&fixture);
 }
 
+TEST("a client that was told of no cache, and so never asks for a flush, has "
+     "each write made durable also when the device has a cache by now")
+{
+    const uint16_t types[] = {NBD_CMD_WRITE_ZEROES, NBD_CMD_TRIM};
+    struct nbd_fixture fixture;
+    struct nbd_client client;
+    struct memory_device_seen seen;
+
+    nbd_fixture_init(&fixture, test_dir());
+    memory_device_set_write_through(fixture.device, true);
+    nbd_fixture_start(&fixture);
+    NEED(enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    for (int restarts = 0; restarts < 3; restarts++) {
+        CHECK(nbd_client_write(&client, 0, 0, "d", 1) == 0);
+        for (size_t i = 0; i < 2; i++)
+            CHECK(nbd_client_do(&client, 0, types[i], 0, PAGE) == 0);
+        seen = memory_device_seen(fixture.device);
+        CHECK(seen.flags[DEVICE_WRITE] == DEVICE_FUA);
+        CHECK(seen.flags[DEVICE_ZERO] == DEVICE_FUA);
+        CHECK(seen.flags[DEVICE_TRIM] == DEVICE_FUA);
+        memory_device_set_write_through(fixture.device, false);
+        nbd_restart_at_once(&fixture);
+    }
+    nbd_client_close(&client);
+    nbd_fixture_done(&fixture);
+}
+
 TEST("a record that is not whole, or was changed, closes its connection")
 {
     struct nbd_restart restart = {.count = 0};
