@@ -76,11 +76,23 @@ struct daemon {
 /* ---- start -------------------------------------------------------------- */
 
 /* Say what will not be as it was asked for. */
-static void check_hand_over(const struct daemon *daemon)
+static void check_hand_over(const struct daemon *daemon,
+                            const struct config *config)
 {
-    if (daemon->options.hand_over && !fd_store_is_there())
+    size_t room = fd_store_room();
+
+    if (!daemon->options.hand_over)
+        return;
+    if (!fd_store_is_there())
         log_warning("--hand-over: NOTIFY_SOCKET is not set, so nobody keeps "
                     "the connections of clients: they end with this process");
+    else if (config->max_connections > room)
+        log_warning("maxconnections is %u, but no more than %zu connections "
+                    "outlive a restart: the service needs "
+                    "FileDescriptorStoreMax=%u and, to tell so, "
+                    "Environment=FDSTORE_MAX=%u",
+                    config->max_connections, room, 2 * config->max_connections,
+                    2 * config->max_connections);
 }
 
 /* Block the signals that we read; threads made later inherit that. */
@@ -202,7 +214,8 @@ static void reload(struct daemon *daemon)
     log_info("SIGHUP: %s is read again", daemon->reload.path);
     common_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
                   clock_monotonic_ns() / 1000);
-    (void)common_reload_run(&daemon->reload, daemon->clients.server);
+    if (common_reload_run(&daemon->reload, daemon->clients.server) == 0)
+        check_hand_over(daemon, daemon->reload.current);
     common_notify("READY=1");
 }
 
@@ -366,7 +379,7 @@ int main(int argc, char **argv)
         return code;
     }
     common_prepare_process();
-    check_hand_over(&daemon);
+    check_hand_over(&daemon, daemon.config);
     common_reload_init(&daemon.reload, daemon.options.config_path,
                        daemon.config, &daemon.resources);
     daemon.clients = (struct daemon_clients){

@@ -328,6 +328,24 @@ killed_in_between() {
     grep "process before: 2, resumed: 2" "$DAEMON_LOG"
 }
 
+@test "more connections than systemd has room for are warned of" {
+    write_config "maxconnections 5"
+    add_device disk 64M "chunksize 1M"
+    # As the unit tells it.
+    FDSTORE_MAX=8 start_service
+    grep "maxconnections is 5, but no more than 4 connections outlive" \
+        "$DAEMON_LOG"
+    for number in 4 6; do
+        sed -i "s/^maxconnections .*/maxconnections $number/" "$CONFIG"
+        ready=$(count_events ready)
+        service reload
+        wait_event $((ready + 1)) ready
+    done
+    grep "maxconnections is 6, .* FileDescriptorStoreMax=12 " "$DAEMON_LOG"
+    run ! grep "maxconnections is 4" "$DAEMON_LOG"
+    stop_service
+}
+
 @test "clients of a device that waits for the store wait, and see an end if it is refused" {
     needs nbdcopy
     write_slow_config
