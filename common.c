@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
@@ -150,4 +151,22 @@ void common_prepare_process(void)
             log_warning("the number of open files stays limited: %s",
                         log_errno(-errno));
     }
+}
+
+int common_open_signals(int *ret_fd)
+{
+    sigset_t wanted;
+    int fd;
+
+    (void)sigemptyset(&wanted);
+    (void)sigaddset(&wanted, SIGTERM);
+    (void)sigaddset(&wanted, SIGINT);
+    (void)sigaddset(&wanted, SIGHUP);
+    if (pthread_sigmask(SIG_BLOCK, &wanted, NULL) != 0)
+        return -EINVAL;
+    fd = signalfd(-1, &wanted, SFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
 }

@@ -86,6 +86,12 @@ bool common_check_directories(const struct config *config);
 /* ---- process ------------------------------------------------------------- */
 
 /*
+ * Block SIGTERM, SIGINT and SIGHUP, also in threads made later, and have them
+ * read from a signalfd, which is the caller's.
+ */
+int common_open_signals(int *ret_fd);
+
+/*
  * What every program needs before its first thread: SIGPIPE ignored, as many
  * descriptors as the system lets us have, and a malloc that gives back what
  * was freed.

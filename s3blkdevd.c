@@ -95,22 +95,6 @@ static void check_hand_over(const struct daemon *daemon,
                     2 * config->max_connections);
 }
 
-/* Block the signals that we read; threads made later inherit that. */
-static int open_signals(struct daemon *daemon)
-{
-    sigset_t wanted;
-
-    (void)sigemptyset(&wanted);
-    (void)sigaddset(&wanted, SIGTERM);
-    (void)sigaddset(&wanted, SIGINT);
-    (void)sigaddset(&wanted, SIGHUP);
-    if (pthread_sigmask(SIG_BLOCK, &wanted, NULL) != 0)
-        return -EINVAL;
-    daemon->signals = signalfd(-1, &wanted, SFD_CLOEXEC);
-    daemon->finished = eventfd(0, EFD_CLOEXEC);
-    return daemon->signals < 0 || daemon->finished < 0 ? -errno : 0;
-}
-
 static int open_resources(struct daemon *daemon)
 {
     daemon_clients_opening(&daemon->clients, daemon->options.single,
@@ -151,8 +135,12 @@ static int start_single(struct daemon *daemon)
 static int start(struct daemon *daemon)
 {
     struct tls_context *tls = NULL;
-    int error = open_signals(daemon);
+    int error = common_open_signals(&daemon->signals);
 
+    if (!error) {
+        daemon->finished = eventfd(0, EFD_CLOEXEC);
+        error = daemon->finished < 0 ? -errno : 0;
+    }
     if (!error)
         error = common_load_tls(daemon->config, &tls);
     if (!error)

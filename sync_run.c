@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,20 +116,14 @@ static void *hear_signals(void *context)
 
 int sync_start_hearing(struct sync *sync)
 {
-    sigset_t wanted;
+    int error = common_open_signals(&sync->signal_fd);
 
-    (void)sigemptyset(&wanted);
-    (void)sigaddset(&wanted, SIGTERM);
-    (void)sigaddset(&wanted, SIGINT);
-    (void)sigaddset(&wanted, SIGHUP);
-    if (pthread_sigmask(SIG_BLOCK, &wanted, NULL) != 0)
-        return -EINVAL;
-    sync->signal_fd = signalfd(-1, &wanted, SFD_CLOEXEC);
+    if (error)
+        return error;
     sync->end_fd = eventfd(0, EFD_CLOEXEC);
     sync->stop_fd = eventfd(0, EFD_CLOEXEC);
     sync->hurry_fd = eventfd(0, EFD_CLOEXEC);
-    if (sync->signal_fd < 0 || sync->end_fd < 0 || sync->stop_fd < 0 ||
-        sync->hurry_fd < 0)
+    if (sync->end_fd < 0 || sync->stop_fd < 0 || sync->hurry_fd < 0)
         return -errno;
     return -pthread_create(&sync->signal_thread, NULL, hear_signals, sync);
 }

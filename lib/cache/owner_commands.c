@@ -499,6 +499,24 @@ static int rollback(struct owner *owner, const struct control_message *request,
     return 0;
 }
 
+/* Answer what came of making a device, which has this first epoch then. */
+static int answer_made(int error, const struct epoch_record *record,
+                       struct control_message *reply)
+{
+    if (error != 0) {
+        control_message_start_error(
+            reply, error, "%s",
+            error == -EEXIST   ? "there is a device of that name"
+            : error == -ENOENT ? "there is no such image"
+            : error == -EINVAL ? "this is no name for it"
+                               : log_errno(error));
+        return 0;
+    }
+    control_message_start(reply, "ok");
+    control_message_add_number(reply, "epoch", record->epoch);
+    return 0;
+}
+
 static int make_clone(struct owner *owner,
                       const struct control_message *request, uint64_t holder,
                       struct control_message *reply)
@@ -537,17 +555,7 @@ static int make_clone(struct owner *owner,
         error = clone_create(&plan, &record);
     }
     owner_end_turn(owner);
-    if (error != 0) {
-        control_message_start_error(
-            reply, error, "%s",
-            error == -EEXIST   ? "there is a device of that name"
-            : error == -ENOENT ? "there is no such image"
-                               : log_errno(error));
-        return 0;
-    }
-    control_message_start(reply, "ok");
-    control_message_add_number(reply, "epoch", record.epoch);
-    return 0;
+    return answer_made(error, &record, reply);
 }
 
 /* The device itself: not while it is served. */
@@ -716,17 +724,7 @@ static int make_fork(struct owner *owner, const struct control_message *request,
         plan.key_has_nonce = content.key_has_nonce;
     error = fork_create(&plan, &record);
     owner_end_turn(owner);
-    if (error != 0) {
-        control_message_start_error(
-            reply, error, "%s",
-            error == -EEXIST   ? "there is a device of that name"
-            : error == -EINVAL ? "this is no name for it"
-                               : log_errno(error));
-        return 0;
-    }
-    control_message_start(reply, "ok");
-    control_message_add_number(reply, "epoch", record.epoch);
-    return 0;
+    return answer_made(error, &record, reply);
 }
 
 static const struct {
