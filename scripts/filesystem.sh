@@ -31,10 +31,24 @@ detach_at_end()
     trap 'exit 143' TERM
 }
 
-# Print where a device is mounted, a line each; nothing if it is not.
+# Print where a device, or a partition of it, is mounted, a line each; nothing
+# if it is not.  Fails if that cannot be told.
 mounts_of()
 {
-    findmnt --noheadings --output TARGET --source "$1" || true
+    number=$(mountpoint -x "$1") || return 1
+    targets=$(cat "/sys/dev/block/$number/dev" \
+        "/sys/dev/block/$number"/*/dev 2> /dev/null |
+        awk 'FNR == NR { numbers[$1]; next } $3 in numbers { print $5 }' \
+            - /proc/self/mountinfo) || return 1
+    # Blanks are written as octal numbers there.
+    [ -z "$targets" ] || printf '%b\n' "$targets"
+}
+
+# Refuse to go on with a device that is mounted.
+check_unmounted()
+{
+    mounts=$(mounts_of "$1") || fail "cannot tell whether $1 is mounted"
+    [ -z "$mounts" ] || fail "$1 is mounted on" "$mounts"
 }
 
 # Say loudly if what is synced can be lost.
@@ -71,8 +85,7 @@ attach()
 # Undo attach; never below a file system that is mounted.
 detach()
 {
-    [ -z "$(mounts_of "$DEVICE")" ] ||
-        fail "$DEVICE is mounted on" "$(mounts_of "$DEVICE")"
+    check_unmounted "$DEVICE"
     case $ATTACH_BY in
     s3blkdev-attach) s3blkdev-attach detach "$DEVICE" ;;
     *) nbd-client -d "$DEVICE" ;;

@@ -219,6 +219,39 @@ stand_in() {
     end
 }
 
+@test "a disk that cannot be looked at is not taken for an empty one" {
+    stand_in wipefs "exit 1"
+    run on init
+    rm "$DIR/bin/wipefs"
+    [ "$status" = 1 ]
+    [[ $output == *"cannot tell whether $LOOP has something on it"* ]]
+    [ ! -e "$DIR/attached" ]
+    [ -z "$(wipefs --no-act --noheadings "$LOOP")" ]
+    # Nor is one detached then: somebody may use it.
+    stand_in mountpoint "exit 1"
+    run on init
+    rm "$DIR/bin/mountpoint"
+    [ "$status" = 1 ]
+    [[ $output == *"cannot tell whether $LOOP is mounted"* ]]
+    [ -e "$DIR/attached" ]
+    [ -z "$(wipefs --no-act --noheadings "$LOOP")" ]
+    on stop
+    end
+}
+
+@test "what nobody knows, but is not zeros, is refused as well" {
+    echo precious | dd of="$LOOP" bs=4096 seek=20 conv=sync status=none
+    run on init
+    [ "$status" = 1 ]
+    [[ $output == *"$LOOP has data"*"blkdiscard $LOOP"* ]]
+    [ "$(dd if="$LOOP" bs=4096 skip=20 count=1 status=none | head -1 |
+        tr -d '\0')" = precious ]
+    [ ! -e "$DIR/attached" ]
+    blkdiscard "$LOOP"
+    on init
+    end
+}
+
 @test "without the disk of its journal it is not mounted, and not called new" {
     settings "JOURNAL_DEVICE=$JOURNAL"
     on init
