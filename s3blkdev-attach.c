@@ -273,34 +273,18 @@ static enum exit_code run_attach(const struct attach_host *host,
 
 /* ---- detach, resize, reconnect ------------------------------------------ */
 
-/*
- * systemd calls this also when the watcher has failed, and tells so.  The
- * device must then stay for the next watcher.
- */
-static bool watcher_has_failed(void)
-{
-    /* There is one thread. */
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe) */
-    const char *result = getenv("SERVICE_RESULT");
-
-    return result && strcmp(result, "success") != 0;
-}
-
 static enum exit_code run_detach(const struct attach_host *host,
                                  const struct attach_command *command)
 {
+    /* Of systemd.  There is one thread. */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *result = getenv("SERVICE_RESULT");
     struct net_failure failure;
-    char name[TARGET_NAME_SIZE];
-    int error;
+    int error =
+        result ? attach_detach_service(host, command->index, command->force,
+                                       result, &failure)
+               : attach_detach(host, command->index, command->force, &failure);
 
-    (void)target_name(command->index, name);
-    if (watcher_has_failed()) {
-        log_info("%s: stays attached, for its watcher only has failed", name);
-        return EXIT_OK;
-    }
-    error = attach_detach(host, command->index, command->force, &failure);
-    if (error == 0)
-        log_info("%s: detached", name);
     return failed(error, &failure);
 }
 

@@ -399,6 +399,7 @@ int attach_resize(const struct attach_host *host, const struct target *target,
 int attach_detach(const struct attach_host *host, uint32_t index, bool force,
                   struct net_failure *ret_failure)
 {
+    char name[TARGET_NAME_SIZE];
     int error = attach_check(host, index, ret_failure);
 
     if (error == 0 && !force)
@@ -412,5 +413,22 @@ int attach_detach(const struct attach_host *host, uint32_t index, bool force,
     /* It would stay for whoever attaches the device next. */
     (void)block_device_set_timer(host->root, index, TIMER_DEFAULT_MS);
     (void)attach_state_remove(host->state_dir, index);
+    log_info("%s: detached", target_name(index, name));
     return 0;
+}
+
+int attach_detach_service(const struct attach_host *host, uint32_t index,
+                          bool force, const char *service_result,
+                          struct net_failure *ret_failure)
+{
+    char name[TARGET_NAME_SIZE];
+    int error;
+
+    if (strcmp(service_result, "success") != 0) {
+        log_info("%s: stays attached, for its watcher only has failed",
+                 target_name(index, name));
+        return 0;
+    }
+    error = attach_detach(host, index, force, ret_failure);
+    return error == -ENOTCONN ? 0 : error;
 }

@@ -319,6 +319,23 @@ TEST("requests are sent again soon where the timer does nothing else")
     done();
 }
 
+TEST("a service that ends detaches its device, which may be so already, but "
+     "not when only its watcher has failed")
+{
+    NEED(begin(export_server_good(SIZE)));
+    NEED(attach(1) == 0);
+    CHECK(attach_detach_service(&host, 1, false, "signal", &failure) == 0);
+    CHECK(nbd_kernel_device(kernel, 1).is_configured);
+    CHECK(attach_detach_service(&host, 1, false, "success", &failure) == 0);
+    CHECK(!nbd_kernel_device(kernel, 1).is_configured);
+    CHECK(attach_detach_service(&host, 1, false, "success", &failure) == 0);
+    CHECK(attach_detach(&host, 1, false, &failure) == -ENOTCONN);
+    nbd_kernel_fail_next(kernel, -EPERM);
+    CHECK(attach_detach_service(&host, 1, false, "success", &failure) ==
+          -EPERM);
+    done();
+}
+
 TEST("a device that is used is not detached, unless one insists")
 {
     struct target kept;
