@@ -26,7 +26,8 @@
  *   zero_chunks          zeros
  *   remote_chunks        only in the bucket
  *   clean_chunks         in the bucket, and here at least in part
- *   dirty_chunks dirty_bytes     not in the bucket
+ *   dirty_chunks dirty_bytes     not in the bucket; what is only in the journal
+ *                        yet counts as bytes, but makes no chunk anything
  *   all_chunks           of the device; those that are not mapped are holes
  *   oldest_unpublished_ns        when the oldest write came that no image has
  *   behind               1: it is older than maxage
