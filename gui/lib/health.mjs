@@ -19,6 +19,14 @@ function plural(count, one, many) {
     return `${count} ${count === 1 ? one : many}`;
 }
 
+/** A time as the configuration has it: whole units, as large as can be. */
+function span(ns) {
+    const seconds = Math.round(ns / 1e9);
+    const [size, unit] = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']]
+        .find(([of]) => seconds % of === 0);
+    return `${seconds / size} ${unit}`;
+}
+
 // [word, reason if it applies, else null]: from the worst to the best.
 const RULES = [
     ['failed', ({ state }) => state === 'failed' &&
@@ -53,8 +61,9 @@ const RULES = [
         'the credentials have expired'],
     ['degraded', ({ conditional_put: has }) => has === false &&
         'the store cannot keep two hosts apart: it has no conditional put'],
-    ['behind', ({ behind }) => behind &&
-        'the oldest write that is only on this host is older than maxage'],
+    ['behind', ({ behind, max_age_ns: ns }) => behind &&
+        'the oldest write that is only on this host is older than maxage' +
+        (ns > 0 ? `, ${span(ns)}` : '')],
     ['uploading', ({ checkpoint, checkpoint_left: left }) =>
         checkpoint === 'open' && left > 0 &&
         `${plural(left, 'chunk is', 'chunks are')} still to be uploaded`],

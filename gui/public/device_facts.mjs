@@ -7,7 +7,7 @@ import { bytes, count, moment, nsToMs, plural } from './format.mjs';
 
 // What a chunk can be, in the order in which it is shown everywhere.
 export const KINDS = [
-    ['dirty', 'Dirty', 'not in the bucket as it is here'],
+    ['dirty', 'Dirty', 'not in the bucket as it is here; what is in the journal is not counted yet'],
     ['clean', 'Clean', 'in the bucket, and here at least in part'],
     ['remote', 'Remote', 'only in the bucket'],
     ['zero', 'Zero', 'zeros, which take no room'],

@@ -8,6 +8,7 @@ import { moment } from './format.mjs';
 
 const SPANS = { hour: 3600, day: 86400 };
 const HEIGHT = 168;
+const NEWEST_MAX = 4; // what is older than so many steps is not of now
 const DASH = [4, 3];
 const POWERS = Array.from({ length: 60 }, (_, i) => 2 ** i);
 const LABELS = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
@@ -38,6 +39,7 @@ export class Plot {
     #data;
     #range = 'hour';
     #now = 0;
+    #stepSeconds = Infinity;
     #isEnded = false;
     #observer;
 
@@ -78,9 +80,11 @@ export class Plot {
     show(history, range, nowSeconds) {
         this.#range = range;
         this.#now = nowSeconds;
-        if (history)
+        if (history) {
+            this.#stepSeconds = history.step_ms / 1000;
             this.#data = [history.times,
                 ...this.#series.map(([key]) => history.series[key] ?? [])];
+        }
         this.#draw();
         this.#tell();
     }
@@ -159,14 +163,21 @@ export class Plot {
         };
     }
 
+    /** Whether what is told is the newest, and of now. */
+    #isOfNow(under) {
+        const newest = this.#data[0].at(-1) ?? this.#now;
+        return under === null &&
+            this.#now - newest < NEWEST_MAX * this.#stepSeconds;
+    }
+
     /** The values under the pointer, or the newest ones. */
     #tell() {
         const under = this.#uplot?.cursor.idx ?? null;
         const index = under ?? this.#data[0].length - 1;
         this.#values.forEach((element, i) =>
             setText(element, this.#format(this.#data[i + 1][index] ?? undefined)));
-        setText(this.#time, under === null ? 'now'
-            : moment(this.#data[0][under] * 1000, Date.now()));
+        setText(this.#time, this.#isOfNow(under) ? 'now'
+            : moment(this.#data[0][index] * 1000, this.#now * 1000));
         setAttribute(this.figure, 'data-points', this.#data[0].length);
     }
 }

@@ -371,6 +371,8 @@ test('a daemon that is down, hangs and is started anew is told of; history stays
         Number(document.querySelector('.plots .plot').dataset.points ?? 0));
     await until((number) => number >= 2, points);
     const kept = await points();
+    const ofWhen = () => textOf(page, '.plots figcaption .muted');
+    assert.equal(await ofWhen(), 'now');
     const used = await partOf(page, 'postgres', 'resident');
 
     await daemon.stop();
@@ -386,6 +388,8 @@ test('a daemon that is down, hangs and is started anew is told of; history stays
     daemon.respond = () => {};
     await daemon.start();
     await verdictIs(page, 'The daemon hangs');
+    // What was last known is not of now for long.
+    await until((text) => /^\d\d:\d\d:\d\d$/.test(text), ofWhen);
 
     daemon.respond = respond;
     const startMs = Date.now();

@@ -1,6 +1,7 @@
 #!/usr/bin/env -S node --test --test-reporter=tap
 // SPDX-License-Identifier: BSD-2-Clause
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
 import { Clock } from '../../gui/lib/clock.mjs';
@@ -91,6 +92,41 @@ test('a map is whole, or none', () => {
         assert.equal(cleanMap({ ...map, [key]: value }), null);
 });
 
+// ---- its documentation -------------------------------------------------------
+
+const sourceOf = (path) =>
+    readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+
+/** The words in code in the first cells of the tables of a text. */
+const keysIn = (text) => [...text.matchAll(/^\| (`[^|]*) \|/gm)]
+    .flatMap(([, cell]) => [...cell.matchAll(/`(\w+)`/g)].map(([, key]) => key));
+
+test('docs/STATUS.md has the keys of a device that the daemon tells, and no others', () => {
+    const part = /### devices\n([^]*?)\n### store/.exec(sourceOf('docs/STATUS.md'))[1];
+    const told = [...sourceOf('lib/cache/status_text.c')
+        .matchAll(/^ {4}\{"(\w+)", (?:TEXT|NUMBER|YES_OR_NO|LIST|ROWS)\},$/gm)]
+        .map(([, key]) => key);
+    assert(told.length > 60);
+    for (const key of told)
+        assert(part.includes(`\`${key}\``), key);
+    for (const key of keysIn(part))
+        assert(told.includes(key), key);
+});
+
+test('docs/STATUS.md has all other keys, too', () => {
+    const text = sourceOf('docs/STATUS.md');
+    const words = new Set([...text.matchAll(/`(\w+)`/g)].map(([, word]) => word));
+    for (const path of ['common_status.c', 'lib/cache/device_tell.c', 'lib/s3/s3_describe.c',
+        'lib/s3/s3_endpoint.c', 'lib/s3/s3_tally.c']) {
+        const source = sourceOf(path);
+        const keys = [...source.matchAll(/\\"(\w+)\\":/g),
+            ...source.matchAll(/write_\w+\(\w+, "(\w+)",/g)].map(([, key]) => key);
+        assert(keys.length > 4, path);
+        for (const key of keys)
+            assert(words.has(key), `${key} of ${path}`);
+    }
+});
+
 // ---- health ----------------------------------------------------------------
 
 const health = (device, others = {}, isUp = true) => {
@@ -124,6 +160,8 @@ test('each trouble has its word, the worst comes first', () => {
         assert.equal(is, word, JSON.stringify(device));
         assert(reasons.length > 0 && reasons.every((r) => typeof r === 'string'));
     }
+    assert.match(health({ behind: true, max_age_ns: 36 * 3600e9 }).reasons[0],
+        /older than maxage, 36 h$/);
     assert.match(health({ state: 'fenced', claim_host: 'other' }).reasons[0], /other/);
     assert.equal(health({ damaged: 1, behind: true }).reasons.length, 2);
     assert.equal(health({}, {}, false).word, 'unknown');
