@@ -77,13 +77,6 @@ uint64_t histogram_percentile(const struct histogram *histogram,
                       ((wanted - below) / (double)histogram->counts[index]));
 }
 
-void histogram_merge(struct histogram *histogram, const struct histogram *other)
-{
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
-        histogram->counts[i] += other->counts[i];
-    histogram->total += other->total;
-}
-
 void histogram_halve(struct histogram *histogram)
 {
     histogram->total = 0;

@@ -37,10 +37,6 @@ void histogram_add(struct histogram *histogram, uint64_t ns);
 uint64_t histogram_percentile(const struct histogram *histogram,
                               unsigned per_mille);
 
-/* Add all counts of another one. */
-void histogram_merge(struct histogram *histogram,
-                     const struct histogram *other);
-
 /* Halve all counts, so that what comes now counts for more. */
 void histogram_halve(struct histogram *histogram);
 

@@ -29,14 +29,6 @@ UNCHECKED void mutex_lock(struct mutex *mutex)
     must(pthread_mutex_lock(&mutex->pthread));
 }
 
-UNCHECKED bool mutex_try_lock(struct mutex *mutex)
-{
-    int error = pthread_mutex_trylock(&mutex->pthread);
-
-    assert(error == 0 || error == EBUSY);
-    return error == 0;
-}
-
 UNCHECKED void mutex_unlock(struct mutex *mutex)
 {
     must(pthread_mutex_unlock(&mutex->pthread));

@@ -36,14 +36,9 @@ struct condition {
 void mutex_init(struct mutex *mutex);
 void mutex_done(struct mutex *mutex);
 
-/*
- * Wait for the mutex and hold it; or hold it if nobody does, and return
- * whether so; or let go of it, by who holds it.
- */
+/* Wait for the mutex and hold it; or let go of it, by who holds it. */
 void mutex_lock(struct mutex *mutex)
     THREAD_ANNOTATION(acquire_capability(*mutex));
-bool mutex_try_lock(struct mutex *mutex)
-    THREAD_ANNOTATION(try_acquire_capability(true, *mutex));
 void mutex_unlock(struct mutex *mutex)
     THREAD_ANNOTATION(release_capability(*mutex));
 

@@ -341,8 +341,6 @@ void image_forget_leaf(struct image *image)
     drop_leaf(image);
 }
 
-/* ---- compare ------------------------------------------------------------- */
-
 static bool objects_are_equal(const struct chunk_object *a,
                               const struct chunk_object *b, uint32_t count)
 {
@@ -354,82 +352,6 @@ static bool objects_are_equal(const struct chunk_object *a,
             return false;
     }
     return true;
-}
-
-bool image_entry_equals(const struct image_entry *a,
-                        const struct image_entry *b)
-{
-    return a->objects_count == b->objects_count &&
-           objects_are_equal(a->objects, b->objects, a->objects_count);
-}
-
-static bool is_same_page(const struct manifest_leaf_ref *a,
-                         const struct manifest_leaf_ref *b)
-{
-    return a->epoch == b->epoch && a->nonce == b->nonce &&
-           a->origin == b->origin && a->page == b->page && a->size == b->size &&
-           a->checksum == b->checksum;
-}
-
-/* Compare two leaves of that number; NULL is one of holes. */
-static int compare_leaves(uint64_t number, const struct manifest_leaf *from,
-                          const struct manifest_leaf *to,
-                          image_difference *each, void *context)
-{
-    int result = 0;
-
-    for (unsigned i = 0; i < MANIFEST_LEAF_CHUNKS && result == 0; i++) {
-        bool in_from = from && from->is_mapped[i];
-        bool in_to = to && to->is_mapped[i];
-        struct image_entry a, b;
-
-        if (in_from)
-            get_entry(from, i, &a);
-        if (in_to)
-            get_entry(to, i, &b);
-        if ((!in_from && !in_to) ||
-            (in_from && in_to && image_entry_equals(&a, &b)))
-            continue;
-        result = each(context, number * MANIFEST_LEAF_CHUNKS + i,
-                      in_from ? &a : NULL, in_to ? &b : NULL);
-    }
-    return result;
-}
-
-static uint64_t number_at(const struct image *image, uint32_t index)
-{
-    return image && index < image->root.leaves_count
-               ? image->root.leaves[index].number
-               : UINT64_MAX;
-}
-
-int image_each_difference(struct image *from, struct image *to,
-                          image_difference *each, void *context)
-{
-    uint32_t f = 0, t = 0;
-    int result = 0;
-
-    while (result == 0) {
-        uint64_t f_number = number_at(from, f), t_number = number_at(to, t);
-        bool in_from = f_number <= t_number, in_to = t_number <= f_number;
-
-        if (f_number == UINT64_MAX && t_number == UINT64_MAX)
-            break;
-        if (!in_from || !in_to ||
-            !is_same_page(&from->root.leaves[f], &to->root.leaves[t])) {
-            if (in_from)
-                result = load_leaf(from, f);
-            if (in_to && result == 0)
-                result = load_leaf(to, t);
-            if (result == 0)
-                result = compare_leaves(
-                    in_from ? f_number : t_number, in_from ? &from->leaf : NULL,
-                    in_to ? &to->leaf : NULL, each, context);
-        }
-        f += in_from;
-        t += in_to;
-    }
-    return result;
 }
 
 /* ---- the next image ------------------------------------------------------ */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * image - a point-in-time state of a device in the bucket: read it, compare
- * two, and write the next one, of which only what changed is written.
+ * image - a point-in-time state of a device in the bucket: read it, and write
+ * the next one, of which only what changed is written.
  *
  *   <device>/manifest/<epoch, 16 hex>-<nonce, 16 hex>/<page, 8 hex>
  *
@@ -64,25 +64,6 @@ const struct manifest_leaf_ref *image_leaf_ref(const struct image *image,
 int image_read_leaf(struct image *image, uint64_t number,
                     const struct manifest_leaf **ret_leaf);
 void image_forget_leaf(struct image *image);
-
-/* Returns whether two entries say the same. */
-bool image_entry_equals(const struct image_entry *a,
-                        const struct image_entry *b);
-
-/*
- * A chunk that is not the same in both images; NULL is a hole.  Another
- * result than 0 ends the comparison, which returns it.
- */
-typedef int image_difference(void *context, uint64_t chunk,
-                             const struct image_entry *from,
-                             const struct image_entry *to);
-
-/*
- * Compare two images of one device, in ascending order of chunks.  Leaves that
- * both have are not read.  NULL is an image of holes alone.
- */
-int image_each_difference(struct image *from, struct image *to,
-                          image_difference *each, void *context);
 
 /* ---- the next image ----------------------------------------------------- */
 

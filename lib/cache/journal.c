@@ -846,11 +846,6 @@ int journal_read(struct journal *journal, uint64_t position, uint32_t checksum,
     return error;
 }
 
-uint64_t journal_segment_of(const struct journal *journal, uint64_t position)
-{
-    return position / journal->segment_size;
-}
-
 uint64_t journal_segment_start(const struct journal *journal, uint64_t number)
 {
     return number * journal->segment_size;

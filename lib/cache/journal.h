@@ -158,9 +158,6 @@ int journal_sync(struct journal *journal);
 int journal_read(struct journal *journal, uint64_t position, uint32_t checksum,
                  size_t offset, void *data, size_t size, bool nowait);
 
-/* Returns the number of the segment that position is in. */
-uint64_t journal_segment_of(const struct journal *journal, uint64_t position);
-
 /* Returns the first position of a segment. */
 uint64_t journal_segment_start(const struct journal *journal, uint64_t number);
 

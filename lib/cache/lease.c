@@ -497,20 +497,6 @@ static int need_id_locked(struct leases *leases) REQUIRES(leases->mutex)
     return error == 0 && leases->next_id.epoch == 0 ? -EPERM : error;
 }
 
-int lease_new_id(struct leases *leases, struct object_id *ret_id)
-{
-    int error;
-
-    mutex_lock(&leases->mutex);
-    error = need_id_locked(leases);
-    if (error == 0) {
-        *ret_id = leases->next_id;
-        leases->next_id.counter++;
-    }
-    mutex_unlock(&leases->mutex);
-    return error;
-}
-
 uint64_t lease_first_counter(struct leases *leases)
 {
     uint64_t first;

@@ -96,12 +96,6 @@ int leases_set_candidates(struct leases *leases, const uint64_t chunks[],
 unsigned lease_percent(uint64_t chunk);
 
 /*
- * Tell an id that nobody else has, for an object that is put outside of a
- * lease.  -EPERM: there is no claim; others as lease_take.
- */
-int lease_new_id(struct leases *leases, struct object_id *ret_id);
-
-/*
  * Returns a counter: uploads by leases of the present claim whose ids have a
  * lower one have ended, and what became of them is recorded.
  */

@@ -118,21 +118,6 @@ TEST("what is shorter or longer than all buckets is counted at the ends")
     CHECK(histogram_percentile(&histogram, 1000) < 138 * S);
 }
 
-TEST("two histograms merged have the counts of both")
-{
-    struct histogram one = {0}, two = {0}, both = {0};
-
-    for (unsigned i = 1; i <= 100; i++) {
-        histogram_add(&one, i * MS);
-        histogram_add(&both, i * MS);
-        histogram_add(&two, i * 3 * MS);
-        histogram_add(&both, i * 3 * MS);
-    }
-    histogram_merge(&one, &two);
-    CHECK(memcmp(&one, &both, sizeof(one)) == 0);
-    CHECK(one.total == 200);
-}
-
 TEST("halved, the past counts for half of what comes now, and then for nothing")
 {
     struct histogram histogram = {0};

@@ -337,8 +337,10 @@ TEST("rotating ends a segment that has records, and only that")
         CHECK(fill_of(&story).newest == i + 1);
         story_retire(&story);
         CHECK(fill_of(&story).begin == i + 1);
-        CHECK(journal_segment_of(story.journal, journal_head(story.journal)) ==
-              i + 1);
+        CHECK(journal_head(story.journal) >=
+              journal_segment_start(story.journal, i + 1));
+        CHECK(journal_head(story.journal) <
+              journal_segment_start(story.journal, i + 2));
     }
     CHECK(story_close(&story) == 0);
     CHECK(story_open(&story, false) == 0);
