@@ -106,6 +106,34 @@ systemctl restart s3blkdevd.service
 END
 }
 
+@test "connections that systemd has no room for end, which is said before" {
+    guest << 'END'
+install -D -m 644 /dev/stdin \
+    /etc/systemd/system/s3blkdevd.service.d/room.conf << 'UNIT'
+[Service]
+FileDescriptorStoreMax=2
+Environment=FDSTORE_MAX=2
+UNIT
+systemctl daemon-reload
+systemctl restart s3blkdevd.service
+log() {
+    journalctl -b -o cat -u s3blkdevd.service
+}
+log | grep 'no more than 1 connections outlive a restart.*StoreMax=200 '
+nbd-client -unix /run/s3blkdev/nbd.sock -N disk -b 4096 -C 2 /dev/nbd0
+systemctl restart s3blkdevd.service
+log | grep 'no more connections are kept for the next process'
+log | grep 'connections left to the next process: 1$'
+log | grep 'connections of the process before: 1, resumed: 1$'
+dd if=/dev/nbd0 of=/dev/null bs=4k count=16 iflag=direct
+nbd-client -d /dev/nbd0
+rm -r /etc/systemd/system/s3blkdevd.service.d
+systemctl daemon-reload
+systemctl restart s3blkdevd.service
+[ "$(log | grep -c 'outlive a restart')" = 2 ]
+END
+}
+
 @test "a server that cannot start tries again, but not every second" {
     guest << 'END'
 systemctl stop s3blkdevd.service
