@@ -359,6 +359,9 @@ int main(int argc, char **argv)
         return code;
     code = common_load_config(&program, daemon.options.config_path,
                               &daemon.config);
+    if (code == COMMON_CONFIG && !daemon.options.check_only &&
+        fd_store_has_left())
+        return COMMON_FAILED; /* which is tried again: clients wait */
     if (code != COMMON_GO_ON)
         return code;
     if (daemon.options.check_only) {

@@ -122,6 +122,13 @@ bool fd_store_is_there(void)
     return environment("NOTIFY_SOCKET")[0] != '\0';
 }
 
+bool fd_store_has_left(void)
+{
+    const char *names = environment("LISTEN_FDNAMES");
+
+    return strncmp(names, "nbd-", 4) == 0 || strstr(names, ":nbd-") != NULL;
+}
+
 size_t fd_store_room(void)
 {
     static const char *const names[] = {"FDSTORE", "FDSTORE_MAX"};

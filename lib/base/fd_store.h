@@ -56,6 +56,12 @@ int fd_store_take(struct fd_store *store, const int fds[], char *const names[],
 bool fd_store_is_there(void);
 
 /*
+ * Returns whether the process before seems to have left connections, which end
+ * when whoever keeps them does not start us again.
+ */
+bool fd_store_has_left(void);
+
+/*
  * Returns how many connections are kept for us, as far as the environment
  * tells: systemd does in $FDSTORE, from version 254 on, or the service in
  * $FDSTORE_MAX, both in descriptors.  SIZE_MAX: it is not known.

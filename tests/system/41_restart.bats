@@ -378,6 +378,28 @@ killed_in_between() {
     stop_service
 }
 
+@test "clients wait for a configuration whose mistakes are found at a restart" {
+    local ended ready
+
+    write_config
+    add_device disk 64M "chunksize 1M"
+    start_service --on-failure
+    start_client disk 2
+    client more 100
+    ended=$(count_events ended)
+    ready=$(count_events ready)
+    echo "no such setting" >> "$CONFIG"
+    service restart
+    wait_event $((ended + 3)) ended
+    sed -i '/^no such setting$/d' "$CONFIG"
+    wait_event $((ready + 1)) ready
+    note_daemon
+    client more 100
+    end_client
+    stop_service
+    grep "process before: 2, resumed: 2" "$DAEMON_LOG"
+}
+
 @test "clients of a device that is gone from the configuration see an end" {
     write_config
     add_device disk 64M "chunksize 1M"

@@ -698,6 +698,28 @@ TEST("without LISTEN_FDS there is nothing, and that is no error")
     fd_store_close(&store);
 }
 
+TEST("what the process before left is known by its names")
+{
+    static const struct {
+        const char *names;
+        bool has_left;
+    } cases[] = {
+        {"", false},
+        {"s3blkdevd.socket", false},
+        {"my-nbd-0-socket:x", false},
+        {"nbd-0-record:nbd-0-socket", true},
+        {"s3blkdevd.socket:nbd-7-record", true},
+    };
+
+    (void)unsetenv("LISTEN_FDNAMES");
+    CHECK(!fd_store_has_left());
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        NEED(setenv("LISTEN_FDNAMES", cases[i].names, 1) == 0);
+        CHECK(fd_store_has_left() == cases[i].has_left);
+    }
+    (void)unsetenv("LISTEN_FDNAMES");
+}
+
 TEST("where nobody keeps anything, putting fails, and says so")
 {
     struct connection connection;
