@@ -763,19 +763,3 @@ int fetch_blocks(struct fetch *fetch, const struct chunk_table *table,
     get_blocks(&errand, demand_of(urgency), 0, count);
     return errand.error;
 }
-
-static void copy_plain(void *context, uint32_t block, const void *stored,
-                       const void *plain)
-{
-    (void)block;
-    (void)stored;
-    memcpy(context, plain, CACHE_BLOCK);
-}
-
-int fetch_block(struct fetch *fetch, const struct chunk_table *table,
-                uint32_t block, void *plain)
-{
-    assert(block < table->blocks_count);
-    return fetch_blocks(fetch, table, &block, 1, OBJECT_WAITED_FOR, copy_plain,
-                        plain);
-}

@@ -83,10 +83,6 @@ int fetch_blocks(struct fetch *fetch, const struct chunk_table *table,
                  const uint32_t blocks[], size_t count,
                  enum object_urgency urgency, fetch_each *each, void *context);
 
-/* The same for one block that is waited for, into CACHE_BLOCK bytes. */
-int fetch_block(struct fetch *fetch, const struct chunk_table *table,
-                uint32_t block, void *plain);
-
 /* Room for the key of an object, and its terminator. */
 enum { FETCH_KEY_MAX = 63 + 7 + 17 + OBJECT_ID_TEXT };
 

@@ -82,13 +82,6 @@ int owner_wait(void *owner, uint64_t ns)
     return is_interrupted ? -ECANCELED : 0;
 }
 
-void owner_wake(struct owner *owner)
-{
-    mutex_lock(&owner->lock);
-    condition_signal(&owner->wake);
-    mutex_unlock(&owner->lock);
-}
-
 void owner_set_held(struct owner *owner, const char *what, int error)
 {
     mutex_lock(&owner->lock);

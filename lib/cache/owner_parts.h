@@ -86,9 +86,6 @@ void owner_set_held(struct owner *owner, const char *what, int error);
 bool owner_is_interrupted(void *owner);
 int owner_wait(void *owner, uint64_t ns);
 
-/* Wake the thread. */
-void owner_wake(struct owner *owner);
-
 /*
  * Returns the bytes a second that one of so many uploads may use; 0: any.
  * Who makes room has no limit of its own: writes wait for it.

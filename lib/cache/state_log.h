@@ -119,8 +119,8 @@ int state_log_commit(struct state_log *log, const struct state_change changes[],
 
 /*
  * Write a snapshot of the catalog and begin a new log, unless that has been
- * done since the last commit.  A commit does it by itself when it must be.
- * Errors as of a commit.
+ * done since the last commit.  For tests: a commit does it by itself when it
+ * must be.  Errors as of a commit.
  */
 int state_log_snapshot(struct state_log *log);
 

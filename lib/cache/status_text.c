@@ -304,16 +304,6 @@ void status_text_write(FILE *stream, const struct control_message *status)
     (void)fputc('}', stream);
 }
 
-char *status_text_json(const struct control_message *status)
-{
-    struct text text;
-
-    if (!text_begin(&text))
-        return NULL;
-    status_text_write(text.stream, status);
-    return text_end(&text);
-}
-
 /* What a store says of itself goes as it is, if it is what it should be. */
 static void add_store(struct text *text,
                       const struct control_message statuses[], size_t count)

@@ -76,17 +76,11 @@
 #include "cache/control_message.h"
 
 /*
- * Write the answer as a JSON object.  Errors are those of the stream.  As for
- * status_text_json otherwise.
+ * Write the answer as a JSON object.  Keys that are not in the list above are
+ * left out; a number or a list that is none is null.  Errors are those of the
+ * stream.
  */
 void status_text_write(FILE *stream, const struct control_message *status);
-
-/*
- * Returns the answer as a JSON object, malloc'ed, or NULL without memory.
- * Keys that are not in the list above are left out; a number or a list that
- * is none is null.
- */
-char *status_text_json(const struct control_message *status);
 
 /*
  * Returns several devices as one JSON object, {"store": {...}, "devices":

@@ -214,6 +214,14 @@ static int lay_local(struct chunk_file *file, const struct chunk_table *table,
     return error;
 }
 
+static void copy_plain(void *context, uint32_t block, const void *stored,
+                       const void *plain)
+{
+    (void)block;
+    (void)stored;
+    memcpy(context, plain, CACHE_BLOCK);
+}
+
 /* A chunk as its table says, with the file's pages if there is a file. */
 static int read_chunk(struct fetch *fetch, struct chunk_file *file,
                       struct chunk_table *table, unsigned char *content)
@@ -236,7 +244,8 @@ static int read_chunk(struct fetch *fetch, struct chunk_file *file,
             base = newest;
         }
         if (error == 0 && base->blocks[block].base == BASE_OBJECT)
-            error = fetch_block(fetch, base, block, to);
+            error = fetch_blocks(fetch, base, &block, 1, OBJECT_WAITED_FOR,
+                                 copy_plain, to);
         if (error == 0)
             error = lay_local(file, table, block, to);
     }

@@ -152,13 +152,22 @@ static uint64_t alarms(void)
     return counts.alarms;
 }
 
+static void copy_plain(void *context, uint32_t block, const void *stored,
+                       const void *plain)
+{
+    (void)block;
+    (void)stored;
+    memcpy(context, plain, CACHE_BLOCK);
+}
+
 static int block_result(const struct chunk_table *table, uint32_t block)
 {
     unsigned char plain[CACHE_BLOCK], expected[CACHE_BLOCK];
     int error;
 
     memset(plain, 0xa5, sizeof(plain));
-    error = fetch_block(fetch, table, block, plain);
+    error = fetch_blocks(fetch, table, &block, 1, OBJECT_WAITED_FOR, copy_plain,
+                         plain);
     fill(expected, block);
     CHECK(error != 0 || memcmp(plain, expected, sizeof(plain)) == 0);
     return error;

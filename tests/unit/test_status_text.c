@@ -8,11 +8,17 @@ static char *text;
 
 static bool json_is(const char *expected)
 {
+    FILE *stream;
+    size_t len;
     bool is_same;
 
     free(text);
-    text = status_text_json(&status);
-    is_same = text && strcmp(text, expected) == 0;
+    text = NULL;
+    stream = open_memstream(&text, &len);
+    if (!stream)
+        abort();
+    status_text_write(stream, &status);
+    is_same = fclose(stream) == 0 && strcmp(text, expected) == 0;
     if (!is_same)
         printf("# instead: %s\n", text ? text : "nothing");
     return is_same;
