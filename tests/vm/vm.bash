@@ -79,11 +79,11 @@ vm_possible() {
     [ -z "${VM_SKIP:-}" ]
 }
 
-# vm_new: make a machine
+# vm_new [PACKAGE...]: make a machine, which has these packages, too
 vm_new() {
     local image
 
-    image=$("$ROOT/tests/vm/image" "$BUILD/vm/image")
+    image=$("$ROOT/tests/vm/image" "$BUILD/vm/image" "$@")
     mkdir -p "$VM" "$BUILD/vm/console"
     : > "$(vm_console)"
     ln -sfn "$image" "$VM/image"
@@ -118,10 +118,14 @@ vm_start() {
     local disk drive port n=1 arguments=()
     # Translated code may otherwise take more memory than the machine itself.
     local accelerate=(-accel "tcg,thread=multi,tb-size=256" -cpu Nehalem)
+    # Its cycles are this host's, and it has to find out how many a second are:
+    # on a busy host it can be wrong by a factor of ten, and so be its clock.
+    local clock=(tsc=unstable clocksource=hpet)
 
     vm_gone
     if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then
         accelerate=(-accel kvm -cpu host)
+        clock=(tsc=reliable)
     fi
     while read -r disk; do
         rm -f "$VM/$disk.sock"
@@ -160,8 +164,8 @@ vm_start() {
         -chardev "pipe,id=agent,path=$VM/agent" \
         -device virtserialport,chardev=agent,name=agent,nr=1 \
         -device virtio-rng-pci "${arguments[@]}" "$@" \
-        -append "root=/dev/vda rw console=ttyS0 quiet nokaslr tsc=reliable \
-no_timer_check nowatchdog cryptomgr.notests rcupdate.rcu_expedited=1 \
+        -append "root=/dev/vda rw console=ttyS0 quiet nokaslr \
+${clock[*]} no_timer_check nowatchdog cryptomgr.notests rcupdate.rcu_expedited=1 \
 mitigations=off random.trust_cpu=on panic=-1 systemd.show_status=0 \
 systemd.default_device_timeout_sec=1800 systemd.default_timeout_start_sec=600" \
         < /dev/null >> "$(vm_console)" 2>&1 3>&- &
