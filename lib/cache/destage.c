@@ -7,8 +7,6 @@
 #include "base/clock.h"
 #include "cache/destage_parts.h"
 
-enum { HELPERS = 8 };
-
 static const uint64_t LOOK_EVERY_NS = 500000000; /* 0.5 s */
 /* While it is asleep: how full the disk is may change by others. */
 static const uint64_t LOOK_ASLEEP_NS = UINT64_C(10) * 1000000000;
@@ -206,12 +204,7 @@ int destage_start(const struct destage_options *options,
     condition_init(&destage->wake);
     condition_init(&destage->finished);
     destage_measure(destage);
-    error = workers_start("destage", HELPERS, &destage->helpers);
-    if (error == 0) {
-        error = -pthread_create(&destage->thread, NULL, destage_main, destage);
-        if (error != 0)
-            workers_stop(destage->helpers);
-    }
+    error = -pthread_create(&destage->thread, NULL, destage_main, destage);
     if (error != 0) {
         condition_done(&destage->finished);
         condition_done(&destage->wake);

@@ -45,9 +45,18 @@ static void run_step(struct workers_task *task)
     mutex_unlock(step->lock);
 }
 
-void destage_for_all(struct destage *destage, void *items, size_t size,
-                     size_t count,
-                     void (*run)(struct fold_device *device, void *item))
+/* Many devices never need them.  Without any the thread does it all. */
+static bool have_helpers(struct destage *destage)
+{
+    if (destage->helpers == NULL)
+        (void)workers_start("destage", HELPERS, &destage->helpers);
+    return destage->helpers != NULL;
+}
+
+static void run_side_by_side(struct destage *destage, void *items, size_t size,
+                             size_t count,
+                             void (*run)(struct fold_device *device,
+                                         void *item))
 {
     struct step steps[HELPERS];
     _Atomic size_t next = 0;
@@ -79,6 +88,18 @@ void destage_for_all(struct destage *destage, void *items, size_t size,
     mutex_unlock(&lock);
     condition_done(&done);
     mutex_done(&lock);
+}
+
+void destage_for_all(struct destage *destage, void *items, size_t size,
+                     size_t count,
+                     void (*run)(struct fold_device *device, void *item))
+{
+    if (count > 1 && have_helpers(destage)) {
+        run_side_by_side(destage, items, size, count, run);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        run(destage->options.fold, (unsigned char *)items + i * size);
 }
 
 int destage_commit(struct destage *destage, const struct state_change changes[],

@@ -76,7 +76,6 @@ struct destage_block {
 struct destage {
     struct destage_options options;
     pthread_t thread;
-    struct workers *helpers;
     _Atomic uint64_t passes;
     _Atomic uint64_t cachesize;   /* as in options, at first */
     _Atomic uint64_t used;        /* see destage_space */
@@ -97,6 +96,7 @@ struct destage {
     struct destage_block *blocks GUARDED_BY(lock); /* to keep */
 
     /* The thread's own. */
+    struct workers *helpers;                 /* NULL: none so far */
     uint64_t suspects[DESTAGE_SUSPECTS_MAX]; /* chunks that could not be
                                                 folded */
     size_t suspects_count;
@@ -125,7 +125,10 @@ void destage_wait_locked(struct destage *destage) REQUIRES(destage->lock);
 
 /* ---- destage_batch.c ----------------------------------------------------- */
 
-/* Run a step of count items of that size, and return when all have ended. */
+/*
+ * Run a step of count items of that size, side by side, and return when all
+ * have ended.
+ */
 void destage_for_all(struct destage *destage, void *items, size_t size,
                      size_t count,
                      void (*run)(struct fold_device *device, void *item));

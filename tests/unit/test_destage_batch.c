@@ -59,6 +59,25 @@ TEST("a step runs once for each item, and has ended when it returns")
     end();
 }
 
+TEST("helpers are there from the first step of two items on; stopped before "
+     "that, a destage has none")
+{
+    static struct item items[2];
+    struct destage *destage;
+
+    NEED(begin(0));
+    destage = disk.device->destage;
+    CHECK(destage->helpers == NULL);
+    destage_for_all(destage, items, sizeof(items[0]), 1, run_item);
+    CHECK(destage->helpers == NULL && atomic_load(&items[0].runs) == 1);
+    NEED(fixture_reopen(&disk) == 0);
+    destage = disk.device->destage;
+    destage_for_all(destage, items, sizeof(items[0]), 2, run_item);
+    CHECK(destage->helpers != NULL);
+    CHECK(atomic_load(&items[0].runs) == 2 && atomic_load(&items[1].runs) == 1);
+    end();
+}
+
 TEST("full is what a disk, or a quota, says")
 {
     CHECK(destage_is_full(-ENOSPC) && destage_is_full(-EDQUOT));
