@@ -202,6 +202,19 @@ void net_prepare(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
+/* Of a Unix socket: who connected it, and may be gone by now. */
+static void name_process(int fd, char *name, size_t size)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+        peer.pid > 0)
+        (void)snprintf(name, size, "unix (pid %d)", (int)peer.pid);
+    else
+        (void)snprintf(name, size, "%s", "unix");
+}
+
 void net_peer_name(int fd, char *name, size_t size)
 {
     struct sockaddr_storage address = {0};
@@ -213,7 +226,7 @@ void net_peer_name(int fd, char *name, size_t size)
         return;
     }
     if (address.ss_family == AF_UNIX) {
-        (void)snprintf(name, size, "%s", "unix");
+        name_process(fd, name, size);
         return;
     }
     if (getnameinfo((struct sockaddr *)&address, len, host, sizeof(host),

@@ -42,7 +42,10 @@ int net_accept(int fd);
  */
 void net_prepare(int fd);
 
-/* Write who is at the other end, for messages: "192.0.2.1:4711", "unix". */
+/*
+ * Write who is at the other end, for messages: "192.0.2.1:4711", or who once
+ * connected, "unix (pid 4711)"; "unix" if that is not to be seen from here.
+ */
 void net_peer_name(int fd, char *name, size_t size);
 
 #endif

@@ -2,6 +2,7 @@
 #include "cache/publish.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/random.h>
@@ -142,7 +143,9 @@ int publish_checkpoint(struct device *device, struct object_store *store,
                         facts.checkpoint_time_ns);
     if (error != 0)
         return error;
-    log_info("%s: published", device_name(device));
+    if (claim_content(claim, &content) == 0)
+        log_info("%s: image published, epoch %" PRIu64, device_name(device),
+                 content.image_epoch);
     *ret_is_new = true;
     return 0;
 }

@@ -374,7 +374,7 @@ killed_in_between() {
     hostile '{"endpoint":0,"state":"up"}'
     wait "$READER" || code=$?
     [ "$code" = 1 ]
-    grep "cold: unix is closed: the device is not served" "$DAEMON_LOG"
+    grep "cold: unix (pid [0-9]*) is closed: the device is not served" "$DAEMON_LOG"
     stop_service
 }
 
