@@ -52,7 +52,7 @@ struct destage_options {
 };
 
 /*
- * Start the thread and its helpers.  A checkpoint that was being folded goes
+ * Start the thread.  A checkpoint that was being folded goes
  * on by itself.
  */
 int destage_start(const struct destage_options *options,
