@@ -203,9 +203,12 @@ $(PROGRAMS:%=$(B)/%): $(B)/%: $(B)/%.o $(B)/libs3blkdev.a
 
 # A test with the line "/* links: fault_file */" gets that object of
 # tests/support in front of the archives, so that it takes the place of
-# lib/base/file.o; likewise memory_device that of lib/cache/device.o.
-linked = $(addprefix $(B)/tests/support/,$(addsuffix .o,$(shell sed -n \
-    's|^/\* links: \(.*\) \*/$$|\1|p' $1.c)))
+# lib/base/file.o; likewise memory_device that of lib/cache/device.o.  "common"
+# stands for what the programs share.
+links = $(shell sed -n 's|^/\* links: \(.*\) \*/$$|\1|p' $1.c)
+linked = $(patsubst %,$(B)/tests/support/%.o,$(filter-out common,$(links))) \
+    $(if $(filter common,$(links)), \
+    $(patsubst %.c,$(B)/%.o,$(wildcard common*.c)))
 
 define TEST_PROGRAM
 $(B)/$1: $(B)/$1.o $(call linked,$1) $(B)/libsupport.a $(B)/libs3blkdev.a

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/mutex.h"
 #include "cache/device.h"
 #include "config.h"
 
@@ -198,6 +199,9 @@ struct common_resources {
      */
     struct common_device *devices;
     _Atomic size_t devices_count;
+    /* A leaf: other threads than the first hold it while they use ->config of
+     * a device that is not open, as its place may be given to another. */
+    struct mutex places_lock;
     struct opener *opener;         /* NULL: none is opened later */
     struct control_server *status; /* NULL: none is configured */
     uint64_t serving_since_ns;     /* since 1970: common_serve_status */

@@ -296,12 +296,14 @@ int common_device_open(struct common_device *device)
 static void describe_waiting(const struct common_device *device,
                              struct control_message *status)
 {
+    mutex_lock(&device->resources->places_lock);
     control_message_start(status, "ok");
     control_message_add(status, "device", device->config->name);
     control_message_add_number(status, "size", device->config->size);
     control_message_add_number(status, "chunk_size",
                                device->config->chunk_size);
     control_message_add(status, "state", "waiting");
+    mutex_unlock(&device->resources->places_lock);
 }
 
 void common_device_describe(const struct common_device *device,

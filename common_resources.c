@@ -103,6 +103,7 @@ static int list_devices(const struct config *config,
         calloc(CONFIG_DEVICES_MAX, sizeof(*resources->devices));
     if (!resources->devices)
         return -ENOMEM;
+    mutex_init(&resources->places_lock);
     for (size_t i = 0; i < config->devices_count; i++) {
         const struct config_device *device = &config->devices[i];
 
@@ -138,10 +139,11 @@ int common_open_more(struct common_resources *resources,
     if (!place && resources->devices_count == CONFIG_DEVICES_MAX)
         return -ENOSPC;
     if (place) {
+        mutex_lock(&resources->places_lock);
         place->config = device;
         place->whole_config = config;
-        /* Last: others look at no place of what is left out. */
         atomic_store(&place->state, COMMON_DEVICE_CLOSED);
+        mutex_unlock(&resources->places_lock);
     } else {
         place = &resources->devices[resources->devices_count];
         add_place(resources, config, device, resources->devices[0].opening);
@@ -336,6 +338,8 @@ int common_close_resources(struct common_resources *resources, bool releases)
     interrupter_stop(resources->interrupter);
     if (resources->store)
         resources->store->close(resources->store);
+    if (resources->devices)
+        mutex_done(&resources->places_lock);
     free(resources->devices);
     *resources = (struct common_resources){.store = NULL};
     return first_error;

@@ -103,16 +103,18 @@ static void export_late(void *context, struct common_device *device)
 static bool is_awaited(void *context, const char *name)
 {
     const struct daemon_clients *clients = context;
+    struct common_resources *resources = clients->resources;
+    bool is_found = false;
 
-    for (size_t i = 0; i < clients->resources->devices_count; i++) {
-        const struct common_device *device = &clients->resources->devices[i];
+    mutex_lock(&resources->places_lock);
+    for (size_t i = 0; i < resources->devices_count && !is_found; i++) {
+        const struct common_device *device = &resources->devices[i];
 
-        /* A reload may take the place of what is left out for another one. */
-        if (atomic_load(&device->state) != COMMON_DEVICE_LEFT_OUT &&
-            strcmp(device->config->name, name) == 0)
-            return true;
+        is_found = atomic_load(&device->state) != COMMON_DEVICE_LEFT_OUT &&
+                   strcmp(device->config->name, name) == 0;
     }
-    return false;
+    mutex_unlock(&resources->places_lock);
+    return is_found;
 }
 
 /* common_opening.left_out: nobody goes on waiting for it. */
