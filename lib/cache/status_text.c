@@ -411,7 +411,9 @@ static void add_not_in_bucket(struct text *text,
     uint64_t oldest;
     char bytes[HUMAN_TEXT];
 
-    add(text, "  dirty       %" PRIu64 " of %" PRIu64 " chunks, %s\n",
+    add(text,
+        "  dirty       %" PRIu64 " of %" PRIu64
+        " chunks, %s with the journal\n",
         number_of(status, "dirty_chunks"), number_of(status, "chunks"),
         human_size(number_of(status, "dirty_bytes"), bytes));
     add(text, "  unpublished ");

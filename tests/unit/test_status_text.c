@@ -180,7 +180,7 @@ TEST("people see what their device holds back from the bucket")
     CHECK(table_has("disk: serving, 64.0 GiB, 1 connections\n"));
     CHECK(table_has("cache       128.0 MiB of 256.0 MiB (50 %); journal "
                     "16.0 MiB of 64.0 MiB (25 %)\n"));
-    CHECK(table_has("dirty       3 of 40 chunks, 3.0 MiB\n"));
+    CHECK(table_has("dirty       3 of 40 chunks, 3.0 MiB with the journal\n"));
     CHECK(table_has("unpublished nothing\n"));
     CHECK(table_has("image       none yet\n"));
     CHECK(table_has("claim       unknown\n"));
