@@ -33,6 +33,24 @@ static struct use *open_use(int dirfd, uint64_t chunks)
     return CHECK(use_open(dirfd, "disk", chunks, &use) == 0) ? use : NULL;
 }
 
+TEST("a tick is a tenth of a second")
+{
+    int dirfd = open_test_dir();
+    struct use *use = open_use(dirfd, 3);
+
+    NEED(use);
+    use_touch(use, 0);
+    clock_set_for_tests(now + SECOND / 10 - 1);
+    use_touch(use, 1);
+    CHECK(use_tick(use, 1) == use_tick(use, 0));
+    clock_set_for_tests(now + SECOND / 10);
+    use_touch(use, 2);
+    CHECK(use_tick(use, 2) == use_tick(use, 0) + 1);
+    use_close(use);
+    (void)close(dirfd);
+    clock_set_for_tests(0);
+}
+
 TEST("a chunk that is used has a later tick than those used before")
 {
     int dirfd = open_test_dir();
