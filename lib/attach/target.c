@@ -106,8 +106,9 @@ static int split_port(const char *text, const char **ret_host, size_t *ret_len,
         end = strchr(text, ']');
         if (!end || (end[1] != '\0' && end[1] != ':'))
             return -EINVAL;
-        /* Only an address may be in brackets, and it has two colons. */
-        if (!colon || colon >= end ||
+        /* Only an address may be in brackets, and it has two colons.  Without
+         * them it must not look like a comment. */
+        if (*text == '#' || !colon || colon >= end ||
             !memchr(colon + 1, ':', (size_t)(end - colon) - 1) ||
             memchr(text, '[', (size_t)(end - text)))
             return -EINVAL;

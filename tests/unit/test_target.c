@@ -80,6 +80,7 @@ TEST("a server is a path, or a host with or without a port")
     CHECK(server_is_refused("[host]:7"));
     CHECK(server_is_refused("[a:1]:7"));
     CHECK(server_is_refused("[[::1]:7"));
+    CHECK(server_is_refused("[#:a:b]:7"));
     CHECK(server_is_refused("a b"));
     CHECK(server_is_refused("a,b"));
 }
