@@ -95,7 +95,21 @@ static void require_sound(const struct chunk_table *table,
         const struct chunk_block *was = &before->blocks[i];
 
         require((now->local_pages & ~was->local_pages) == 0);
-        require(now->damaged_pages == was->damaged_pages);
+    }
+}
+
+/* No page is lost but of those that the object says are, if one is given. */
+static void require_lost_of(const struct chunk_table *table,
+                            const struct chunk_table *before,
+                            const struct chunk_table *object)
+{
+    for (uint32_t i = 0; i < table->blocks_count; i++) {
+        unsigned lost = before->blocks[i].damaged_pages;
+
+        if (object != NULL && before->blocks[i].base == BASE_UNKNOWN)
+            lost |= object->blocks[i].damaged_pages &
+                    ~(unsigned)before->blocks[i].local_pages;
+        require(table->blocks[i].damaged_pages == lost);
     }
 }
 
@@ -108,11 +122,13 @@ static void rebase(const struct chunk_table *before,
     require(table != NULL);
     if (rebase_uploaded(table, uploaded, object) == 0) {
         require_sound(table, before);
+        require_lost_of(table, before, NULL);
         require(uploaded != NULL || rebase_is_clean(table));
         for (uint32_t i = 0; i < table->blocks_count; i++)
             require(table->blocks[i].base != BASE_UNKNOWN);
         (void)rebase_drop_copies(table);
         require_sound(table, before);
+        require_lost_of(table, before, NULL);
         require(uploaded != NULL || chunk_table_live_bytes(table) == 0);
     }
     chunk_table_release(table);
@@ -122,10 +138,12 @@ static void learn(const struct chunk_table *before,
                   const struct chunk_table *object)
 {
     struct chunk_table *table = chunk_table_copy(before);
+    bool has_learnt;
 
     require(table != NULL);
-    (void)rebase_learn(table, object);
+    has_learnt = rebase_learn(table, object);
     require_sound(table, before);
+    require_lost_of(table, before, has_learnt ? object : NULL);
     chunk_table_release(table);
 }
 
