@@ -85,6 +85,7 @@ static void enter(struct s3_breaker *breaker, enum s3_endpoint_state state,
     breaker->relapses = before.relapses;
     breaker->probe_ns = now_ns;
     breaker->is_probed = before.is_probed;
+    breaker->is_awaited = before.is_awaited;
 }
 
 /* Enter a state in which what it cost before is the best that is known. */
@@ -193,6 +194,15 @@ void s3_breaker_begin_probe(struct s3_breaker *breaker, uint64_t now_ns,
     breaker->is_probed = true;
 }
 
+void s3_breaker_begin_patient(struct s3_breaker *breaker, uint64_t now_ns,
+                              struct s3_turn *ret_turn)
+{
+    assert(breaker->state == S3_RESTING && !breaker->is_awaited);
+    *ret_turn = (struct s3_turn){.is_probe = true, .is_patient = true};
+    begin(breaker, 0, now_ns, ret_turn);
+    breaker->is_awaited = true;
+}
+
 /* Count a failure; too many are followed by a rest. */
 static void fail(struct s3_breaker *breaker, const struct s3_ending *ending)
 {
@@ -271,6 +281,14 @@ static void end_slow_probe(struct s3_breaker *breaker,
             turn->started_ns + jittered(SLOW_PAUSE_NS, ending->random);
 }
 
+static void end_patient(struct s3_breaker *breaker, const struct s3_turn *turn,
+                        const struct s3_ending *ending)
+{
+    breaker->is_awaited = false;
+    if (turn->term == breaker->term && is_answered(ending))
+        end_rest_probe(breaker, turn, ending);
+}
+
 static void end_probe(struct s3_breaker *breaker, const struct s3_turn *turn,
                       const struct s3_ending *ending)
 {
@@ -334,7 +352,9 @@ void s3_breaker_end(struct s3_breaker *breaker, const struct s3_turn *turn,
         if (is_answered(ending) || ending->health == S3_HEALTH_SERVER_ERROR)
             breaker->heard_ns = ending->now_ns;
     }
-    if (turn->is_probe)
+    if (turn->is_patient)
+        end_patient(breaker, turn, ending);
+    else if (turn->is_probe)
         end_probe(breaker, turn, ending);
     else if (is_of_term)
         end_request(breaker, turn, ending);

@@ -36,6 +36,7 @@ struct s3_turn {
     unsigned term; /* of the endpoint's state, in which it began */
     bool is_put;
     bool is_probe;
+    bool is_patient; /* a probe beside the one that is due now and then */
 };
 
 /* What is compared: gets, heads and lists; puts. */
@@ -51,6 +52,7 @@ struct s3_breaker {
     unsigned relapses; /* how often it was slow again soon afterwards */
     uint64_t probe_ns; /* unless healthy: when the next probe is due */
     bool is_probed;    /* now */
+    bool is_awaited;   /* by a patient probe */
 
     /* Of requests that began in this state. */
     unsigned in_flight;
@@ -86,6 +88,13 @@ void s3_breaker_begin(struct s3_breaker *breaker, bool is_put, uint64_t bytes,
                       uint64_t now_ns, struct s3_turn *ret_turn);
 void s3_breaker_begin_probe(struct s3_breaker *breaker, uint64_t now_ns,
                             struct s3_turn *ret_turn);
+
+/*
+ * A patient probe begins, of one that rests and has none: an answer ends the
+ * rest as that of any other, and that there is none says nothing.
+ */
+void s3_breaker_begin_patient(struct s3_breaker *breaker, uint64_t now_ns,
+                              struct s3_turn *ret_turn);
 
 /* It ended.  The state may have changed. */
 void s3_breaker_end(struct s3_breaker *breaker, const struct s3_turn *turn,

@@ -377,6 +377,24 @@ uint64_t s3_endpoints_probe(struct s3_endpoints *endpoints, uint64_t now_ns,
     return wait_ns;
 }
 
+bool s3_endpoints_await(struct s3_endpoints *endpoints, size_t index,
+                        uint64_t now_ns, struct s3_turn *ret_turn)
+{
+    struct s3_breaker *breaker = &endpoints->breakers[index];
+    bool begins;
+
+    assert(index < endpoints->count);
+    mutex_lock(&endpoints->mutex);
+    begins = breaker->state == S3_RESTING && !breaker->is_awaited;
+    if (begins) {
+        s3_breaker_begin_patient(breaker, now_ns, ret_turn);
+        ret_turn->index = index;
+        s3_tally_begin(&endpoints->endpoints[index].tally);
+    }
+    mutex_unlock(&endpoints->mutex);
+    return begins;
+}
+
 uint64_t s3_endpoints_changes(struct s3_endpoints *endpoints)
 {
     uint64_t changes;

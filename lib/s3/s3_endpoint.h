@@ -19,7 +19,7 @@
  *
  * A probe is a request that nobody waits for and that is given up soon: the
  * caller sends a HEAD of the bucket, on a fresh connection if it rests, for
- * S3_PROBE_NS, mostly: see s3_prober.h.
+ * S3_PROBE_NS; beside these there may be one with more patience.
  *
  * now_ns is clock_monotonic_ns(), passed in.  Changes of state are logged.
  * Threads: any.  Locks: its own, a leaf.
@@ -98,6 +98,14 @@ bool s3_endpoints_is_left(struct s3_endpoints *endpoints, size_t index,
  */
 uint64_t s3_endpoints_probe(struct s3_endpoints *endpoints, uint64_t now_ns,
                             struct s3_turn *ret_turn);
+
+/*
+ * Begin a patient probe of one, which goes on beside the others.  Returns
+ * true, and the caller owes a s3_endpoints_done for *ret_turn; false: it does
+ * not rest, or has one.
+ */
+bool s3_endpoints_await(struct s3_endpoints *endpoints, size_t index,
+                        uint64_t now_ns, struct s3_turn *ret_turn);
 
 /*
  * Returns a number that grows with each change of state of an endpoint.  Read

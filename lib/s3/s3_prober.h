@@ -3,24 +3,26 @@
  * s3_prober - asks endpoints that rest whether they are well again, and looks
  * after what nobody does while there are no requests.
  *
- * A few threads of its own, so that one endpoint that keeps silent does not
- * hold up the others.
+ * Short probes come often, so that who comes back is found soon; each endpoint
+ * has a thread for them, so that one that keeps silent does not hold up the
+ * others.  One that was silent is also asked by a patient probe, or behind a
+ * slow line nobody would ever be found again; the short ones go on meanwhile,
+ * for what is silent to an old connection may answer a new one.
  */
 #ifndef S3_S3_PROBER_H
 #define S3_S3_PROBER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct s3_parts;
 struct s3_prober;
 
 /*
- * Returns how long a probe may take, after so many in a row that ended in
- * silence.  Mostly it is short, so that who comes back is found soon; but now
- * and then ten seconds, or behind a slow line nobody would ever be found
- * again.
+ * Returns how long a probe may take.  A patient one has as long as a request
+ * to connect and to be answered, but no more than ten seconds.
  */
-uint64_t s3_prober_patience_ns(unsigned silences, uint64_t timeout_ns);
+uint64_t s3_prober_patience_ns(bool is_patient, uint64_t timeout_ns);
 
 /* Start the threads; parts must be complete. */
 int s3_prober_new(struct s3_parts *parts, struct s3_prober **ret_prober);

@@ -160,6 +160,36 @@ TEST("any answer to a probe ends a rest, but none of the store's errors")
     }
 }
 
+TEST("a patient probe ends a rest by an answer, and else says nothing")
+{
+    struct s3_turn patient;
+    uint64_t probe_ns;
+
+    begin();
+    request(MS, S3_HEALTH_UNREACHABLE);
+    s3_breaker_begin_patient(&breaker, now_ns, &patient);
+    CHECK(breaker.is_awaited && !breaker.is_probed);
+    /* The others go on meanwhile. */
+    probe(MS, S3_HEALTH_UNREACHABLE);
+    CHECK(breaker.is_awaited);
+    probe_ns = breaker.probe_ns;
+    end(&patient, S3_HEALTH_UNREACHABLE, 0, &others, 0);
+    CHECK(!breaker.is_awaited);
+    CHECK(breaker.state == S3_RESTING && breaker.probe_ns == probe_ns);
+    s3_breaker_begin_patient(&breaker, now_ns, &patient);
+    end(&patient, S3_HEALTH_ANSWERED, MS, &others, 0);
+    CHECK(breaker.state == S3_HEALTHY && !breaker.is_awaited);
+    /* Another probe ended the rest, and a new one began. */
+    request(MS, S3_HEALTH_UNREACHABLE);
+    s3_breaker_begin_patient(&breaker, now_ns, &patient);
+    probe(MS, S3_HEALTH_ANSWERED);
+    CHECK(breaker.state == S3_HEALTHY && breaker.is_awaited);
+    request(MS, S3_HEALTH_UNREACHABLE);
+    end(&patient, S3_HEALTH_ANSWERED, MS, &others, 0);
+    CHECK(breaker.state == S3_RESTING && !breaker.is_awaited);
+    CHECK(breaker.in_flight == 0);
+}
+
 TEST("one that answers a probe late is slow before it is well")
 {
     begin();
