@@ -990,7 +990,7 @@ TEST("the description is JSON with a member for each endpoint")
         "\"bytes_down\": 0, \"in_flight\": 0, \"latency_p50_ns\": 0, "
         "\"latency_p99_ns\": 0, \"latency_sum_ns\": 0, "
         "\"latency_buckets\": [], "
-        "\"last_error\": \"\\\"\\u00ff\\u000a\", "
+        "\"last_error\": \"\\\"\\ufffd\\u000a\", "
         "\"last_error_ns\": 1002000000000}]}",
         NULL,
     };
