@@ -6,6 +6,7 @@ import { HEALTH_WORDS } from './health.mjs';
 import { endpointName } from './history.mjs';
 
 const SECOND = 1e9;
+const PART_SIZE = 16384;
 
 function escapeLabel(text) {
     return text.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n');
@@ -21,17 +22,41 @@ function labelsOf(labels) {
     return pairs === '' ? '' : `{${pairs}}`;
 }
 
+/** Text that becomes bytes as it grows: there may be megabytes of it. */
+class Lines {
+    #parts = [];
+    #text = '';
+
+    push(...lines) {
+        for (const line of lines)
+            this.#text += `${line}\n`;
+        if (this.#text.length > PART_SIZE)
+            this.#cut();
+    }
+
+    #cut() {
+        this.#parts.push(Buffer.from(this.#text));
+        this.#text = '';
+    }
+
+    get parts() {
+        this.#cut();
+        return this.#parts;
+    }
+}
+
 /** Gathers samples by family, as the format wants them together. */
 class Exposition {
     #families = new Map();
 
     #family(name, type, help) {
-        let family = this.#families.get(name);
-        if (!family) {
-            family = { type, help, lines: [] };
-            this.#families.set(name, family);
+        let lines = this.#families.get(name);
+        if (!lines) {
+            lines = new Lines();
+            lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+            this.#families.set(name, lines);
         }
-        return family.lines;
+        return lines;
     }
 
     /** Nothing is said of a value that is not known. */
@@ -56,11 +81,8 @@ class Exposition {
             `${name}_sum{${pairs}} ${sum}`, `${name}_count{${pairs}} ${total}`);
     }
 
-    toString() {
-        const parts = [];
-        for (const [name, { type, help, lines }] of this.#families)
-            parts.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`, ...lines);
-        return parts.join('\n') + '\n';
+    get bytes() {
+        return Buffer.concat([...this.#families.values()].flatMap(({ parts }) => parts));
     }
 }
 
@@ -189,14 +211,14 @@ function endpointCounts(buckets) {
     return counts;
 }
 
-/** The text, of a Watcher. */
+/** The text in UTF-8, of a Watcher. */
 export function metricsText(watcher) {
     const out = new Exposition();
     const { status } = watcher;
     out.add('s3blkdev_up', 'gauge', 'Whether the daemon answers.',
         Number(watcher.isUp));
     if (!watcher.isUp)
-        return out.toString();
+        return out.bytes;
     out.add('s3blkdev_daemon_info', 'gauge', 'Version of the daemon.', 1,
         { version: status.daemon.version ?? '' });
     out.add('s3blkdev_daemon_start_time_seconds', 'gauge',
@@ -214,5 +236,5 @@ export function metricsText(watcher) {
         out.add('s3blkdev_s3_credentials_expire_timestamp_seconds', 'gauge',
             'When the credentials end; missing if never.',
             moment(status.store.credentials.expires_ns));
-    return out.toString();
+    return out.bytes;
 }
