@@ -368,13 +368,22 @@ void fault_record_begin(const char *root)
     set_active(ACTIVE_RECORD, true);
 }
 
+bool fault_record_tell(size_t *ret_position)
+{
+    bool is_recording;
+
+    (void)pthread_mutex_lock(&record_lock);
+    is_recording = recorded != NULL;
+    *ret_position = is_recording ? recorded->entries_count : 0;
+    (void)pthread_mutex_unlock(&record_lock);
+    return is_recording;
+}
+
 size_t fault_record_position(void)
 {
     size_t position;
 
-    (void)pthread_mutex_lock(&record_lock);
-    position = recorded ? recorded->entries_count : 0;
-    (void)pthread_mutex_unlock(&record_lock);
+    (void)fault_record_tell(&position);
     return position;
 }
 

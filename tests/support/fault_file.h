@@ -132,6 +132,9 @@ void fault_record_begin(const char *root);
 /* Returns how many entries there are now: a moment of the recording. */
 size_t fault_record_position(void);
 
+/* Tell the same; false: nothing is being recorded. */
+bool fault_record_tell(size_t *ret_position);
+
 /* Stop recording.  The caller frees it by recording_free. */
 struct recording *fault_record_end(void);
 void recording_free(struct recording *recording);

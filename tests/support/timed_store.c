@@ -54,15 +54,22 @@ static struct change copy_of(const struct change *change)
     return copy;
 }
 
+static void add_locked(struct timed_store *timed, const struct change *change)
+    REQUIRES(timed->mutex)
+{
+    timed->changes =
+        need(realloc(timed->changes, (timed->count + 1) * sizeof(*change)));
+    timed->changes[timed->count++] = copy_of(change);
+}
+
+/* What comes after the end of a recording is of no moment of it. */
 static void note(struct timed_store *timed, const struct change *change)
 {
-    struct change noted = copy_of(change);
+    struct change noted = *change;
 
-    mutex_lock(&timed->mutex);
-    noted.ended = fault_record_position(); /* under the lock: they ascend */
-    timed->changes =
-        need(realloc(timed->changes, (timed->count + 1) * sizeof(noted)));
-    timed->changes[timed->count++] = noted;
+    mutex_lock(&timed->mutex); /* so that the moments ascend */
+    if (fault_record_tell(&noted.ended))
+        add_locked(timed, &noted);
     mutex_unlock(&timed->mutex);
 }
 
@@ -240,7 +247,9 @@ struct object_store *timed_store_at(struct object_store *store, size_t moment,
         else
             (void)then->inner->put(then->inner, change->key, change->data,
                                    change->len, false);
-        note(then, change);
+        mutex_lock(&then->mutex);
+        add_locked(then, change);
+        mutex_unlock(&then->mutex);
     }
     mutex_unlock(&timed->mutex);
     then->first = then->count;
