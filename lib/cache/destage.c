@@ -132,20 +132,32 @@ static bool is_idle(struct destage *destage)
            look(destage) == NEEDS_NOTHING;
 }
 
+/* It looks often from here on; who took it to be asleep is told. */
+static void wake_up(struct destage *destage)
+{
+    if (atomic_exchange(&destage->pace, DESTAGE_AWAKE) == DESTAGE_ASLEEP)
+        destage->options.woke(destage->options.context);
+}
+
 /*
- * Go to sleep if there is nothing to do, and nobody asked for anything since
- * the last look: what comes now and then is done twice a second, not at once.
- * Returns when to look again, on the monotonic clock.
+ * Go to sleep, or on sleeping, if there is nothing to do, and nobody asked for
+ * anything since the last look: what comes now and then is done twice a
+ * second, not at once.  Returns when to look again, on the monotonic clock.
  */
 static uint64_t next_look(struct destage *destage, bool is_calm)
 {
     uint64_t now_ns = clock_monotonic_ns();
 
-    /* Said before it is looked: whoever brings something looks afterwards. */
-    atomic_store(&destage->is_asleep, is_calm);
-    if (is_calm && is_idle(destage))
-        return now_ns + LOOK_ASLEEP_NS;
-    atomic_store(&destage->is_asleep, false);
+    if (is_calm) {
+        /* Said before it is looked: whoever brings something looks after. */
+        if (atomic_load(&destage->pace) == DESTAGE_AWAKE)
+            atomic_store(&destage->pace, DESTAGE_DOZES);
+        if (is_idle(destage)) {
+            atomic_store(&destage->pace, DESTAGE_ASLEEP);
+            return now_ns + LOOK_ASLEEP_NS;
+        }
+        wake_up(destage);
+    }
     return now_ns + LOOK_EVERY_NS;
 }
 
@@ -164,8 +176,8 @@ static void *destage_main(void *context)
 
         atomic_store(&destage->is_kicked, false);
         mutex_unlock(&destage->lock);
-        if (atomic_exchange(&destage->is_asleep, false) && !is_calm)
-            destage->options.woke(destage->options.context);
+        if (!is_calm)
+            wake_up(destage);
         error = run_round(destage, is_asked);
         next_ns = next_look(destage, is_calm);
         mutex_lock(&destage->lock);
@@ -257,13 +269,13 @@ void destage_kick(struct destage *destage)
 
 void destage_stir(struct destage *destage)
 {
-    if (atomic_load(&destage->is_asleep))
+    if (atomic_load(&destage->pace) != DESTAGE_AWAKE)
         destage_kick(destage);
 }
 
 bool destage_is_asleep(struct destage *destage)
 {
-    return atomic_load(&destage->is_asleep);
+    return atomic_load(&destage->pace) == DESTAGE_ASLEEP;
 }
 
 void destage_wait_locked(struct destage *destage)

@@ -46,14 +46,13 @@ struct destage_options {
     /* The thread looked for what is to be done: twice a second, and less often
      * while it is asleep. */
     void (*looked)(void *context);
-    /* Somebody woke it. */
+    /* It was asleep, and is no more. */
     void (*woke)(void *context);
     void *context;
 };
 
 /*
- * Start the thread.  A checkpoint that was being folded goes
- * on by itself.
+ * Start the thread.  A checkpoint that was being folded goes on by itself.
  */
 int destage_start(const struct destage_options *options,
                   struct destage **ret_destage);

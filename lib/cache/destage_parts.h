@@ -73,6 +73,13 @@ struct destage_block {
     unsigned char stored[];
 };
 
+/* How often the thread looks for what is to be done. */
+enum destage_pace {
+    DESTAGE_AWAKE,
+    DESTAGE_DOZES, /* it finds out whether it can sleep */
+    DESTAGE_ASLEEP,
+};
+
 struct destage {
     struct destage_options options;
     pthread_t thread;
@@ -82,7 +89,7 @@ struct destage {
     _Atomic uint64_t limit;       /* the same */
     _Atomic uint64_t blocks_size; /* of the blocks to keep */
     atomic_bool is_kicked;        /* a kick that nobody has answered yet */
-    atomic_bool is_asleep;        /* see destage_is_asleep */
+    atomic_int pace;              /* of destage_pace; the thread sets it */
 
     struct mutex lock;
     struct condition wake;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "cache/destage_parts.h"
@@ -104,6 +105,8 @@ struct told {
     unsigned rooms;
     int failed;
     unsigned wakings;
+    unsigned looks;
+    bool is_to_write; /* at the next look */
 };
 
 static void tell_room(void *context)
@@ -141,9 +144,36 @@ static void tell_cut(void *context, bool is_cut)
     CHECK(!is_cut);
 }
 
-static void tell_look(void *context)
+static void ignore(void *context)
 {
     (void)context;
+}
+
+static void tell_look(void *context)
+{
+    struct told *told = context;
+    bool is_to_write;
+
+    mutex_lock(&told->lock);
+    is_to_write = told->is_to_write;
+    told->is_to_write = false;
+    mutex_unlock(&told->lock);
+    if (is_to_write)
+        CHECK(put(0, PAGE, 1));
+    mutex_lock(&told->lock);
+    told->looks++;
+    condition_broadcast(&told->changed);
+    mutex_unlock(&told->lock);
+}
+
+static unsigned looks_of(struct told *told)
+{
+    unsigned looks;
+
+    mutex_lock(&told->lock);
+    looks = told->looks;
+    mutex_unlock(&told->lock);
+    return looks;
 }
 
 /* Put another destage in the place of the device's. */
@@ -158,16 +188,16 @@ static void replace_destage(struct told *told, uint64_t idle_ns)
         .made_room = tell_room,
         .failed = tell_failure,
         .cut = tell_cut,
-        .published = tell_look,
+        .published = ignore,
         .looked = tell_look,
         .woke = tell_waking,
         .context = told,
     };
 
+    destage_stop(disk.device->destage); /* it may be one that tells the same */
     *told = (struct told){.rooms = 0};
     mutex_init(&told->lock);
     condition_init(&told->changed);
-    destage_stop(disk.device->destage);
     CHECK(destage_start(&options, &disk.device->destage) == 0);
 }
 
@@ -236,6 +266,51 @@ TEST("asleep, it is woken by what there is to fold, or to keep")
     while (!destage_is_asleep(destage))
         (void)sched_yield();
     CHECK(told.wakings == 2);
+    end();
+}
+
+TEST("what comes while one that sleeps takes a look ends its sleep, and is "
+     "told of")
+{
+    struct told told;
+    unsigned looks;
+
+    NEED(begin());
+    replace_destage(&told, UINT64_MAX);
+    while (!destage_is_asleep(disk.device->destage))
+        (void)sched_yield();
+    clock_set_for_tests(1); /* so that each look is due */
+    CHECK(device_destage(disk.device) == 0);
+    while (!destage_is_asleep(disk.device->destage))
+        (void)sched_yield();
+    mutex_lock(&told.lock);
+    CHECK(told.wakings == 1);
+    told.is_to_write = true;
+    looks = told.looks;
+    while (told.looks < looks + 5)
+        condition_wait(&told.changed, &told.lock);
+    CHECK(told.wakings == 2);
+    mutex_unlock(&told.lock);
+    clock_set_for_tests(0);
+    end();
+}
+
+TEST("with something to fold it is never taken to be asleep")
+{
+    bool was_asleep = false;
+    struct told told;
+
+    NEED(begin());
+    replace_destage(&told, UINT64_MAX);
+    CHECK(put(0, PAGE, 1));
+    clock_set_for_tests(1); /* so that each look is due */
+    destage_kick(disk.device->destage);
+    while (looks_of(&told) < 10000) {
+        for (unsigned i = 0; i < 1000; i++)
+            was_asleep |= destage_is_asleep(disk.device->destage);
+    }
+    CHECK(!was_asleep && told.wakings == 0);
+    clock_set_for_tests(0);
     end();
 }
 
