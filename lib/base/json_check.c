@@ -86,15 +86,11 @@ static bool skip_escape(struct reader *reader)
 /* A character that no terminal obeys, ASCII or not. */
 static bool skip_character(struct reader *reader)
 {
-    size_t left = (size_t)(reader->end - reader->at);
-    size_t len = utf8_character_len(reader->at, left);
-    unsigned char first = (unsigned char)reader->at[0];
+    size_t len =
+        utf8_visible_len(reader->at, (size_t)(reader->end - reader->at));
 
-    if (len == 0 || first < 0x20 || first == 0x7f ||
-        (first == 0xc2 && (unsigned char)reader->at[1] < 0xa0))
-        return false;
     reader->at += len;
-    return true;
+    return len > 0;
 }
 
 static bool skip_string(struct reader *reader)

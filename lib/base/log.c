@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log_recent.h"
+#include "base/utf8.h"
 
 enum {
     MESSAGE_SIZE = 2048, /* longer ones are cut, with "..." */
@@ -94,14 +95,24 @@ static void write_line(enum log_level level, const char *message)
     (void)!write(STDERR_FILENO, line, (size_t)len);
 }
 
-/* Guests and servers choose parts of messages: they start no new line. */
-static void replace_control_characters(char *message)
+/*
+ * Guests and servers choose parts of messages: they start no new line, nor is
+ * there anything that a terminal obeys, or for which the journal shows the
+ * line as a blob.
+ */
+static void replace_what_is_not_visible(char *message)
 {
-    for (; *message; message++) {
-        unsigned char c = (unsigned char)*message;
+    size_t left = strlen(message);
 
-        if (c < 0x20 || c == 0x7f)
+    while (left > 0) {
+        size_t len = utf8_visible_len(message, left);
+
+        if (len == 0) {
             *message = '?';
+            len = 1;
+        }
+        message += len;
+        left -= len;
     }
 }
 
@@ -118,7 +129,7 @@ log_message(enum log_level level, const char *format, va_list arguments)
     if (len >= (int)sizeof(message))
         memcpy(message + sizeof(message) - 4, "...", 4);
     if (len >= 0) {
-        replace_control_characters(message);
+        replace_what_is_not_visible(message);
         if (level <= LOG_LEVEL_WARNING)
             log_recent_add(level, message);
         if (!to_journal ||

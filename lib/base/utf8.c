@@ -31,3 +31,14 @@ size_t utf8_character_len(const void *text, size_t left)
     }
     return len;
 }
+
+size_t utf8_visible_len(const void *text, size_t left)
+{
+    const uint8_t *bytes = text;
+    size_t len = utf8_character_len(text, left);
+
+    if (len > 0 && (bytes[0] < 0x20 || bytes[0] == 0x7f ||
+                    (bytes[0] == 0xc2 && bytes[1] < 0xa0)))
+        return 0;
+    return len;
+}

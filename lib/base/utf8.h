@@ -16,4 +16,8 @@
  */
 size_t utf8_character_len(const void *text, size_t left);
 
+/* The same, but 0 also for a control character: a terminal obeys those, and
+ * not only the ones of ASCII. */
+size_t utf8_visible_len(const void *text, size_t left);
+
 #endif

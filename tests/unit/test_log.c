@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "unit/test.h"
 
 /* What stderr was, while a test has a file in its place. */
@@ -80,6 +81,17 @@ TEST("a message from outside cannot start a line of its own")
                  "tester: info: export 'a?tester: error: b?[2J?'\n") == 0);
 }
 
+TEST("nothing in a message is obeyed by a terminal, or a blob to the journal")
+{
+    begin_capture();
+    log_open("tester", LOG_TARGET_STDERR, LOG_LEVEL_INFO);
+    log_info("host %s", "\xc2\x9b[2J, \x9b[2J, gr\xfc\xdf");
+    log_info("host %s", "gr\xc3\xbc\xc3\x9f, \xe2\x82\xac");
+    CHECK(strcmp(end_capture(),
+                 "tester: info: host ??[2J, ?[2J, gr??\n"
+                 "tester: info: host gr\xc3\xbc\xc3\x9f, \xe2\x82\xac\n") == 0);
+}
+
 TEST("a message that is too long is cut, and says so")
 {
     static char name[5000];
@@ -94,6 +106,27 @@ TEST("a message that is too long is cut, and says so")
     len = strlen(text);
     CHECK(len > 2000 && len < 2200);
     CHECK(strcmp(text + len - 5, "x...\n") == 0);
+}
+
+TEST("no half of a character is left where a message is cut")
+{
+    static char name[5000];
+    const char *text;
+
+    for (size_t i = 0; i < sizeof(name) - 1; i++)
+        name[i] = i % 2 == 0 ? '\xc3' : '\xbc';
+    for (int odd = 0; odd < 2; odd++) {
+        size_t len, at = 0;
+
+        begin_capture();
+        log_open("tester", LOG_TARGET_STDERR, LOG_LEVEL_INFO);
+        log_info("%s%s", odd ? "x" : "", name);
+        text = end_capture();
+        len = strlen(text) - 1; /* without the end of the line */
+        while (at < len && utf8_visible_len(text + at, len - at) > 0)
+            at += utf8_visible_len(text + at, len - at);
+        CHECK(at == len);
+    }
 }
 
 TEST("auto is stderr when that is not the journal's stream")

@@ -34,3 +34,18 @@ TEST("bytes that are no character are told, also one that is cut off")
     CHECK(utf8_character_len("\xf0\x9f\x98\x80", 3) == 0);
     CHECK(utf8_character_len("", 0) == 0 && utf8_character_len("", 1) == 0);
 }
+
+TEST("visible is what is no control character, of ASCII or beyond")
+{
+    static const char *const controls[] = {"\x01",     "\x1b",     "\x1f",
+                                           "\x7f",     "\xc2\x80", "\xc2\x9b",
+                                           "\xc2\x9f", "\x9b",     ""};
+
+    for (size_t i = 0; i < sizeof(controls) / sizeof(controls[0]); i++)
+        CHECK(utf8_visible_len(controls[i], strlen(controls[i])) == 0);
+    CHECK(utf8_visible_len(" ", 1) == 1 && utf8_visible_len("~", 1) == 1);
+    CHECK(utf8_visible_len("\xc2\xa0", 2) == 2);
+    CHECK(utf8_visible_len("\xc2\xa0", 1) == 0);
+    CHECK(utf8_visible_len("\xc3\x9b", 2) == 2);
+    CHECK(utf8_visible_len("\xe2\x82\xac", 3) == 3);
+}
