@@ -280,7 +280,8 @@ static void break_off(struct nbd_transmission *t)
 static void note_end(struct nbd_transmission *t)
 {
     t->input_ended = true;
-    if (!t->is_given_up || !t->is_given_up(t->context))
+    if (atomic_load(&t->is_leaving) || !t->is_given_up ||
+        !t->is_given_up(t->context))
         return;
     /* What was done is answered, if anybody still listens. */
     atomic_store(&t->is_forsaken, true);

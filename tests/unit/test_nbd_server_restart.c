@@ -412,6 +412,31 @@ TEST("a client that has said good-bye, or will send no more, gets its replies "
     }
 }
 
+TEST("what a client asked before its good-bye is waited for by the successor, "
+     "whatever other connections it has")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client leaving, other;
+
+    start(&fixture);
+    NEED(enter(&leaving, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    NEED(enter(&other, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    memory_device_hold(fixture.device, 1U << DEVICE_WRITE);
+    CHECK(send_write(&leaving, 1, 0, 'd', PAGE));
+    memory_device_wait_held(fixture.device, 1);
+    CHECK(nbd_client_request(&leaving, 0, NBD_CMD_DISC, 2, 0, 0));
+    wait_received(&leaving);
+    nbd_restart_at_once(&fixture);
+    memory_device_wait_held(fixture.device, 1);
+    CHECK(is_alive(&other));
+    memory_device_release(fixture.device);
+    CHECK(nbd_client_result(&leaving, 1) == 0);
+    CHECK(nbd_client_is_hung_up(&leaving));
+    CHECK(is_filled(fixture.device, 0, 'd', PAGE));
+    nbd_client_close(&other);
+    nbd_fixture_done(&fixture);
+}
+
 TEST("nothing is run for a client that hung up between the two processes")
 {
     struct nbd_restart restart = {.count = 0};
