@@ -319,6 +319,8 @@ int nbd_outbox_sleep(struct nbd_outbox *outbox,
     short events = sleep->for_input ? POLLIN : 0;
     int result;
 
+    if (sleep->for_end)
+        events |= POLLRDHUP;
     mutex_lock(&outbox->lock);
     /* What has changed may be all that ever changes. */
     if (can_send_locked(outbox) ||

@@ -82,6 +82,7 @@ void nbd_outbox_wake(struct nbd_outbox *outbox);
 
 struct nbd_outbox_sleep {
     bool for_input;  /* wake when something can be received */
+    bool for_end;    /* wake when the peer has ended its direction, at least */
     bool for_change; /* wake when something was posted or released */
     uint64_t deadline_ns;
     uint64_t full_deadline_ns; /* a second one, while the socket is full */

@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -279,13 +280,26 @@ static void break_off(struct nbd_transmission *t)
 /* The client ended the connection, or its direction of it. */
 static void note_end(struct nbd_transmission *t)
 {
-    t->input_ended = true;
     if (atomic_load(&t->is_leaving) || !t->is_given_up ||
         !t->is_given_up(t->context))
         return;
     /* What was done is answered, if anybody still listens. */
     atomic_store(&t->is_forsaken, true);
     atomic_store(&t->is_expelled, true);
+    t->input_ended = true;
+}
+
+/*
+ * A limit keeps us from reading: look whether the end is behind what was not
+ * read, which must not run after what the client asks elsewhere by now.
+ */
+static void look_for_end(struct nbd_transmission *t)
+{
+    if (!t->is_blocked || t->end_is_seen ||
+        stream_wait_fd(t->stream->fd, POLLRDHUP, STREAM_NOW) != 0)
+        return;
+    t->end_is_seen = true;
+    note_end(t);
 }
 
 static void take_received(struct nbd_transmission *t, size_t got)
@@ -342,12 +356,11 @@ static bool receive(struct nbd_transmission *t, bool is_idle)
         take_received(t, (size_t)got);
         return true;
     }
-    if (got == 0) {
+    t->input_ended = true;
+    if (got == 0)
         note_end(t);
-    } else {
-        t->input_ended = true;
+    else
         break_off(t);
-    }
     return true;
 }
 
@@ -360,6 +373,8 @@ static int wait_for_change(struct nbd_transmission *t, uint64_t deadline_ns)
 {
     struct nbd_outbox_sleep sleep = {
         .for_input = !t->input_ended && !t->is_blocked,
+        .for_end = t->is_blocked && !t->input_ended && !t->end_is_seen &&
+                   !atomic_load(&t->is_handed_over),
         .for_change = t->input_ended || t->is_blocked,
         .deadline_ns = deadline_ns,
         .full_deadline_ns = STREAM_FOREVER,
@@ -536,6 +551,9 @@ int nbd_transmission_run(struct nbd_transmission *t)
            !atomic_load(&t->is_gone) && !atomic_load(&t->is_handed_over)) {
         struct nbd_outbox_news news;
 
+        look_for_end(t);
+        if (t->input_ended)
+            break;
         parse(t);
         news = nbd_pending_send(t);
         if (news.is_broken || t->input_ended)

@@ -68,6 +68,7 @@ struct nbd_transmission {
     bool input_ended;     /* no request is parsed any more */
     bool is_blocked;      /* by a limit, in front of the next request */
     bool is_paused;       /* it has run, and can be handed over */
+    bool end_is_seen;     /* of the client, behind what is not read yet */
     uint64_t received_ns; /* when the last bytes came */
     struct nbd_carried carried;
 

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "nbd/nbd_transmission.h"
 #include "support/memory_device.h"
 #include "support/nbd_client.h"
 #include "unit/test.h"
@@ -90,6 +91,72 @@ TEST("a client that ended one of its connections, and asks again over another "
         clock_set_for_tests(0);
         nbd_fixture_done(&fixture);
     }
+}
+
+/* Send as many TRIMs as can be in flight, which the device holds. */
+static void send_trims_held(const struct nbd_fixture *fixture,
+                            struct nbd_client *client)
+{
+    memory_device_hold(fixture->device, 1U << DEVICE_TRIM);
+    for (uint64_t i = 0; i < NBD_IN_FLIGHT_MAX; i++)
+        NEED(nbd_client_request(client, 0, NBD_CMD_TRIM, i, 4096, 4096));
+    memory_device_wait_held(fixture->device, NBD_IN_FLIGHT_MAX);
+}
+
+TEST("nor does it find anything run that was not read yet, since the old one "
+     "had too much in flight")
+{
+    for (int way = 0; way < 2; way++) {
+        struct nbd_fixture fixture;
+        struct nbd_client ended, other;
+        char page[4096], byte;
+
+        start(&fixture);
+        clock_set_for_tests(UINT64_C(1000000000));
+        CHECK(nbd_client_enter(&ended, &fixture, NBD_CLIENT_SIMPLE, "main"));
+        CHECK(nbd_client_enter(&other, &fixture, NBD_CLIENT_SIMPLE, "main"));
+        send_trims_held(&fixture, &ended);
+        memset(page, 'w', sizeof(page));
+        CHECK(nbd_client_request(&ended, 0, NBD_CMD_WRITE, 1, 0, 4096));
+        CHECK(nbd_client_send(&ended, page, sizeof(page)));
+        if (way == 0)
+            nbd_client_close(&ended);
+        else
+            CHECK(shutdown(ended.fd, SHUT_WR) == 0);
+        nbd_fixture_wait_connections(&fixture, 1);
+        CHECK(memory_device_seen(fixture.device).canceled == NBD_IN_FLIGHT_MAX);
+        CHECK(memory_device_seen(fixture.device).count[DEVICE_WRITE] == 0);
+        memory_device_release(fixture.device);
+        CHECK(nbd_client_write(&other, 0, 0, "o", 1) == 0);
+        CHECK(nbd_client_read(&other, 0, 0, &byte, 1) == 0 && byte == 'o');
+        if (way == 1)
+            nbd_client_close(&ended);
+        nbd_client_close(&other);
+        clock_set_for_tests(0);
+        nbd_fixture_done(&fixture);
+    }
+}
+
+TEST("an only client that closed its own direction gets all that it asked, "
+     "also what could not be read at once")
+{
+    struct nbd_fixture fixture;
+    struct nbd_client client;
+    uint8_t reply[16];
+
+    start(&fixture);
+    CHECK(nbd_client_enter(&client, &fixture, NBD_CLIENT_SIMPLE, "main"));
+    send_trims_held(&fixture, &client);
+    CHECK(nbd_client_request(&client, 0, NBD_CMD_WRITE, 1, 0, 1));
+    CHECK(nbd_client_send(&client, "w", 1));
+    CHECK(shutdown(client.fd, SHUT_WR) == 0);
+    memory_device_release(fixture.device);
+    for (int i = 0; i < NBD_IN_FLIGHT_MAX + 1; i++)
+        CHECK(nbd_client_receive(&client, reply, sizeof(reply)));
+    CHECK(nbd_client_is_hung_up(&client));
+    CHECK(memory_device_seen(fixture.device).canceled == 0);
+    CHECK(memory_device_bytes(fixture.device)[0] == 'w');
+    nbd_fixture_done(&fixture);
 }
 
 TEST("clients of another export, and those that are still there, are left "

@@ -189,6 +189,25 @@ TEST("a wake before the sleep ends it, and input does only if asked for")
     done(&fixture);
 }
 
+TEST("the peer's end ends the sleep if asked for, also behind what it sent")
+{
+    struct fixture fixture;
+    struct nbd_outbox_sleep sleep = for_change;
+
+    init(&fixture, 1);
+    CHECK(send(fixture.peer, "x", 1, 0) == 1);
+    sleep.for_end = true;
+    sleep.deadline_ns = 1;
+    CHECK(nbd_outbox_sleep(fixture.outbox, &sleep) == -ETIMEDOUT);
+    CHECK(shutdown(fixture.peer, SHUT_WR) == 0);
+    sleep.for_end = false;
+    CHECK(nbd_outbox_sleep(fixture.outbox, &sleep) == -ETIMEDOUT);
+    sleep.for_end = true;
+    sleep.deadline_ns = STREAM_FOREVER;
+    CHECK(nbd_outbox_sleep(fixture.outbox, &sleep) == 0);
+    done(&fixture);
+}
+
 TEST("the second deadline holds only while the socket is full")
 {
     struct fixture fixture;
