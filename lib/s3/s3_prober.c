@@ -32,6 +32,7 @@ struct s3_prober {
     struct condition wanted; /* a patient probe, or the end */
     bool is_closing GUARDED_BY(mutex);
     bool is_wanted[S3_ENDPOINTS_MAX] GUARDED_BY(mutex); /* of that endpoint */
+    size_t last GUARDED_BY(mutex); /* of which one was taken */
 };
 
 uint64_t s3_prober_patience_ns(bool is_patient, uint64_t timeout_ns)
@@ -91,18 +92,30 @@ static void want_patient(struct s3_prober *prober, size_t index)
     mutex_unlock(&prober->mutex);
 }
 
+size_t s3_prober_next(const bool wanted[], size_t count, size_t last)
+{
+    for (size_t i = 1; i <= count; i++) {
+        size_t index = (last + i) % count;
+
+        if (wanted[index])
+            return index;
+    }
+    return count;
+}
+
 /* Returns whether one is wanted, and of which endpoint, wanted no more. */
 static bool take_wanted_locked(struct s3_prober *prober, size_t *ret_index)
     REQUIRES(prober->mutex)
 {
-    for (size_t i = 0; i < S3_ENDPOINTS_MAX; i++) {
-        if (prober->is_wanted[i]) {
-            prober->is_wanted[i] = false;
-            *ret_index = i;
-            return true;
-        }
-    }
-    return false;
+    size_t index =
+        s3_prober_next(prober->is_wanted, S3_ENDPOINTS_MAX, prober->last);
+
+    if (index == S3_ENDPOINTS_MAX)
+        return false;
+    prober->is_wanted[index] = false;
+    prober->last = index;
+    *ret_index = index;
+    return true;
 }
 
 /* Wait until one is wanted; false: all is to end. */

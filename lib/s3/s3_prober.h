@@ -13,6 +13,7 @@
 #define S3_S3_PROBER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct s3_parts;
@@ -23,6 +24,13 @@ struct s3_prober;
  * to connect and to be answered, but no more than ten seconds.
  */
 uint64_t s3_prober_patience_ns(bool is_patient, uint64_t timeout_ns);
+
+/*
+ * Returns the first after number last that is wanted, of count, and again from
+ * 0; count: none is.  So each has its turn: patient probes take long, and there
+ * are threads for two of them.
+ */
+size_t s3_prober_next(const bool wanted[], size_t count, size_t last);
 
 /* Start the threads; parts must be complete. */
 int s3_prober_new(struct s3_parts *parts, struct s3_prober **ret_prober);

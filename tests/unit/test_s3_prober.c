@@ -139,6 +139,20 @@ TEST("a patient probe may take longer, but no longer than requests may")
     CHECK(s3_prober_patience_ns(true, 2 * s) == 4 * s);
 }
 
+TEST("endpoints that are always wanted take turns, whoever else is wanted")
+{
+    bool wanted[4] = {false};
+
+    CHECK(s3_prober_next(wanted, 4, 0) == 4);
+    wanted[2] = true;
+    CHECK(s3_prober_next(wanted, 4, 0) == 2);
+    CHECK(s3_prober_next(wanted, 4, 2) == 2);
+    CHECK(s3_prober_next(wanted, 4, 3) == 2);
+    wanted[0] = wanted[1] = wanted[3] = true;
+    for (size_t last = 0; last < 4; last++)
+        CHECK(s3_prober_next(wanted, 4, last) == (last + 1) % 4);
+}
+
 /* Probes, some of which get no answer. */
 struct silence {
     unsigned silent; /* so many of the first ones */
