@@ -293,6 +293,8 @@ static void end_probe(struct s3_breaker *breaker, const struct s3_turn *turn,
                       const struct s3_ending *ending)
 {
     breaker->is_probed = false;
+    if (turn->term != breaker->term)
+        return;
     if (ending->health == S3_HEALTH_ABANDONED)
         breaker->probe_ns = ending->now_ns + REST_FIRST_NS;
     else if (breaker->state == S3_RESTING)

@@ -190,6 +190,23 @@ TEST("a patient probe ends a rest by an answer, and else says nothing")
     CHECK(breaker.in_flight == 0);
 }
 
+TEST("a short probe that is given up after a patient one was answered says "
+     "nothing")
+{
+    struct s3_turn patient, short_one;
+
+    begin();
+    request(MS, S3_HEALTH_UNREACHABLE);
+    s3_breaker_begin_patient(&breaker, now_ns, &patient);
+    s3_breaker_begin_probe(&breaker, now_ns, &short_one);
+    now_ns += 900 * MS;
+    end(&patient, S3_HEALTH_ANSWERED, 900 * MS, &others, 0);
+    CHECK(breaker.state == S3_SLOW && breaker.is_probed);
+    end(&short_one, S3_HEALTH_UNREACHABLE, 0, &others, 0);
+    CHECK(breaker.state == S3_SLOW && !breaker.is_probed);
+    CHECK(breaker.probe_ns == now_ns);
+}
+
 TEST("one that answers a probe late is slow before it is well")
 {
     begin();
