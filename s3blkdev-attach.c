@@ -276,13 +276,18 @@ static enum exit_code run_attach(const struct attach_host *host,
 static enum exit_code run_detach(const struct attach_host *host,
                                  const struct attach_command *command)
 {
-    /* Of systemd.  There is one thread. */
+    /* Of systemd, the second one when there is no watcher any more.  There is
+     * one thread. */
     /* NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *result = getenv("SERVICE_RESULT");
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *code = getenv("EXIT_CODE");
+    /* One that was killed did not see its device go. */
+    bool has_ended = code && strcmp(code, "exited") == 0;
     struct net_failure failure;
     int error =
         result ? attach_detach_service(host, command->index, command->force,
-                                       result, &failure)
+                                       result, has_ended, &failure)
                : attach_detach(host, command->index, command->force, &failure);
 
     return failed(error, &failure);

@@ -419,7 +419,7 @@ int attach_detach(const struct attach_host *host, uint32_t index, bool force,
 
 int attach_detach_service(const struct attach_host *host, uint32_t index,
                           bool force, const char *service_result,
-                          struct net_failure *ret_failure)
+                          bool has_ended, struct net_failure *ret_failure)
 {
     char name[TARGET_NAME_SIZE];
     int error;
@@ -429,6 +429,8 @@ int attach_detach_service(const struct attach_host *host, uint32_t index,
                  target_name(index, name));
         return 0;
     }
+    if (has_ended)
+        return 0;
     error = attach_detach(host, index, force, ret_failure);
     return error == -ENOTCONN ? 0 : error;
 }

@@ -71,12 +71,13 @@ int attach_detach(const struct attach_host *host, uint32_t index, bool force,
 
 /*
  * The same for systemd, which calls this also when the watcher has ended by
- * itself, and tells how in service_result.  One that has failed leaves the
- * device to the next; and one ends well only when the device is detached.
+ * itself (has_ended), and tells how in service_result.  One that has failed
+ * leaves the device to the next; and one ends well only when the device is
+ * detached, or was, and then attached by others: it stays theirs.
  */
 int attach_detach_service(const struct attach_host *host, uint32_t index,
                           bool force, const char *service_result,
-                          struct net_failure *ret_failure);
+                          bool has_ended, struct net_failure *ret_failure);
 
 /*
  * Check that the device is attached.  -ENOTCONN: it is not, though somebody may

@@ -319,20 +319,37 @@ TEST("requests are sent again soon where the timer does nothing else")
     done();
 }
 
+/* What systemd calls for a watcher that runs, or has ended. */
+static int stop_service(const char *result, bool has_ended)
+{
+    return attach_detach_service(&host, 1, false, result, has_ended, &failure);
+}
+
 TEST("a service that ends detaches its device, which may be so already, but "
      "not when only its watcher has failed")
 {
     NEED(begin(export_server_good(SIZE)));
     NEED(attach(1) == 0);
-    CHECK(attach_detach_service(&host, 1, false, "signal", &failure) == 0);
+    CHECK(stop_service("signal", true) == 0);
     CHECK(nbd_kernel_device(kernel, 1).is_configured);
-    CHECK(attach_detach_service(&host, 1, false, "success", &failure) == 0);
+    CHECK(stop_service("success", false) == 0);
     CHECK(!nbd_kernel_device(kernel, 1).is_configured);
-    CHECK(attach_detach_service(&host, 1, false, "success", &failure) == 0);
+    CHECK(stop_service("success", false) == 0);
     CHECK(attach_detach(&host, 1, false, &failure) == -ENOTCONN);
     nbd_kernel_fail_next(kernel, -EPERM);
-    CHECK(attach_detach_service(&host, 1, false, "success", &failure) ==
-          -EPERM);
+    CHECK(stop_service("success", false) == -EPERM);
+    done();
+}
+
+TEST("a device that others attached, after its watcher had found it detached, "
+     "stays theirs when systemd ends the watcher's service")
+{
+    NEED(begin(export_server_good(SIZE)));
+    NEED(attach(1) == 0);
+    CHECK(attach_detach(&host, 1, false, &failure) == 0);
+    NEED(attach(1) == 0);
+    CHECK(stop_service("success", true) == 0);
+    CHECK(nbd_kernel_device(kernel, 1).is_configured);
     done();
 }
 
