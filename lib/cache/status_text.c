@@ -13,6 +13,7 @@
 #include "base/json_check.h"
 #include "base/json_string.h"
 #include "base/number.h"
+#include "base/utf8.h"
 
 /* ---- text that grows ---------------------------------------------------- */
 
@@ -364,6 +365,21 @@ static const char *text_of(const struct control_message *status,
     return value ? value : otherwise;
 }
 
+/* Another host chose it: what a terminal would obey, or not show, is "?". */
+static void add_visible(struct text *text, const char *value)
+{
+    size_t left = strlen(value);
+
+    while (left > 0) {
+        size_t len = utf8_visible_len(value, left);
+        size_t used = len > 0 ? len : 1;
+
+        (void)fwrite(len > 0 ? value : "?", 1, used, text->stream);
+        value += used;
+        left -= used;
+    }
+}
+
 /* "used of size (share)". */
 static void add_share(struct text *text, uint64_t used, uint64_t size)
 {
@@ -443,9 +459,10 @@ static void add_image(struct text *text, const struct control_message *status,
         add(text, "none yet");
     }
     add(text, "\n  claim       %s", text_of(status, "claim", "unknown"));
-    if (get(status, "claim_epoch", &epoch))
-        add(text, ", epoch %" PRIu64 " of %s", epoch,
-            text_of(status, "claim_host", "?"));
+    if (get(status, "claim_epoch", &epoch)) {
+        add(text, ", epoch %" PRIu64 " of ", epoch);
+        add_visible(text, text_of(status, "claim_host", "?"));
+    }
     add(text, "\n");
 }
 

@@ -214,6 +214,17 @@ TEST("people see the image, the claim and the open checkpoint")
         table_has("checkpoint  open, 0 s ago, 4 of 10 chunks left, 4.0 MiB\n"));
 }
 
+TEST("a terminal obeys nothing in the name of another host")
+{
+    control_message_start(&status, "ok");
+    control_message_add(&status, "claim", "fenced");
+    control_message_add_number(&status, "claim_epoch", 8);
+    control_message_add(&status, "claim_host",
+                        "gr\xc3\xbc\xc3\x9f\xc2\x9b[2J\x1b[2J\x9b\n");
+    CHECK(table_has(
+        "claim       fenced, epoch 8 of gr\xc3\xbc\xc3\x9f??[2J?[2J??\n"));
+}
+
 TEST("people see troubles, and only when there are some")
 {
     control_message_start(&status, "ok");
