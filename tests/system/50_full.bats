@@ -120,6 +120,9 @@ reads_go_on() {
 @test "what was acknowledged on a full disk survives kill -9 there" {
     needs_root
     mount_ext4 120M
+    # No chunk can be uploaded to make room: where they go there is a file.
+    mkdir -p "$STORE/disk"
+    touch "$STORE/disk/chunk"
     serve 80M "chunksize 1M"
     fill_up 25
     # Each answer is counted by the reader at the other end of the pipe.
