@@ -78,13 +78,18 @@ void epoch_encode(const struct epoch_record *record,
     put_le32(data + AT_CHECKSUM, crc32c(0, data, AT_CHECKSUM));
 }
 
+static bool is_control(char c)
+{
+    return (unsigned char)c < ' ' || c == 0x7f;
+}
+
 /* Whether a host's name can be shown in a message, and ends. */
 static bool host_is_valid(const uint8_t *host, size_t size)
 {
     size_t len = strnlen((const char *)host, size);
 
     for (size_t i = 0; i < len; i++) {
-        if (host[i] < ' ' || host[i] == 0x7f)
+        if (is_control((char)host[i]))
             return false;
     }
     return len < size && bytes_are_zero(host + len, size - len);
@@ -172,6 +177,11 @@ void epoch_host(char host[EPOCH_HOST])
     memset(host, 0, EPOCH_HOST);
     if (gethostname(host, EPOCH_HOST - 1) != 0)
         host[0] = '\0';
+    /* The kernel takes any bytes for a name. */
+    for (char *c = host; *c != '\0'; c++) {
+        if (is_control(*c))
+            *c = '?';
+    }
 }
 
 bool epoch_is_held(const struct epoch_record *record)

@@ -74,7 +74,10 @@ void epoch_encode(const struct epoch_record *record,
 int epoch_decode(const uint8_t data[EPOCH_RECORD_SIZE],
                  struct epoch_record *ret_record);
 
-/* Fill in the name of this host, zeros behind it; "" if it has none. */
+/*
+ * Fill in the name of this host, zeros behind it; "" if it has none.  What
+ * cannot be shown is a question mark.
+ */
 void epoch_host(char host[EPOCH_HOST]);
 
 /* Whether a cache directory writes the device, as of this record. */

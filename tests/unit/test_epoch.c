@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "cache/epoch.h"
 
+#include <sched.h>
+
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/log.h"
@@ -156,6 +158,21 @@ TEST("a record without an image says nothing of one; an IMAGE has one")
     record.kind = EPOCH_IMAGE;
     epoch_encode(&record, data);
     CHECK(epoch_decode(data, &decoded) == -EBADMSG);
+}
+
+TEST("a host of any name can write a record")
+{
+    struct epoch_record record = make_record(7, 9), back;
+    uint8_t data[EPOCH_RECORD_SIZE];
+
+    if (unshare(CLONE_NEWUTS) < 0)
+        SKIP("no host of its own");
+    NEED(sethostname("a\nb\033\x7f", 5) == 0);
+    epoch_host(record.host);
+    CHECK(strcmp(record.host, "a?b??") == 0);
+    epoch_encode(&record, data);
+    CHECK(epoch_decode(data, &back) == 0);
+    CHECK(strcmp(back.host, record.host) == 0);
 }
 
 TEST("claims and images are held by somebody, other epochs by nobody")
