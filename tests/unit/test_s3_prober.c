@@ -153,18 +153,18 @@ TEST("endpoints that are always wanted take turns, whoever else is wanted")
         CHECK(s3_prober_next(wanted, 4, last) == (last + 1) % 4);
 }
 
-/* Probes, some of which get no answer. */
+/* Probes get no answer until so many have none at the same time. */
 struct silence {
-    unsigned silent; /* so many of the first ones */
-    atomic_uint probes;
+    unsigned until;
     struct mutex mutex;
     struct condition more;
     unsigned hanging; /* now */
+    bool is_over;
 };
 
-static void silence_init(struct silence *silence, unsigned silent)
+static void silence_init(struct silence *silence, unsigned until)
 {
-    *silence = (struct silence){.silent = silent};
+    *silence = (struct silence){.until = until};
     mutex_init(&silence->mutex);
     condition_init(&silence->more);
 }
@@ -175,28 +175,32 @@ static void silence_done(struct silence *silence)
     mutex_done(&silence->mutex);
 }
 
-static void hang(struct silence *silence, const struct s3_peer_request *request)
+/* Returns whether it is over; else the client has gone. */
+static bool hang(struct silence *silence, const struct s3_peer_request *request)
 {
+    bool is_over;
+
     mutex_lock(&silence->mutex);
-    silence->hanging++;
+    is_over = silence->is_over;
+    silence->hanging += !is_over;
+    if (silence->hanging >= silence->until)
+        silence->is_over = true;
     condition_broadcast(&silence->more);
     mutex_unlock(&silence->mutex);
+    if (is_over)
+        return true;
     s3_peer_wait_until_gone(request);
     mutex_lock(&silence->mutex);
     silence->hanging--;
     mutex_unlock(&silence->mutex);
+    return false;
 }
 
 static void script_silence(void *context, struct s3_peer *peer,
                            const struct s3_peer_request *request,
                            struct s3_peer_answer *answer)
 {
-    struct silence *silence = context;
-
-    if (strcmp(request->method, "HEAD") == 0 &&
-        atomic_fetch_add(&silence->probes, 1) < silence->silent)
-        hang(silence, request);
-    else
+    if (strcmp(request->method, "HEAD") != 0 || hang(context, request))
         s3_peer_serve(peer, request, answer);
 }
 
@@ -206,14 +210,14 @@ TEST("an endpoint is found again while an older probe still gets no answer")
     struct object_store *store = s3_peer_open_store(peer);
     struct silence silence;
 
-    silence_init(&silence, 3);
+    silence_init(&silence, 2);
     s3_peer_close_port(peer, 0);
     CHECK(put(store) == -EIO);
     s3_peer_set_script(peer, script_silence, &silence);
     s3_peer_open_port(peer, 0);
     put_until_taken(store);
     mutex_lock(&silence.mutex);
-    CHECK(silence.hanging == 1);
+    CHECK(silence.is_over);
     mutex_unlock(&silence.mutex);
     store->close(store);
     s3_peer_stop(peer);
@@ -249,23 +253,30 @@ TEST("many endpoints that keep silent are all probed at the same time")
 }
 
 /*
- * As behind a line on which an answer takes longer than a short probe: of the
- * second and third, one is short, and given up before two more come.
+ * As behind a line on which an answer takes longer than a short probe: it comes
+ * when two more have.  While a short one lasts there can be but a patient one.
  */
+struct slow_line {
+    struct mutex mutex;
+    struct condition more;
+    unsigned probes;
+    bool is_over;
+};
+
 static void script_slow_line(void *context, struct s3_peer *peer,
                              const struct s3_peer_request *request,
                              struct s3_peer_answer *answer)
 {
-    atomic_uint *probes = context;
+    struct slow_line *line = context;
     unsigned number;
 
     if (strcmp(request->method, "HEAD") == 0) {
-        number = atomic_fetch_add(probes, 1) + 1;
-        if (number != 2 && number != 3) {
-            s3_peer_wait_until_gone(request);
-            return;
-        }
-        s3_peer_wait_for_requests(peer, request->number + 3);
+        mutex_lock(&line->mutex);
+        number = ++line->probes;
+        condition_broadcast(&line->more);
+        while (!line->is_over && line->probes < number + 2)
+            condition_wait(&line->more, &line->mutex);
+        mutex_unlock(&line->mutex);
     }
     s3_peer_serve(peer, request, answer);
 }
@@ -274,16 +285,24 @@ TEST("an endpoint that answers no short probe is found by a patient one")
 {
     struct s3_peer *peer = s3_peer_start(1);
     struct object_store *store = s3_peer_open_store(peer);
-    atomic_uint probes = 0;
+    struct slow_line line = {.probes = 0};
 
+    mutex_init(&line.mutex);
+    condition_init(&line.more);
     s3_peer_close_port(peer, 0);
     CHECK(put(store) == -EIO);
-    s3_peer_set_script(peer, script_slow_line, &probes);
+    s3_peer_set_script(peer, script_slow_line, &line);
     s3_peer_open_port(peer, 0);
     put_until_taken(store);
-    CHECK(atomic_load(&probes) >= 5);
+    mutex_lock(&line.mutex);
+    CHECK(line.probes > 2);
+    line.is_over = true;
+    condition_broadcast(&line.more);
+    mutex_unlock(&line.mutex);
     store->close(store);
     s3_peer_stop(peer);
+    condition_done(&line.more);
+    mutex_done(&line.mutex);
 }
 
 TEST("while one endpoint rests, requests go to the others")
