@@ -14,10 +14,8 @@ static void write_character(FILE *stream, const unsigned char *bytes,
 {
     if (len == 0)
         (void)fputs("\\ufffd", stream);
-    else if (bytes[0] < 0x20 || bytes[0] == 0x7f)
-        (void)fprintf(stream, "\\u%04x", bytes[0]);
-    else if (bytes[0] == 0xc2 && bytes[1] < 0xa0)
-        (void)fprintf(stream, "\\u%04x", bytes[1]);
+    else if (utf8_is_control(bytes))
+        (void)fprintf(stream, "\\u%04x", bytes[len - 1]);
     else if (bytes[0] == '"' || bytes[0] == '\\')
         (void)fprintf(stream, "\\%c", bytes[0]);
     else

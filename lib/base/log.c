@@ -95,27 +95,6 @@ static void write_line(enum log_level level, const char *message)
     (void)!write(STDERR_FILENO, line, (size_t)len);
 }
 
-/*
- * Guests and servers choose parts of messages: they start no new line, nor is
- * there anything that a terminal obeys, or for which the journal shows the
- * line as a blob.
- */
-static void replace_what_is_not_visible(char *message)
-{
-    size_t left = strlen(message);
-
-    while (left > 0) {
-        size_t len = utf8_visible_len(message, left);
-
-        if (len == 0) {
-            *message = '?';
-            len = 1;
-        }
-        message += len;
-        left -= len;
-    }
-}
-
 static __attribute__((format(printf, 2, 0))) void
 log_message(enum log_level level, const char *format, va_list arguments)
 {
@@ -129,7 +108,10 @@ log_message(enum log_level level, const char *format, va_list arguments)
     if (len >= (int)sizeof(message))
         memcpy(message + sizeof(message) - 4, "...", 4);
     if (len >= 0) {
-        replace_what_is_not_visible(message);
+        /* Guests and servers choose parts of it: they start no new line, nor
+         * is there anything that a terminal obeys, or for which the journal
+         * shows the line as a blob. */
+        utf8_make_visible(message);
         if (level <= LOG_LEVEL_WARNING)
             log_recent_add(level, message);
         if (!to_journal ||

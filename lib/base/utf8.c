@@ -2,6 +2,7 @@
 #include "base/utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 
 size_t utf8_character_len(const void *text, size_t left)
 {
@@ -32,13 +33,33 @@ size_t utf8_character_len(const void *text, size_t left)
     return len;
 }
 
+bool utf8_is_control(const void *character)
+{
+    const uint8_t *bytes = character;
+
+    return bytes[0] < 0x20 || bytes[0] == 0x7f ||
+           (bytes[0] == 0xc2 && bytes[1] < 0xa0);
+}
+
 size_t utf8_visible_len(const void *text, size_t left)
 {
-    const uint8_t *bytes = text;
     size_t len = utf8_character_len(text, left);
 
-    if (len > 0 && (bytes[0] < 0x20 || bytes[0] == 0x7f ||
-                    (bytes[0] == 0xc2 && bytes[1] < 0xa0)))
-        return 0;
-    return len;
+    return len > 0 && utf8_is_control(text) ? 0 : len;
+}
+
+void utf8_make_visible(char *text)
+{
+    size_t left = strlen(text);
+
+    while (left > 0) {
+        size_t len = utf8_visible_len(text, left);
+
+        if (len == 0) {
+            *text = '?';
+            len = 1;
+        }
+        text += len;
+        left -= len;
+    }
 }

@@ -7,6 +7,7 @@
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -16,8 +17,16 @@
  */
 size_t utf8_character_len(const void *text, size_t left);
 
-/* The same, but 0 also for a control character: a terminal obeys those, and
- * not only the ones of ASCII. */
+/*
+ * Returns whether a character is a control character, of ASCII or not: a
+ * terminal obeys those.  Its last byte is its number.
+ */
+bool utf8_is_control(const void *character);
+
+/* As utf8_character_len, but 0 also for a control character. */
 size_t utf8_visible_len(const void *text, size_t left);
+
+/* Put a "?" in the place of each byte of what is no character to be shown. */
+void utf8_make_visible(char *text);
 
 #endif

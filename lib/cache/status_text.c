@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/auto.h"
 #include "base/human.h"
 #include "base/json_check.h"
 #include "base/json_string.h"
@@ -365,19 +366,14 @@ static const char *text_of(const struct control_message *status,
     return value ? value : otherwise;
 }
 
-/* Another host chose it: what a terminal would obey, or not show, is "?". */
-static void add_visible(struct text *text, const char *value)
+/* Another host chose its name. */
+static void add_host(struct text *text, const char *name)
 {
-    size_t left = strlen(value);
+    AUTO_FREE char *visible = strdup(name);
 
-    while (left > 0) {
-        size_t len = utf8_visible_len(value, left);
-        size_t used = len > 0 ? len : 1;
-
-        (void)fwrite(len > 0 ? value : "?", 1, used, text->stream);
-        value += used;
-        left -= used;
-    }
+    if (visible)
+        utf8_make_visible(visible);
+    add(text, "%s", visible ? visible : "?");
 }
 
 /* "used of size (share)". */
@@ -461,7 +457,7 @@ static void add_image(struct text *text, const struct control_message *status,
     add(text, "\n  claim       %s", text_of(status, "claim", "unknown"));
     if (get(status, "claim_epoch", &epoch)) {
         add(text, ", epoch %" PRIu64 " of ", epoch);
-        add_visible(text, text_of(status, "claim_host", "?"));
+        add_host(text, text_of(status, "claim_host", "?"));
     }
     add(text, "\n");
 }

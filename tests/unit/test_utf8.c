@@ -49,3 +49,14 @@ TEST("visible is what is no control character, of ASCII or beyond")
     CHECK(utf8_visible_len("\xc3\x9b", 2) == 2);
     CHECK(utf8_visible_len("\xe2\x82\xac", 3) == 3);
 }
+
+TEST("what is not visible becomes a question mark for each byte")
+{
+    char text[] = "a\n\x7f\xc2\x9bz\xc3\xa4\xff\xe2\x82";
+
+    utf8_make_visible(text);
+    CHECK(strcmp(text, "a????z\xc3\xa4???") == 0);
+    text[0] = '\0';
+    utf8_make_visible(text);
+    CHECK(text[0] == '\0');
+}
