@@ -86,7 +86,7 @@ class Kept {
     }
 
     get bytes() {
-        this.#bytes ??= Buffer.from(this.#make());
+        this.#bytes ??= this.#make();
         return this.#bytes;
     }
 }
@@ -180,7 +180,8 @@ export class Page {
         this.#files = files;
         this.#password = config.password ? new PasswordCheck(config.password) : null;
         this.#maps = new Maps(config.status, askFor);
-        this.#status = new Kept(watcher, () => JSON.stringify(snapshotOf(watcher)));
+        this.#status = new Kept(watcher, () =>
+            Buffer.from(JSON.stringify(snapshotOf(watcher))));
         this.#metrics = new Kept(watcher, () => metricsText(watcher));
         this.#packedMetrics = new Kept(watcher, () => gzipSync(this.#metrics.bytes,
             { level: constants.Z_BEST_SPEED }));
