@@ -434,17 +434,24 @@ assert os.waitpid(pid, 0)[1] == 0
     [[ $output == *"standard input is not a connected socket"* ]]
 }
 
-@test "--single ends by SIGTERM while its client is connected" {
-    write_config
-    add_device disk 64M
-    nbd_python -c "
-import os, signal, socket
+# single_python: Python that starts it on one connection, ours
+single_python() {
+    cat << END
 ours, theirs = socket.socketpair()
 pid = os.fork()
 if pid == 0:
     os.dup2(theirs.fileno(), 0)
     os.execv('$DAEMON', ['$DAEMON', '-c', '$CONFIG', '--single'])
 theirs.close()
+END
+}
+
+@test "--single ends by SIGTERM while its client is connected" {
+    write_config
+    add_device disk 64M
+    nbd_python -c "
+import os, signal, socket
+$(single_python)
 h.connect_socket(ours.detach())
 h.pwrite(b'x' * 512, 0)
 os.kill(pid, signal.SIGTERM)
@@ -459,12 +466,7 @@ assert os.waitpid(pid, 0)[1] == 0
     add_device disk 64M
     python3 -c "
 import os, socket
-ours, theirs = socket.socketpair()
-pid = os.fork()
-if pid == 0:
-    os.dup2(theirs.fileno(), 0)
-    os.execv('$DAEMON', ['$DAEMON', '-c', '$CONFIG', '--single'])
-theirs.close()
+$(single_python)
 assert ours.recv(1) == b''
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 " 2>> "$DAEMON_LOG" 3>&-

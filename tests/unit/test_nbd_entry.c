@@ -62,34 +62,59 @@ TEST("when a client that hung up has writes that are not in the journal, they "
  * What the kernel does with several connections when a request takes too long:
  * it gives up its connection, and sends it again over another one.
  */
+struct several {
+    struct nbd_fixture fixture;
+    struct nbd_client ended, other;
+};
+
+static void begin_several(struct several *several)
+{
+    start(&several->fixture);
+    /* No deadline is ever over. */
+    clock_set_for_tests(UINT64_C(1000000000));
+    CHECK(nbd_client_enter(&several->ended, &several->fixture,
+                           NBD_CLIENT_SIMPLE, "main"));
+    CHECK(nbd_client_enter(&several->other, &several->fixture,
+                           NBD_CLIENT_SIMPLE, "main"));
+}
+
+/* The client ends one, or only its direction of it, and that is seen. */
+static void end_one(struct several *several, bool is_half)
+{
+    if (is_half)
+        CHECK(shutdown(several->ended.fd, SHUT_WR) == 0);
+    else
+        nbd_client_close(&several->ended);
+    nbd_fixture_wait_connections(&several->fixture, 1);
+}
+
+/* What it asks over the other one now is the last that is done. */
+static void end_several(struct several *several, bool is_half)
+{
+    struct nbd_client *other = &several->other;
+    char byte;
+
+    memory_device_release(several->fixture.device);
+    CHECK(nbd_client_write(other, 0, 0, "o", 1) == 0);
+    CHECK(nbd_client_read(other, 0, 0, &byte, 1) == 0 && byte == 'o');
+    if (is_half)
+        nbd_client_close(&several->ended);
+    nbd_client_close(other);
+    clock_set_for_tests(0);
+    nbd_fixture_done(&several->fixture);
+}
+
 TEST("a client that ended one of its connections, and asks again over another "
      "one, finds nothing of the old one run after that")
 {
-    for (int way = 0; way < 2; way++) {
-        struct nbd_fixture fixture;
-        struct nbd_client ended, other;
-        char byte;
+    for (int is_half = 0; is_half < 2; is_half++) {
+        struct several several;
 
-        start(&fixture);
-        /* No deadline is ever over. */
-        clock_set_for_tests(UINT64_C(1000000000));
-        CHECK(nbd_client_enter(&ended, &fixture, NBD_CLIENT_SIMPLE, "main"));
-        CHECK(nbd_client_enter(&other, &fixture, NBD_CLIENT_SIMPLE, "main"));
-        nbd_client_send_held(&fixture, &ended, 3);
-        if (way == 0)
-            nbd_client_close(&ended);
-        else
-            CHECK(shutdown(ended.fd, SHUT_WR) == 0);
-        nbd_fixture_wait_connections(&fixture, 1);
-        CHECK(memory_device_seen(fixture.device).canceled == 3);
-        memory_device_release(fixture.device);
-        CHECK(nbd_client_write(&other, 0, 0, "o", 1) == 0);
-        CHECK(nbd_client_read(&other, 0, 0, &byte, 1) == 0 && byte == 'o');
-        if (way == 1)
-            nbd_client_close(&ended);
-        nbd_client_close(&other);
-        clock_set_for_tests(0);
-        nbd_fixture_done(&fixture);
+        begin_several(&several);
+        nbd_client_send_held(&several.fixture, &several.ended, 3);
+        end_one(&several, is_half);
+        CHECK(memory_device_seen(several.fixture.device).canceled == 3);
+        end_several(&several, is_half);
     }
 }
 
@@ -106,34 +131,22 @@ static void send_trims_held(const struct nbd_fixture *fixture,
 TEST("nor does it find anything run that was not read yet, since the old one "
      "had too much in flight")
 {
-    for (int way = 0; way < 2; way++) {
-        struct nbd_fixture fixture;
-        struct nbd_client ended, other;
-        char page[4096], byte;
+    for (int is_half = 0; is_half < 2; is_half++) {
+        struct several several;
+        struct nbd_client *ended = &several.ended;
+        struct device *device;
+        char page[4096];
 
-        start(&fixture);
-        clock_set_for_tests(UINT64_C(1000000000));
-        CHECK(nbd_client_enter(&ended, &fixture, NBD_CLIENT_SIMPLE, "main"));
-        CHECK(nbd_client_enter(&other, &fixture, NBD_CLIENT_SIMPLE, "main"));
-        send_trims_held(&fixture, &ended);
+        begin_several(&several);
+        device = several.fixture.device;
+        send_trims_held(&several.fixture, ended);
         memset(page, 'w', sizeof(page));
-        CHECK(nbd_client_request(&ended, 0, NBD_CMD_WRITE, 1, 0, 4096));
-        CHECK(nbd_client_send(&ended, page, sizeof(page)));
-        if (way == 0)
-            nbd_client_close(&ended);
-        else
-            CHECK(shutdown(ended.fd, SHUT_WR) == 0);
-        nbd_fixture_wait_connections(&fixture, 1);
-        CHECK(memory_device_seen(fixture.device).canceled == NBD_IN_FLIGHT_MAX);
-        CHECK(memory_device_seen(fixture.device).count[DEVICE_WRITE] == 0);
-        memory_device_release(fixture.device);
-        CHECK(nbd_client_write(&other, 0, 0, "o", 1) == 0);
-        CHECK(nbd_client_read(&other, 0, 0, &byte, 1) == 0 && byte == 'o');
-        if (way == 1)
-            nbd_client_close(&ended);
-        nbd_client_close(&other);
-        clock_set_for_tests(0);
-        nbd_fixture_done(&fixture);
+        CHECK(nbd_client_request(ended, 0, NBD_CMD_WRITE, 1, 0, 4096));
+        CHECK(nbd_client_send(ended, page, sizeof(page)));
+        end_one(&several, is_half);
+        CHECK(memory_device_seen(device).canceled == NBD_IN_FLIGHT_MAX);
+        CHECK(memory_device_seen(device).count[DEVICE_WRITE] == 0);
+        end_several(&several, is_half);
     }
 }
 
