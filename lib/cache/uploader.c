@@ -18,6 +18,8 @@ struct uploader {
     struct mutex mutex;            /* a leaf */
     struct condition changed;      /* running, or is_finishing */
     struct uploader_counts counts; /* GUARDED_BY(mutex) */
+    uint64_t asked;                /* GUARDED_BY(mutex): questions so far */
+    uint64_t left_asked;           /* GUARDED_BY(mutex): of counts.left */
     unsigned running;              /* GUARDED_BY(mutex): threads */
     bool is_finishing;             /* GUARDED_BY(mutex) */
     unsigned threads;              /* that were started */
@@ -29,6 +31,7 @@ struct thread {
     struct uploader *uploader;
     struct control_client *client;
     struct control_message request, reply;
+    uint64_t asked;    /* the number of the last question */
     unsigned failures; /* in a row */
 };
 
@@ -41,6 +44,10 @@ static void note_error(struct uploader *uploader, int error)
     mutex_unlock(&uploader->mutex);
 }
 
+/*
+ * What is left, unless another thread knows better: the answer to an older
+ * question may be read after that to a newer one.
+ */
 static void note_left(struct thread *thread)
 {
     struct uploader *uploader = thread->uploader;
@@ -50,8 +57,11 @@ static void note_left(struct thread *thread)
                                    &left) != 0)
         return;
     mutex_lock(&uploader->mutex);
-    uploader->counts.left = left;
-    uploader->counts.knows_left = true;
+    if (thread->asked > uploader->left_asked) {
+        uploader->left_asked = thread->asked;
+        uploader->counts.left = left;
+        uploader->counts.knows_left = true;
+    }
     mutex_unlock(&uploader->mutex);
 }
 
@@ -62,9 +72,13 @@ static void note_left(struct thread *thread)
 static int ask(struct thread *thread)
 {
     struct uploader *uploader = thread->uploader;
-    int error =
-        control_client_ask(thread->client, &thread->request, &thread->reply);
+    int error;
 
+    mutex_lock(&uploader->mutex);
+    thread->asked = ++uploader->asked;
+    mutex_unlock(&uploader->mutex);
+    error =
+        control_client_ask(thread->client, &thread->request, &thread->reply);
     control_message_clear(&thread->request);
     if (!error)
         return 0;

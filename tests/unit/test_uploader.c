@@ -25,7 +25,10 @@ static struct {
     int report_answer; /* to reports of uploads */
     unsigned reports, from, to;
     bool is_space;
+    bool is_late; /* "none" is said when another holder has gone */
 } book;
+
+static sem_t is_held, has_gone; /* of is_late */
 
 static struct control_server *server;
 static int test_dirfd;
@@ -57,6 +60,12 @@ static void lend(uint64_t holder, struct control_message *reply)
     }
     control_message_start(reply, "none");
     control_message_add_number(reply, "left", count_left());
+}
+
+static void wait_for(sem_t *event)
+{
+    while (sem_wait(event) != 0)
+        continue;
 }
 
 static int answer_lease(const struct control_message *request, uint64_t holder,
@@ -111,6 +120,7 @@ static int handle(void *context, const struct control_message *request,
                   uint64_t holder, struct control_message *reply)
 {
     int error = -EINVAL;
+    bool is_late;
 
     (void)context;
     mutex_lock(&book.mutex);
@@ -118,8 +128,21 @@ static int handle(void *context, const struct control_message *request,
         error = answer_lease(request, holder, reply);
     else if (control_message_is(request, "report"))
         error = answer_report(request, holder, reply);
+    is_late =
+        book.is_late && control_message_is(reply, "none") && count_left() > 0;
     mutex_unlock(&book.mutex);
+    if (is_late) {
+        (void)sem_post(&is_held);
+        wait_for(&has_gone);
+    }
     return error;
+}
+
+static void gone(void *context, uint64_t holder)
+{
+    (void)context;
+    (void)holder;
+    (void)sem_post(&has_gone);
 }
 
 static bool start_owner(void)
@@ -128,12 +151,14 @@ static bool start_owner(void)
         .device_name = "disk",
         .device_size = 1 << 30,
         .chunk_size = 8 << 20,
-        .handler = {.handle = handle},
+        .handler = {.handle = handle, .gone = gone},
     };
 
     log_set_level(LOG_LEVEL_ERROR);
     memset(&book, 0, sizeof(book));
     mutex_init(&book.mutex);
+    (void)sem_init(&is_held, 0, 0);
+    (void)sem_init(&has_gone, 0, 0);
     test_dirfd = open(test_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     options.dirfd = test_dirfd;
     return control_server_start(&options, &server) == 0;
@@ -177,8 +202,7 @@ static int upload_when_told(void *context, const struct upload_work *work,
                             struct upload_result *ret_result)
 {
     (void)sem_post(&has_begun);
-    while (sem_wait(&may_end) != 0)
-        continue;
+    wait_for(&may_end);
     return upload(context, work, ret_result);
 }
 
@@ -227,6 +251,25 @@ TEST("every chunk is uploaded and reported once, by several threads")
     CHECK(counts.knows_left && counts.left == 0);
     CHECK(counts.failures == 0 && counts.last_error == 0);
     CHECK(!counts.is_time_up && !counts.is_cut_off);
+}
+
+TEST("an answer that comes late does not hide what is known since")
+{
+    struct uploader_options options = options_for(2);
+
+    NEED(start_owner());
+    for (int i = 1; i < CHUNKS; i++)
+        book.states[i] = UPLOADED;
+    book.is_late = true; /* for the thread that has no chunk, one is left */
+    options.upload = upload_when_told;
+    NEED(uploader_start(&options, &uploader) == 0);
+    wait_for(&is_held);
+    (void)sem_post(&may_end);
+    CHECK(uploader_wait(uploader, UINT64_MAX));
+    uploader_count(uploader, &counts);
+    uploader_free(uploader);
+    stop_owner();
+    CHECK(counts.chunks == 1 && counts.knows_left && counts.left == 0);
 }
 
 TEST("purpose and percentages are what was asked for")
@@ -366,10 +409,8 @@ TEST("finishing ends with the chunks in hand, uploaded and reported")
     NEED(start_owner());
     options.upload = upload_when_told;
     NEED(uploader_start(&options, &uploader) == 0);
-    for (int i = 0; i < 2; i++) {
-        while (sem_wait(&has_begun) != 0)
-            continue;
-    }
+    for (int i = 0; i < 2; i++)
+        wait_for(&has_begun);
     CHECK(!uploader_wait(uploader, clock_monotonic_ns()));
     uploader_finish(uploader);
     for (int i = 0; i < 2; i++)
@@ -407,10 +448,8 @@ TEST("an owner that goes away in the middle cuts off, and a new one goes on")
     NEED(start_owner());
     options.upload = upload_when_told;
     NEED(uploader_start(&options, &uploader) == 0);
-    for (int i = 0; i < 2; i++) {
-        while (sem_wait(&has_begun) != 0)
-            continue;
-    }
+    for (int i = 0; i < 2; i++)
+        wait_for(&has_begun);
     stop_owner();
     for (int i = 0; i < 2; i++)
         (void)sem_post(&may_end);
