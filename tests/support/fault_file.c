@@ -69,18 +69,17 @@ static struct {
     bool forever;
     size_t torn_bytes;
     atomic_ulong count;
+    struct fault_calls swallowed;
 } fail = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct {
     struct fault_calls calls;
-    atomic_ulong count;
+    unsigned long count;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool is_open, is_reached;
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER,
           .changed = PTHREAD_COND_INITIALIZER};
-
-static struct fault_calls swallow;
 
 /* Held while an effect is made and recorded, so that the order is true. */
 static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -168,10 +167,28 @@ static int failure(unsigned kind, int fd, const char *path, size_t *ret_torn)
 /* Returns whether this call is the one that the gate stops. */
 static bool is_for_gate(unsigned kind, int fd, const char *path)
 {
-    return is_active(ACTIVE_GATE) && is_meant(&gate.calls, kind, fd, path) &&
-           1 + atomic_fetch_add_explicit(&gate.count, 1,
-                                         memory_order_relaxed) ==
-               gate.calls.nth;
+    bool is_one;
+
+    if (!is_active(ACTIVE_GATE))
+        return false;
+    (void)pthread_mutex_lock(&gate.lock);
+    is_one =
+        is_meant(&gate.calls, kind, fd, path) && ++gate.count == gate.calls.nth;
+    (void)pthread_mutex_unlock(&gate.lock);
+    return is_one;
+}
+
+/* Returns whether this sync is to do nothing, and to say that it did. */
+static bool is_swallowed(unsigned kind, int fd)
+{
+    bool is_one;
+
+    if (!is_active(ACTIVE_SWALLOW))
+        return false;
+    (void)pthread_mutex_lock(&fail.lock);
+    is_one = is_meant(&fail.swallowed, kind, fd, NULL);
+    (void)pthread_mutex_unlock(&fail.lock);
+    return is_one;
 }
 
 static void stand_in_gate(void)
@@ -222,8 +239,8 @@ void fault_gate_set(const struct fault_calls *calls)
     gate.calls = *calls;
     gate.is_open = false;
     gate.is_reached = false;
+    gate.count = 0;
     (void)pthread_mutex_unlock(&gate.lock);
-    atomic_store(&gate.count, 0);
     set_active(ACTIVE_GATE, true);
 }
 
@@ -246,7 +263,9 @@ void fault_gate_open(void)
 
 void fault_swallow(const struct fault_calls *calls)
 {
-    swallow = *calls;
+    (void)pthread_mutex_lock(&fail.lock);
+    fail.swallowed = *calls;
+    (void)pthread_mutex_unlock(&fail.lock);
     set_active(ACTIVE_SWALLOW, true);
 }
 
@@ -602,7 +621,7 @@ static int sync_watched(unsigned kind, int fd, int (*real)(int fd))
     unsigned node;
     int error = before(kind, fd, NULL);
 
-    if (is_active(ACTIVE_SWALLOW) && is_meant(&swallow, kind, fd, NULL))
+    if (is_swallowed(kind, fd))
         return 0;
     if (error == 0 && !is_active(ACTIVE_SKIP))
         error = real(fd);
