@@ -647,12 +647,32 @@ static int read_stored(const struct chunk_file *file,
     return size == block->stored_size ? 0 : -EBADMSG;
 }
 
+/*
+ * Put the pages of a block that is all here where they belong: those that
+ * were stored lie one after the other, at the start of plain.
+ */
+static void spread(const struct chunk_block *b, unsigned char *plain)
+{
+    unsigned stored = chunk_block_stored_pages(b);
+    unsigned from = (unsigned)__builtin_popcount(stored);
+
+    for (unsigned page = PAGES_PER_BLOCK; page-- > 0;) {
+        unsigned char *to = plain + page * CACHE_PAGE;
+
+        if ((stored & 1U << page) == 0)
+            memset(to, 0, CACHE_PAGE);
+        else if (--from != page)
+            memcpy(to, plain + from * CACHE_PAGE, CACHE_PAGE);
+    }
+}
+
 int chunk_file_read_block(struct chunk_file *file,
                           const struct chunk_table *table, uint32_t block,
                           void *plain, bool nowait)
 {
     const struct chunk_block *b = &table->blocks[block];
-    size_t size = (size_t)__builtin_popcount(b->local_pages) * CACHE_PAGE;
+    unsigned pages = chunk_block_stored_pages(b);
+    size_t size = (size_t)__builtin_popcount(pages) * CACHE_PAGE;
     struct block_stored how = {b->codec, b->stored_size, b->checksum};
     AUTO_FREE void *room = NULL;
     void *stored = plain; /* raw bytes need no other room */
@@ -666,9 +686,11 @@ int chunk_file_read_block(struct chunk_file *file,
             return -ENOMEM;
     }
     error = read_stored(file, b, stored, nowait);
-    if (error)
-        return error;
-    return block_decode(&how, stored, plain, size);
+    if (!error)
+        error = block_decode(&how, stored, plain, size);
+    if (!error && b->zero_pages != 0)
+        spread(b, plain);
+    return error;
 }
 
 int chunk_file_read_stored(struct chunk_file *file,
@@ -768,7 +790,7 @@ static void give_up_local(struct copy *copy, struct chunk_block *b,
     if (is_lost)
         b->damaged_pages |= b->local_pages;
     copy->has_lost |= is_lost;
-    b->local_pages = 0;
+    b->local_pages = b->zero_pages = 0;
     log_error("%s: chunk %016" PRIx64 ", block %" PRIu32
               ": is damaged in its file; %s",
               copy->from->dir->device_name, copy->from->chunk, block,
@@ -804,7 +826,7 @@ static int copy_block(struct copy *copy, struct chunk_block *b, uint32_t block)
 static bool is_same_local(const struct chunk_block *block,
                           const struct chunk_block *other)
 {
-    return block->local_pages == other->local_pages &&
+    return block->local_pages != 0 && other->local_pages != 0 &&
            block->place == other->place &&
            block->stored_size == other->stored_size &&
            block->codec == other->codec && block->checksum == other->checksum;
@@ -827,10 +849,8 @@ static int copy_both(struct copy *copy, uint32_t block)
         pinned->place = newest->place;
         return 0;
     }
-    if (!is_shared)
-        return copy_block(copy, pinned, block);
-    give_up_local(copy, pinned, block); /* as it was for the newest */
-    return 0;
+    /* Also where they were given up for the newest, which has an object. */
+    return copy_block(copy, pinned, block);
 }
 
 static int copy_all(struct copy *copy)

@@ -127,7 +127,8 @@ int chunk_file_read_block(struct chunk_file *file,
                           void *plain, bool nowait);
 
 /*
- * Read the stored bytes of such a block, stored_size of them, as they are.
+ * Read the stored bytes of such a block, stored_size of them, as they are:
+ * its local pages without its zero_pages.
  * -EBADMSG: they are not what the table says.
  */
 int chunk_file_read_stored(struct chunk_file *file,

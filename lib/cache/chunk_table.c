@@ -257,7 +257,8 @@ static bool stored_size_is_valid(uint8_t codec, uint16_t size, size_t plain)
 static bool local_is_valid(const struct chunk_table *table,
                            const struct chunk_block *block)
 {
-    size_t pages = (size_t)__builtin_popcount(block->local_pages);
+    unsigned stored = chunk_block_stored_pages(block);
+    size_t pages = (size_t)__builtin_popcount(stored);
 
     return stored_size_is_valid(block->codec, block->stored_size,
                                 pages * CACHE_PAGE) &&
@@ -288,6 +289,10 @@ static bool block_is_valid(const struct chunk_table *table,
                            const struct chunk_block *block, uint32_t own_size)
 {
     if (block->local_pages > ALL_PAGES || block->damaged_pages > ALL_PAGES)
+        return false;
+    if (block->zero_pages != 0 &&
+        (block->base != BASE_OBJECT || block->local_pages != ALL_PAGES ||
+         block->zero_pages >= ALL_PAGES))
         return false;
     if (block->local_pages != 0 && !local_is_valid(table, block))
         return false;
@@ -373,7 +378,7 @@ static unsigned char *put_object(unsigned char *at,
 static unsigned char *put_entry(unsigned char *at,
                                 const struct chunk_block *block)
 {
-    at[0] = block->base;
+    at[0] = (unsigned char)(block->base | block->zero_pages << 4);
     at[1] = (unsigned char)(block->local_pages | block->damaged_pages << 4);
     at += ENTRY_BASE_SIZE;
     if (block->local_pages != 0) {
@@ -477,7 +482,8 @@ static bool take_entry(struct reader *reader, struct chunk_block *block)
 
     if (!at)
         return false;
-    block->base = at[0];
+    block->base = at[0] & 0xf;
+    block->zero_pages = at[0] >> 4;
     block->local_pages = at[1] & ALL_PAGES;
     block->damaged_pages = at[1] >> 4;
     if (block_is_hole(block))

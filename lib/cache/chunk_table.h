@@ -10,8 +10,10 @@
  * pages lie:
  *
  *   base          hole, zero, or a block of an object
- *   local_pages   these pages are in the chunk file: all of them together
- *                 form what block_codec stored
+ *   local_pages   these pages are here: all of them but the zero_pages are in
+ *                 the chunk file, together, as block_codec stored them
+ *   zero_pages    zeros that take no bytes; only where all pages are local,
+ *                 over a base in an object, and never all of them
  *   damaged_pages these pages are lost: EIO until they are overwritten
  *
  * All pages local over a base in an object: the block is unchanged since that
@@ -49,6 +51,7 @@ struct chunk_block {
     uint32_t object_checksum;
     uint16_t object; /* index in objects */
     uint8_t object_codec;
+    uint8_t zero_pages;
 };
 
 /* The name of one upload attempt, unique for all time and all hosts. */
@@ -93,6 +96,12 @@ struct chunk_table *chunk_table_copy(const struct chunk_table *table);
 /* Take, and drop, a reference; the last one frees.  NULL does nothing. */
 struct chunk_table *chunk_table_hold(struct chunk_table *table);
 void chunk_table_release(struct chunk_table *table);
+
+/* Returns the pages of a block that its bytes in the file are. */
+static inline unsigned chunk_block_stored_pages(const struct chunk_block *block)
+{
+    return block->local_pages & ~(unsigned)block->zero_pages;
+}
 
 /* Returns whether every block is a hole. */
 bool chunk_table_is_hole(const struct chunk_table *table);

@@ -160,7 +160,11 @@ static uint32_t flags_of_block(const struct chunk_block *block, unsigned page)
 {
     unsigned bit = 1U << page;
 
-    if (((block->local_pages | block->damaged_pages) & bit) != 0)
+    if ((block->damaged_pages & bit) != 0)
+        return 0;
+    if ((block->zero_pages & bit) != 0)
+        return DEVICE_EXTENT_ZERO;
+    if ((block->local_pages & bit) != 0)
         return 0;
     if (block->base == BASE_HOLE)
         return DEVICE_EXTENT_HOLE | DEVICE_EXTENT_ZERO;

@@ -324,7 +324,8 @@ static int take_old_pages(struct fold_device *device, const struct fold *fold,
 {
     struct scratch *scratch = scratch_get();
     const struct chunk_block *entry = &old->blocks[block];
-    unsigned wanted = entry->local_pages & ~to->known;
+    unsigned wanted = chunk_block_stored_pages(entry) & ~to->known;
+    unsigned zeros = entry->zero_pages & ~to->known;
     unsigned char *packed;
     const unsigned char *from;
     int error;
@@ -334,6 +335,11 @@ static int take_old_pages(struct fold_device *device, const struct fold *fold,
     from = packed = scratch->fold_take_old_pages;
 
     to->damaged |= entry->damaged_pages & ~to->known;
+    to->zero |= zeros;
+    for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
+        if ((zeros & 1U << page) != 0)
+            memset(to->plain + page * CACHE_PAGE, 0, CACHE_PAGE);
+    }
     if (wanted == 0)
         return 0;
     error = chunk_file_read_block(fold->file, old, block, packed, false);
@@ -436,11 +442,10 @@ static int fold_block(struct fold_device *device, const struct fold *fold,
     pages = work.data;
     if (is_remote(entry)) {
         /* Zeros over a remote base must be said; holes need no words. */
-        pages |= work.zero;
-        if ((pages | work.damaged) != ALL_PAGES)
+        if ((pages | work.zero | work.damaged) != ALL_PAGES) {
+            pages |= work.zero;
             next = *entry;
-        else if ((pages & ~work.zero) == 0)
-            pages = 0;
+        }
     }
     if (!is_remote(&next)) {
         bool was_zero = entry->base == BASE_ZERO;
@@ -451,6 +456,7 @@ static int fold_block(struct fold_device *device, const struct fold *fold,
                                                                    : BASE_HOLE;
     }
     next.local_pages = 0;
+    next.zero_pages = 0;
     next.damaged_pages = (uint8_t)work.damaged;
     next.codec = 0;
     next.place = 0;

@@ -3,9 +3,10 @@
  * What a block of the table may be, and what becomes of it when an earlier
  * state, of the table `uploaded`, has become an object:
  *
- *   same as in uploaded    its base is what the object has; all four pages
- *                          here are a copy of that; a part of them, or what
- *                          was zeros there, is not needed any more
+ *   same as in uploaded    its base is what the object has; all pages here are
+ *                          a copy of that, and local pages over zeros are one
+ *                          with these zeros; local pages over another object,
+ *                          or of what is zeros in this one, are not needed
  *   newer, base remote     the pages that are not here are those of the old
  *                          base, which the object has too, as folds only add
  *                          local pages; so the local ones lie over the object
@@ -63,7 +64,7 @@ static bool is_same_base(const struct chunk_table *table,
 static bool is_same_local(const struct chunk_block *a,
                           const struct chunk_block *b)
 {
-    return a->local_pages == b->local_pages &&
+    return a->local_pages == b->local_pages && a->zero_pages == b->zero_pages &&
            (a->local_pages == 0 ||
             (a->place == b->place && a->stored_size == b->stored_size &&
              a->codec == b->codec && a->checksum == b->checksum));
@@ -107,10 +108,27 @@ static void take_base(struct chunk_block *block, const struct chunk_block *from)
 static void drop_local(struct chunk_block *block)
 {
     block->local_pages = 0;
+    block->zero_pages = 0;
     block->codec = 0;
     block->place = 0;
     block->checksum = 0;
     block->stored_size = 0;
+}
+
+/* The object has what this block is; keep what is a copy of all of it. */
+static void become_copy(struct chunk_block *block,
+                        const struct chunk_block *in_object)
+{
+    bool was_over_zeros = !is_remote(block);
+
+    take_base(block, in_object);
+    if (block->base == BASE_OBJECT && block->local_pages != 0 &&
+        was_over_zeros && block->damaged_pages == 0) {
+        block->zero_pages |= (uint8_t)(ALL_PAGES & ~block->local_pages);
+        block->local_pages = ALL_PAGES;
+    }
+    if (block->local_pages != ALL_PAGES || block->base != BASE_OBJECT)
+        drop_local(block);
 }
 
 static int rebase_block(struct chunk_table *table,
@@ -126,9 +144,7 @@ static int rebase_block(struct chunk_table *table,
     if (uploaded == NULL || is_same(table, uploaded, block)) {
         if ((in_object->damaged_pages & ~b->damaged_pages) != 0)
             return -ESTALE;
-        take_base(b, in_object);
-        if (b->local_pages != ALL_PAGES || b->base != BASE_OBJECT)
-            drop_local(b);
+        become_copy(b, in_object);
         return 0;
     }
     if (!is_remote(b))
@@ -262,5 +278,7 @@ bool rebase_drop_base(struct chunk_table *table, uint32_t block,
         !object_id_is(&table->objects[b->object].id, id))
         return false;
     take_base(b, &(struct chunk_block){.base = BASE_HOLE});
+    b->local_pages &= (uint8_t)~b->zero_pages; /* these are the base's now */
+    b->zero_pages = 0;
     return true;
 }

@@ -19,8 +19,9 @@
  * object, as fetch_table returns one.  uploaded is the table that was read
  * for it, from the same file as table, which is of a later state; NULL: they
  * have the same content.  What table has unchanged since then is in the
- * object: all of it here is a copy, and parts need not be here any more; parts
- * that are newer lie over what is in the object.  All else stays.
+ * object: all of it here is a copy, as are parts over zeros; parts over
+ * another object's block need not be here any more; parts that are newer lie
+ * over what is in the object.  All else stays.
  *
  * -ESTALE: the object cannot be what table is based on: it has lost pages
  * that are here, or has pages that were lost here, or another upload came in

@@ -5,8 +5,8 @@
  *   here           base        way             in the object's table
  *   nothing        zeros       nothing to do   hole or zero
  *   nothing, all   in object   nothing to do   that object; in a whole one
- *                                              the stored bytes are copied,
- *                                              from the file or the bucket
+ *                                              the block is copied, from the
+ *                                              file or the bucket
  *   all            zeros       copied          this object
  *   some           any         merged          this object
  *
@@ -439,13 +439,39 @@ static void copy_from_bucket(struct build *build, uint32_t block)
     append(build, block, &how);
 }
 
-static int copy_from_file(struct build *build, uint32_t block)
+/*
+ * Read a block that is all here as an object stores it: the stored bytes of
+ * the file, unless some pages have none.
+ */
+static int read_as_stored(struct build *build, uint32_t block,
+                          unsigned char *ret_stored,
+                          struct block_stored *ret_how)
 {
     const struct chunk_block *state = &build->state->blocks[block];
-    struct block_stored how = {state->codec, state->stored_size,
-                               state->checksum};
-    int error = chunk_file_read_stored(build->file, build->state, block,
-                                       build->data + build->head + build->used);
+    unsigned char plain[CACHE_BLOCK];
+    unsigned char stored[BLOCK_STORED_MAX]; /* the object has less room */
+    int error;
+
+    if (state->zero_pages == 0) {
+        *ret_how = (struct block_stored){state->codec, state->stored_size,
+                                         state->checksum};
+        return chunk_file_read_stored(build->file, build->state, block,
+                                      ret_stored);
+    }
+    error =
+        chunk_file_read_block(build->file, build->state, block, plain, false);
+    if (error != 0)
+        return error;
+    block_encode(plain, CACHE_BLOCK, stored, ret_how);
+    memcpy(ret_stored, stored, ret_how->size);
+    return 0;
+}
+
+static int copy_from_file(struct build *build, uint32_t block)
+{
+    struct block_stored how;
+    int error = read_as_stored(build, block,
+                               build->data + build->head + build->used, &how);
 
     if (error == 0) {
         append(build, block, &how);

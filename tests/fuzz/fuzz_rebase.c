@@ -65,6 +65,8 @@ static void take_block(struct input *input, struct chunk_table *table,
         block->codec = BLOCK_SNAPPY;
         block->stored_size = 10;
         block->place = table->data_end - CACHE_PAGE + (where >> 3 & 1U) * 100;
+        if (block->local_pages == ALL_PAGES && block->base == BASE_OBJECT)
+            block->zero_pages = where >> 4 & (ALL_PAGES >> 1);
     }
 }
 
@@ -94,7 +96,12 @@ static void require_sound(const struct chunk_table *table,
         const struct chunk_block *now = &table->blocks[i];
         const struct chunk_block *was = &before->blocks[i];
 
-        require((now->local_pages & ~was->local_pages) == 0);
+        unsigned stored = chunk_block_stored_pages(now);
+        unsigned added = now->local_pages & ~(unsigned)was->local_pages;
+
+        require((stored & ~chunk_block_stored_pages(was)) == 0);
+        require((added & ~(unsigned)now->zero_pages) == 0);
+        require(added == 0 || was->base == BASE_HOLE || was->base == BASE_ZERO);
     }
 }
 

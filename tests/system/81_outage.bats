@@ -183,6 +183,27 @@ stop_all() {
     stop_daemon
 }
 
+@test "what was written in small parts, and uploaded, is read without the store" {
+    write_config "s3timeout 2000"
+    add_device small 32M "chunksize 1M"
+    start_daemon
+    qemu-io -f raw -c "write -P 7 4k 4k" -c "write -P 8 2M 4k" \
+        -c "write -P 9 2060k 4k" -c flush "$(uri small)"
+    sync_with -p "$DIR/sync.pid" 3600
+    # Nothing is in memory any more.
+    stop_daemon
+    start_daemon
+    gateway 1 kill
+    gateway 2 kill
+    timeout "$DEADLINE_S" qemu-io -f raw -c "read -P 0 0 4k" \
+        -c "read -P 7 4k 4k" -c "read -P 0 8k 2040k" -c "read -P 8 2M 4k" \
+        -c "read -P 0 2052k 8k" -c "read -P 9 2060k 4k" \
+        "$(uri small)" > "$DIR/qemu-io.log" 2>&1
+    run ! grep -i 'error\|failed' "$DIR/qemu-io.log"
+    grep -c '^read ' "$DIR/qemu-io.log" | grep -qx 6
+    stop_daemon
+}
+
 @test "one of two gateways goes and comes back" {
     start_all
     gateway 2 kill

@@ -690,6 +690,77 @@ TEST("pages of a block, raw or snappy, come back one after the other")
     close_dir();
 }
 
+/* Append these pages of content as what is stored of a block. */
+static bool store_pages(struct chunk_file *file, struct chunk_table *table,
+                        uint32_t block, unsigned pages,
+                        const unsigned char *content)
+{
+    unsigned char stored[BLOCK_STORED_MAX], packed[CACHE_BLOCK];
+    struct chunk_block *b = &table->blocks[block];
+    struct block_stored how;
+    size_t size = 0;
+
+    for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
+        if ((pages & 1U << page) == 0)
+            continue;
+        memcpy(packed + size, content + page * CACHE_PAGE, CACHE_PAGE);
+        size += CACHE_PAGE;
+    }
+    block_encode(packed, size, stored, &how);
+    *b = (struct chunk_block){
+        .local_pages = (uint8_t)pages,
+        .codec = (uint8_t)how.codec,
+        .place = (uint32_t)round_up(table->data_end, CACHE_PAGE),
+        .checksum = how.checksum,
+        .stored_size = how.size,
+    };
+    table->data_end = b->place + how.size;
+    return chunk_file_write(file, stored, how.size, b->place) == 0;
+}
+
+/* An upload has made a whole block of it. */
+static void make_whole(struct chunk_table *table, uint32_t block)
+{
+    struct chunk_block *b = &table->blocks[block];
+
+    table->objects_count = 1;
+    table->objects[0].table_size = 4096;
+    b->zero_pages = ALL_PAGES & ~b->local_pages;
+    b->local_pages = ALL_PAGES;
+    b->base = BASE_OBJECT;
+    b->object_size = CACHE_BLOCK;
+    b->object_place = 4096;
+}
+
+TEST("a block of which some pages are zeros without bytes comes back whole")
+{
+    unsigned char expected[CACHE_BLOCK];
+    struct chunk_file *file;
+    struct chunk_table *table;
+
+    NEED(open_dir(true));
+    NEED(make_file(1, &file, &table));
+    for (unsigned pages = 1; pages < ALL_PAGES; pages++) {
+        for (uint32_t kind = 1; kind < 3; kind++) { /* noise, or not */
+            fill(expected, kind, 1);
+            for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
+                if ((pages & 1U << page) == 0)
+                    memset(expected + page * CACHE_PAGE, 0, CACHE_PAGE);
+            }
+            NEED(store_pages(file, table, 1, pages, expected));
+            make_whole(table, 1);
+            memset(plain, 0xa5, sizeof(plain));
+            CHECK(chunk_file_read_block(file, table, 1, plain, false) == 0);
+            CHECK(memcmp(plain, expected, CACHE_BLOCK) == 0);
+        }
+    }
+    damage(table->blocks[1].place);
+    CHECK(chunk_file_read_block(file, table, 1, plain, false) == -EBADMSG);
+    chunk_file_release(file);
+    chunk_table_release(table);
+    close_dir();
+}
+
 TEST("a damaged block is found, and no other is touched by it")
 {
     struct chunk_file *file;
@@ -852,6 +923,43 @@ TEST("a rewrite moves what the checkpoint wants too, and shared blocks once")
     chunk_table_release(pinned);
     chunk_table_release(packed);
     chunk_table_release(packed_pinned);
+    close_dir();
+}
+
+TEST("what an upload has made a whole block of is moved once, and not lost to "
+     "who has no object yet when it cannot be read")
+{
+    struct fault_calls reads = {FAULT_READ, NULL, 1};
+    struct chunk_file *file, *new = NULL;
+    struct chunk_table *table, *pinned, *packed = NULL, *packed_pinned = NULL;
+    unsigned char content[CACHE_BLOCK];
+
+    NEED(open_dir(true));
+    NEED(make_file(0, &file, &table));
+    fill(content, 1, 1);
+    NEED(store_pages(file, table, 1, 5, content));
+    pinned = chunk_table_copy(table);
+    table->revision = 1;
+    make_whole(table, 1);
+    NEED(chunk_file_rewrite(dir, file, table, pinned, &new, &packed,
+                            &packed_pinned) == 0);
+    CHECK(packed->blocks[1].place == packed_pinned->blocks[1].place);
+    CHECK(packed->blocks[1].zero_pages == 10);
+    CHECK(packed_pinned->blocks[1].local_pages == 5);
+    CHECK(packed->data_end - chunk_file_data_start(CHUNK_SIZE) ==
+          round_up(packed->blocks[1].stored_size, CACHE_PAGE));
+    chunk_file_release(new);
+    chunk_table_release(packed);
+    chunk_table_release(packed_pinned);
+
+    fault_fail(&reads, -EIO, true, 0);
+    CHECK(chunk_file_rewrite(dir, file, table, pinned, &new, &packed,
+                             &packed_pinned) == -EIO);
+    fault_reset();
+    CHECK(!exists(LOST));
+    chunk_file_release(file);
+    chunk_table_release(table);
+    chunk_table_release(pinned);
     close_dir();
 }
 

@@ -101,6 +101,10 @@ static struct chunk_table *sample(void)
     set_in_object(table, 9, 1);
     set_local(table, 9, 1);
     table->blocks[9].damaged_pages = 2;
+    set_in_object(table, 10, 1);
+    set_local(table, 10, 9);
+    table->blocks[10].local_pages = ALL_PAGES;
+    table->blocks[10].zero_pages = 6;
     table->blocks[511].base = BASE_ZERO;
     return table;
 }
@@ -472,6 +476,11 @@ CHANGE(nothing, (void)table)
 CHANGE(unknown_base, table->blocks[1].base = 4)
 CHANGE(many_pages, table->blocks[3].local_pages = 0x15)
 CHANGE(many_damaged, table->blocks[8].damaged_pages = 0x10)
+CHANGE(many_zeros, table->blocks[10].zero_pages = 0x16)
+CHANGE(zeros_over_a_hole, table->blocks[10].base = BASE_HOLE)
+CHANGE(all_zeros, table->blocks[10].zero_pages = ALL_PAGES)
+CHANGE(zeros_of_a_part, table->blocks[3].zero_pages = 1)
+CHANGE(zeros_of_nothing, table->blocks[4].zero_pages = 1)
 CHANGE(unknown_codec, table->blocks[2].codec = 2)
 CHANGE(stored_nothing, table->blocks[2].stored_size = 0)
 CHANGE(stored_too_much, table->blocks[2].stored_size = CACHE_BLOCK)
@@ -496,6 +505,11 @@ TEST("a table that could not be decoded again is never encoded")
     CHECK(!can_encode(unknown_base));
     CHECK(!can_encode(many_pages));
     CHECK(!can_encode(many_damaged));
+    CHECK(!can_encode(many_zeros));
+    CHECK(!can_encode(zeros_over_a_hole));
+    CHECK(!can_encode(all_zeros));
+    CHECK(!can_encode(zeros_of_a_part));
+    CHECK(!can_encode(zeros_of_nothing));
     CHECK(!can_encode(unknown_codec));
     CHECK(!can_encode(stored_nothing));
     CHECK(!can_encode(stored_too_much));

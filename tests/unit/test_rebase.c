@@ -100,6 +100,13 @@ static bool is_rebased(uint32_t block, unsigned local)
                  object->objects[o->object].id.counter));
 }
 
+/* Whether a part of the block is here, and the rest known as zeros. */
+static bool is_rebased_over_zeros(uint32_t block, unsigned stored)
+{
+    return is_rebased(block, ALL_PAGES) &&
+           chunk_block_stored_pages(&table->blocks[block]) == stored;
+}
+
 /* Whether the table can be written to a slot, as a revision of the chunk. */
 static bool is_sound(void)
 {
@@ -111,7 +118,7 @@ static bool is_sound(void)
     return error == 0;
 }
 
-TEST("what is unchanged is in the object; a copy stays, a part does not")
+TEST("what is unchanged is in the object; a copy stays, a part over zeros too")
 {
     NEED(begin());
     set_local(uploaded, 0, ALL_PAGES, 1); /* whole, here */
@@ -126,6 +133,10 @@ TEST("what is unchanged is in the object; a copy stays, a part does not")
     uploaded->blocks[7].base = BASE_UNKNOWN;
     set_local(uploaded, 7, 3, 8);
     set_local(uploaded, 8, 1, 9);
+    set_local(uploaded, 9, 8, 10);
+    uploaded->blocks[9].base = BASE_ZERO;
+    set_local(uploaded, 10, 2, 11);
+    uploaded->blocks[10].damaged_pages = 4;
     for (uint32_t i = 0; i < 3; i++)
         set_base(object, i, NEW, 10 + i);
     set_base(object, 3, OLD, 5);
@@ -134,17 +145,26 @@ TEST("what is unchanged is in the object; a copy stays, a part does not")
     set_base(object, 6, NEW, 16);
     set_base(object, 7, NEW, 17);
     object->blocks[8].base = BASE_HOLE; /* what was written was zeros */
+    set_base(object, 9, NEW, 18);
+    set_base(object, 10, NEW, 19);
+    object->blocks[10].damaged_pages = 4;
     NEED(begin_table());
     /* Of one content, or compared block by block: it is the same. */
     for (unsigned i = 0; i < 2; i++) {
         NEED(rebase_uploaded(table, i == 0 ? NULL : uploaded, object) == 0);
-        CHECK(is_rebased(0, ALL_PAGES) && is_rebased(1, 0));
-        CHECK(is_rebased(2, 0) && is_rebased(3, ALL_PAGES));
+        CHECK(is_rebased_over_zeros(0, ALL_PAGES));
+        CHECK(is_rebased_over_zeros(1, 5) && is_rebased_over_zeros(9, 8));
+        CHECK(is_rebased(2, 0) && is_rebased_over_zeros(3, ALL_PAGES));
         for (uint32_t block = 4; block < 16; block++)
-            CHECK(is_rebased(block, 0));
+            CHECK(block == 9 || is_rebased(block, 0));
         CHECK(table->objects_count == 2);
         CHECK(table->objects[1].id.counter == NEW);
         CHECK(rebase_is_clean(table) && is_sound());
+        /* And so it stays, when another upload rests on that object. */
+        NEED(rebase_uploaded(table, NULL, object) == 0);
+        CHECK(is_rebased_over_zeros(1, 5) && is_rebased_over_zeros(9, 8));
+        CHECK(rebase_drop_copies(table) == 4 && is_rebased(1, 0) && is_sound());
+        CHECK(table->blocks[1].zero_pages == 0);
         chunk_table_release(table);
         NEED(begin_table());
     }
@@ -429,6 +449,26 @@ TEST("of a block's two copies either can be dropped, the other one stays")
         /* Now there is only one of each. */
         CHECK(!rebase_drop_copy(table, 1, &second));
         CHECK(!rebase_drop_base(table, 0, &first, id));
+    }
+    end();
+}
+
+TEST("zeros that take no bytes are of the base when there is no other copy")
+{
+    if (!begin())
+        return;
+    set_base(uploaded, 0, OLD, 1);
+    set_local(uploaded, 0, ALL_PAGES, 1);
+    uploaded->blocks[0].zero_pages = 6;
+    if (begin_table()) {
+        struct chunk_block *b = &table->blocks[0];
+        struct object_id id = table->objects[b->object].id;
+
+        CHECK(is_sound() && rebase_is_clean(table));
+        CHECK(rebase_drop_base(table, 0, &uploaded->blocks[0], &id));
+        CHECK(b->base == BASE_HOLE && b->zero_pages == 0);
+        CHECK(b->local_pages == 9 && b->place == uploaded->blocks[0].place);
+        CHECK(is_sound() && !rebase_is_clean(table));
     }
     end();
 }

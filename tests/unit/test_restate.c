@@ -372,14 +372,53 @@ TEST("a chunk that was uploaded is clean, and its file a copy")
     table = table_now();
     CHECK(table->blocks[0].base == BASE_OBJECT &&
           table->blocks[0].local_pages == ALL_PAGES);
-    /* Merged with the zeros around it; so its part is not needed. */
+    /* Merged with the zeros around it, which are known here too. */
     CHECK(table->blocks[6].base == BASE_OBJECT &&
-          table->blocks[6].local_pages == 0);
+          table->blocks[6].local_pages == ALL_PAGES &&
+          chunk_block_stored_pages(&table->blocks[6]) == 2);
     CHECK(table->blocks[8].base == BASE_ZERO);
     chunk_table_release(table);
-    CHECK(reads() && reopen() && reads());
+    CHECK(requests() == 0 && reopen() && requests() == 0);
     /* A second report is of no use to anybody. */
     CHECK(upload_and_record(after) == -ESTALE);
+    end();
+}
+
+TEST("a part over zeros stays a part when it changes after its upload")
+{
+    struct catalog_entry entry;
+    struct chunk_table *table;
+    struct uploaded uploaded;
+
+    NEED(begin());
+    CHECK(put(0, BLOCK, 1) && put(6 * BLOCK + PAGE, 2 * PAGE, 2));
+    CHECK(upload_and_record(entry_of()) == 0);
+    CHECK(put(6 * BLOCK + PAGE, PAGE, 3));
+    table = table_now();
+    CHECK(table->blocks[6].base == BASE_HOLE &&
+          table->blocks[6].local_pages == 6 &&
+          table->blocks[6].zero_pages == 0);
+    chunk_table_release(table);
+    CHECK(requests() == 0);
+    uploaded = upload(entry_of(), UPLOAD_NO_LOSS);
+    CHECK(record(&uploaded) == 0 && requests() == 0);
+    chunk_table_release(uploaded.table);
+
+    /* And it is zeros again when it is discarded. */
+    CHECK(zero(6 * BLOCK + PAGE, PAGE, 0));
+    table = table_now();
+    CHECK(table->blocks[6].local_pages == 4);
+    chunk_table_release(table);
+    CHECK(upload_and_record(entry_of()) == 0 && requests() == 0);
+    CHECK(zero(6 * BLOCK + 2 * PAGE, PAGE, 0));
+    table = table_now();
+    CHECK(table->blocks[6].base == BASE_HOLE &&
+          table->blocks[6].local_pages == 0);
+    chunk_table_release(table);
+    CHECK(reads() && reopen() && reads());
+    CHECK(zero(0, BLOCK, 0));
+    entry = entry_of();
+    CHECK((entry.flags & CATALOG_FILE) == 0);
     end();
 }
 
@@ -872,7 +911,7 @@ TEST("blocks go, the table stays; then the file goes; reads find all of it")
     CHECK(put(0, 6 * BLOCK, 1) && put(8 * BLOCK, PAGE, 2));
     CHECK(evict(EVICT_BLOCKS) == -EBUSY && evict(EVICT_FILE) == -EBUSY);
     CHECK(upload_and_record(entry_of()) == 0);
-    CHECK(requests() == 1); /* the part that was merged */
+    CHECK(requests() == 0); /* not for the part that was merged either */
     pages = entry_of().file_pages;
     CHECK(evict(EVICT_BLOCKS) == 0);
     entry = entry_of();

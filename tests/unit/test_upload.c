@@ -103,6 +103,7 @@ static bool store_pages(uint32_t block, unsigned pages)
         size += CACHE_PAGE;
     }
     entry->local_pages = (uint8_t)pages;
+    entry->zero_pages = 0;
     if (pages == 0)
         return true;
     block_encode(plain, size, stored, &how);
@@ -245,6 +246,11 @@ static bool apply(const struct chunk_table *made)
         struct chunk_block *entry = &table->blocks[i];
         const struct chunk_block *base = &made->blocks[i];
 
+        if (entry->local_pages != 0 && base->base == BASE_OBJECT &&
+            (entry->base == BASE_HOLE || entry->base == BASE_ZERO)) {
+            entry->zero_pages |= (uint8_t)(ALL_PAGES & ~entry->local_pages);
+            entry->local_pages = ALL_PAGES;
+        }
         if (entry->local_pages != ALL_PAGES)
             entry->local_pages = 0;
         entry->base = base->base;
@@ -255,7 +261,7 @@ static bool apply(const struct chunk_table *made)
         entry->object_checksum = base->object_checksum;
         entry->damaged_pages = base->damaged_pages;
         if (entry->damaged_pages != 0)
-            entry->local_pages = 0;
+            entry->local_pages = entry->zero_pages = 0;
     }
     table->objects_count = made->objects_count;
     memcpy(table->objects, made->objects, sizeof(table->objects));
@@ -283,7 +289,7 @@ static void evict(void)
 {
     for (uint32_t i = 0; i < blocks; i++) {
         if (table->blocks[i].base == BASE_OBJECT)
-            table->blocks[i].local_pages = 0;
+            table->blocks[i].local_pages = table->blocks[i].zero_pages = 0;
     }
     (void)write_state();
 }
@@ -573,6 +579,34 @@ TEST("a damaged copy of what an object has is no damage")
     NEED(upload_and_apply() > 0);
     CHECK(table->objects_count == 1);
     CHECK(lost[60] == 0);
+    end();
+}
+
+TEST("a block that is part zeros without bytes is whole, here and in an object")
+{
+    struct upload_work work;
+    struct upload_result result;
+    struct chunk_table *made;
+
+    NEED(begin_clean(1 << 20, 30));
+    NEED(change(50, 5, 500) && change(51, 2, 501) && write_state());
+    NEED(upload_and_apply() > 0);
+    CHECK(chunk_block_stored_pages(&table->blocks[50]) == 5);
+    CHECK(table->blocks[50].local_pages == ALL_PAGES);
+    /* Of the bucket, where what is here is damaged; else of itself. */
+    for (unsigned round = 0; round < 2; round++) {
+        if (round == 1)
+            spoil(51);
+        for (uint32_t i = 0; i < 30; i++)
+            NEED(change(i, ALL_PAGES, 502 + round + i));
+        NEED(write_state());
+        work = next_work();
+        NEED(upload(&work, &result, &made) == 0);
+        CHECK(made->objects_count == 1 && result.damaged == 0);
+        CHECK((result.fetched == 0) == (round == 0));
+        CHECK(object_is_model(made) && apply(made));
+        chunk_table_release(made);
+    }
     end();
 }
 
