@@ -849,7 +849,7 @@ static int copy_both(struct copy *copy, uint32_t block)
         pinned->place = newest->place;
         return 0;
     }
-    /* Also where they were given up for the newest, which has an object. */
+    /* What was given up for the newest may have no object for this one. */
     return copy_block(copy, pinned, block);
 }
 

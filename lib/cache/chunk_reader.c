@@ -330,6 +330,11 @@ static int read_block(struct chunk_reader *reader,
         *ret_remote = true;
         return 0;
     }
+    if ((wanted & ~entry->zero_pages) == 0) {
+        memset(plain, 0, CACHE_BLOCK);
+        *ret_whole = false;
+        return 0;
+    }
     if (local == ALL_PAGES) {
         error = chunk_file_read_block(open->file, open->table, block, plain,
                                       nowait);

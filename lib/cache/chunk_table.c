@@ -292,7 +292,8 @@ static bool block_is_valid(const struct chunk_table *table,
         return false;
     if (block->zero_pages != 0 &&
         (block->base != BASE_OBJECT || block->local_pages != ALL_PAGES ||
-         block->zero_pages >= ALL_PAGES))
+         block->zero_pages >= ALL_PAGES ||
+         (block->zero_pages & block->damaged_pages) != 0))
         return false;
     if (block->local_pages != 0 && !local_is_valid(table, block))
         return false;

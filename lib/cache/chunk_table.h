@@ -12,7 +12,8 @@
  *   base          hole, zero, or a block of an object
  *   local_pages   these pages are here: all of them but the zero_pages are in
  *                 the chunk file, together, as block_codec stored them
- *   zero_pages    zeros that take no bytes; only where all pages are local,
+ *   zero_pages    zeros that take no bytes, and may have been a hole before
+ *                 they were in that object; only where all pages are local,
  *                 over a base in an object, and never all of them
  *   damaged_pages these pages are lost: EIO until they are overwritten
  *

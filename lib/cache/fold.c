@@ -335,14 +335,9 @@ static int take_old_pages(struct fold_device *device, const struct fold *fold,
     from = packed = scratch->fold_take_old_pages;
 
     to->damaged |= entry->damaged_pages & ~to->known;
-    to->zero |= zeros;
-    for (unsigned page = 0; page < PAGES_PER_BLOCK; page++) {
-        if ((zeros & 1U << page) != 0)
-            memset(to->plain + page * CACHE_PAGE, 0, CACHE_PAGE);
-    }
-    if (wanted == 0)
-        return 0;
-    error = chunk_file_read_block(fold->file, old, block, packed, false);
+    error = wanted == 0
+                ? 0
+                : chunk_file_read_block(fold->file, old, block, packed, false);
     if (error != 0 && error != -EBADMSG &&
         (error != -EIO || !fold->failed_before))
         return error;
@@ -361,7 +356,10 @@ static int take_old_pages(struct fold_device *device, const struct fold *fold,
 
         if ((entry->local_pages & bit) == 0)
             continue;
-        if ((wanted & bit) != 0) {
+        if ((zeros & bit) != 0) {
+            memset(to->plain + page * CACHE_PAGE, 0, CACHE_PAGE);
+            to->zero |= bit;
+        } else if ((wanted & bit) != 0) {
             memcpy(to->plain + page * CACHE_PAGE, from, CACHE_PAGE);
             to->data |= bit;
         }
@@ -440,15 +438,13 @@ static int fold_block(struct fold_device *device, const struct fold *fold,
         return error;
 
     pages = work.data;
-    if (is_remote(entry)) {
-        /* Zeros over a remote base must be said; holes need no words. */
-        if ((pages | work.zero | work.damaged) != ALL_PAGES) {
-            pages |= work.zero;
-            next = *entry;
-        }
+    if (is_remote(entry) && (pages | work.zero | work.damaged) != ALL_PAGES) {
+        pages |= work.zero; /* over a remote base they must be said */
+        next = *entry;
     }
     if (!is_remote(&next)) {
-        bool was_zero = entry->base == BASE_ZERO;
+        /* Zeros that are an object's may have been no hole before it. */
+        bool was_zero = entry->base == BASE_ZERO || entry->zero_pages != 0;
         unsigned untouched =
             ALL_PAGES & ~(work.known | work.data | work.damaged);
 

@@ -277,7 +277,8 @@ bool rebase_drop_base(struct chunk_table *table, uint32_t block,
     if (b == NULL || b->object_place != as_read->object_place ||
         !object_id_is(&table->objects[b->object].id, id))
         return false;
-    take_base(b, &(struct chunk_block){.base = BASE_HOLE});
+    take_base(b, &(struct chunk_block){.base = b->zero_pages != 0 ? BASE_ZERO
+                                                                  : BASE_HOLE});
     b->local_pages &= (uint8_t)~b->zero_pages; /* these are the base's now */
     b->zero_pages = 0;
     return true;

@@ -8,8 +8,8 @@
  *
  * An object is whole, or a delta: only the blocks that no older object of the
  * chunk has.  Its table is complete all the same.  Stored bytes are copied as
- * they are; only a block of which some pages are here and the rest is in the
- * bucket is compressed again.
+ * they are; only a block of which not all pages have bytes here is compressed
+ * again.
  *
  * Threads: any, many at once.  Locks: none.
  */

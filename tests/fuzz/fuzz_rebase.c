@@ -66,7 +66,8 @@ static void take_block(struct input *input, struct chunk_table *table,
         block->stored_size = 10;
         block->place = table->data_end - CACHE_PAGE + (where >> 3 & 1U) * 100;
         if (block->local_pages == ALL_PAGES && block->base == BASE_OBJECT)
-            block->zero_pages = where >> 4 & (ALL_PAGES >> 1);
+            block->zero_pages =
+                where >> 4 & (ALL_PAGES >> 1) & (uint8_t)~block->damaged_pages;
     }
 }
 

@@ -478,6 +478,7 @@ CHANGE(many_pages, table->blocks[3].local_pages = 0x15)
 CHANGE(many_damaged, table->blocks[8].damaged_pages = 0x10)
 CHANGE(many_zeros, table->blocks[10].zero_pages = 0x16)
 CHANGE(zeros_over_a_hole, table->blocks[10].base = BASE_HOLE)
+CHANGE(lost_zeros, table->blocks[10].damaged_pages = 2)
 CHANGE(all_zeros, table->blocks[10].zero_pages = ALL_PAGES)
 CHANGE(zeros_of_a_part, table->blocks[3].zero_pages = 1)
 CHANGE(zeros_of_nothing, table->blocks[4].zero_pages = 1)
@@ -507,6 +508,7 @@ TEST("a table that could not be decoded again is never encoded")
     CHECK(!can_encode(many_damaged));
     CHECK(!can_encode(many_zeros));
     CHECK(!can_encode(zeros_over_a_hole));
+    CHECK(!can_encode(lost_zeros));
     CHECK(!can_encode(all_zeros));
     CHECK(!can_encode(zeros_of_a_part));
     CHECK(!can_encode(zeros_of_nothing));

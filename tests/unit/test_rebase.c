@@ -466,7 +466,7 @@ TEST("zeros that take no bytes are of the base when there is no other copy")
 
         CHECK(is_sound() && rebase_is_clean(table));
         CHECK(rebase_drop_base(table, 0, &uploaded->blocks[0], &id));
-        CHECK(b->base == BASE_HOLE && b->zero_pages == 0);
+        CHECK(b->base == BASE_ZERO && b->zero_pages == 0);
         CHECK(b->local_pages == 9 && b->place == uploaded->blocks[0].place);
         CHECK(is_sound() && !rebase_is_clean(table));
     }

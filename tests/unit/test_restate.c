@@ -395,7 +395,7 @@ TEST("a part over zeros stays a part when it changes after its upload")
     CHECK(upload_and_record(entry_of()) == 0);
     CHECK(put(6 * BLOCK + PAGE, PAGE, 3));
     table = table_now();
-    CHECK(table->blocks[6].base == BASE_HOLE &&
+    CHECK(table->blocks[6].base == BASE_ZERO &&
           table->blocks[6].local_pages == 6 &&
           table->blocks[6].zero_pages == 0);
     chunk_table_release(table);
@@ -412,13 +412,37 @@ TEST("a part over zeros stays a part when it changes after its upload")
     CHECK(upload_and_record(entry_of()) == 0 && requests() == 0);
     CHECK(zero(6 * BLOCK + 2 * PAGE, PAGE, 0));
     table = table_now();
-    CHECK(table->blocks[6].base == BASE_HOLE &&
+    CHECK(table->blocks[6].base == BASE_ZERO &&
           table->blocks[6].local_pages == 0);
+    chunk_table_release(table);
+    CHECK(zero(6 * BLOCK, BLOCK, 0));
+    table = table_now();
+    CHECK(table->blocks[6].base == BASE_HOLE);
     chunk_table_release(table);
     CHECK(reads() && reopen() && reads());
     CHECK(zero(0, BLOCK, 0));
     entry = entry_of();
     CHECK((entry.flags & CATALOG_FILE) == 0);
+    end();
+}
+
+TEST("zeros beside a part that is bad here are read without the bucket")
+{
+    struct chunk_table *table;
+    uint64_t before;
+
+    NEED(begin());
+    CHECK(put(0, BLOCK, 1) && put(6 * BLOCK + PAGE, PAGE, 2));
+    CHECK(upload_and_record(entry_of()) == 0);
+    table = table_now();
+    damage(table->blocks[6].place, 16);
+    chunk_table_release(table);
+    CHECK(reopen());
+    before = fault_store_count(fault, STORE_GET);
+    CHECK(fixture_read(&disk, AT + 6 * BLOCK + 2 * PAGE, got, 2 * PAGE) == 0);
+    CHECK(bytes_are_zero(got, 2 * PAGE));
+    CHECK(fault_store_count(fault, STORE_GET) == before);
+    CHECK(requests() == 1);
     end();
 }
 
