@@ -199,6 +199,8 @@ stop_all() {
         -c "read -P 7 4k 4k" -c "read -P 0 8k 2040k" -c "read -P 8 2M 4k" \
         -c "read -P 0 2052k 8k" -c "read -P 9 2060k 4k" \
         "$(uri small)" > "$DIR/qemu-io.log" 2>&1
+    gateway 1 start
+    gateway 2 start
     run ! grep -i 'error\|failed' "$DIR/qemu-io.log"
     grep -c '^read ' "$DIR/qemu-io.log" | grep -qx 6
     stop_daemon
