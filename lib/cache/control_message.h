@@ -45,8 +45,9 @@
  *                                               used chunks freed
  *       one step; used: percent with two digits, such as 71.05; done: no more
  *       than above percent are used; more: ask again; upload: what is left
- *       must be uploaded first: lease purpose=space; stuck: nothing more of
- *       the device can go, now
+ *       must be uploaded first: lease purpose=space, which hands out none
+ *       while others upload it, or just after it was uploaded in vain; stuck:
+ *       nothing is left of those hundredths
  *   publish                                  ok left epoch time_ns
  *       make the image if all of the checkpoint is there; left=0: it is made
  *       (also by somebody else just before): epoch, time_ns of its cut

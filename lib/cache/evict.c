@@ -105,8 +105,11 @@ static bool is_of_kind(const struct evict_from *from, enum kind kind,
     catalog_get(from->checkpoint, chunk, &wanted);
     must_stay =
         !catalog_entry_is_clean(entry) || !catalog_entry_is_clean(&wanted);
-    if (must_stay || kind == KIND_DIRTY)
-        return must_stay && kind == KIND_DIRTY;
+    if (kind == KIND_DIRTY)
+        return must_stay &&
+               (!from->leases || lease_may_begin(from->leases, chunk));
+    if (must_stay)
+        return false;
     if ((entry->flags & (CATALOG_ZERO | CATALOG_HOLE)) != 0)
         return false;
     return (kind == KIND_BLOCKS) == (entry->file_pages > slots_pages);

@@ -11,7 +11,7 @@
  * chosen, and chosen again, is a matter of the moment; to have chosen one
  * chunk instead of another does no harm.
  *
- * Threads: any.  Locks: none.
+ * Threads: any.  Locks: that of leases, for a moment.
  */
 #ifndef CACHE_EVICT_H
 #define CACHE_EVICT_H
@@ -22,6 +22,7 @@
 #include "cache/chunk_work.h"
 
 struct catalog;
+struct leases;
 struct use;
 
 /* Of what is chosen. */
@@ -29,6 +30,7 @@ struct evict_from {
     struct catalog *catalog;    /* of the device */
     struct catalog *checkpoint; /* of the open checkpoint */
     const struct use *use;      /* NULL: in the order of the catalog */
+    struct leases *leases;      /* see evict_choose_dirty */
     uint32_t chunk_size;
     unsigned start_percent; /* only chunks of these hundredths (lease.h): */
     unsigned stop_percent;  /* start <= lease_percent < stop; 0, 100: all */
@@ -47,7 +49,8 @@ size_t evict_choose(const struct evict_from *from, enum evict_depth depth,
 
 /*
  * The same of those that cannot leave before they are uploaded: as candidates
- * for leases_set_candidates.
+ * for leases_set_candidates.  With leases, only such whose upload may begin
+ * now (lease_may_begin).
  */
 size_t evict_choose_dirty(const struct evict_from *from, uint64_t pages,
                           uint64_t chunks[], size_t max, uint64_t *ret_pages);

@@ -435,22 +435,43 @@ void leases_end_checkpoint(struct leases *leases)
     mutex_unlock(&leases->mutex);
 }
 
-int leases_set_candidates(struct leases *leases, const uint64_t chunks[],
+/* The candidates that are left, of other hundredths, after those. */
+static size_t add_others_locked(const struct leases *leases,
+                                unsigned start_percent, unsigned stop_percent,
+                                uint64_t chunks[], size_t count)
+    REQUIRES(leases->mutex)
+{
+    for (size_t i = leases->candidates_next; i < leases->candidates_count;
+         i++) {
+        uint64_t chunk = leases->candidates[i];
+        unsigned percent = lease_percent(chunk);
+
+        if (chunk != UINT64_MAX &&
+            (percent < start_percent || percent >= stop_percent))
+            chunks[count++] = chunk;
+    }
+    return count;
+}
+
+int leases_set_candidates(struct leases *leases, unsigned start_percent,
+                          unsigned stop_percent, const uint64_t chunks[],
                           size_t count)
 {
-    uint64_t *copy = calloc(count + 1, sizeof(*copy));
+    uint64_t *list;
 
-    if (copy == NULL)
-        return -ENOMEM;
-    if (count > 0)
-        memcpy(copy, chunks, count * sizeof(*copy));
     mutex_lock(&leases->mutex);
-    free(leases->candidates);
-    leases->candidates = copy;
-    leases->candidates_count = count;
-    leases->candidates_next = 0;
+    list = calloc(count + leases->candidates_count + 1, sizeof(*list));
+    if (list != NULL) {
+        if (count > 0)
+            memcpy(list, chunks, count * sizeof(*list));
+        leases->candidates_count =
+            add_others_locked(leases, start_percent, stop_percent, list, count);
+        leases->candidates_next = 0;
+        free(leases->candidates);
+        leases->candidates = list;
+    }
     mutex_unlock(&leases->mutex);
-    return 0;
+    return list != NULL ? 0 : -ENOMEM;
 }
 
 /* ---- object ids -----------------------------------------------------------
@@ -674,6 +695,35 @@ static bool is_refused_locked(struct leases *leases, uint64_t chunk,
     return refused != NULL && refused->not_before_ns > now_ns;
 }
 
+/* Its failures are forgotten, once it is uploaded. */
+static void forgive_locked(struct leases *leases, uint64_t chunk)
+    REQUIRES(leases->mutex)
+{
+    struct refused *refused = find_refused_locked(leases, chunk);
+
+    if (refused != NULL)
+        refused->failures = 0;
+}
+
+/* Whether it can be given out now, if it is dirty or pending. */
+static bool may_begin_locked(struct leases *leases, uint64_t chunk,
+                             uint64_t now_ns) REQUIRES(leases->mutex)
+{
+    return find_given_locked(leases, chunk) == NULL &&
+           !is_again_locked(leases, chunk) &&
+           !is_refused_locked(leases, chunk, now_ns);
+}
+
+bool lease_may_begin(struct leases *leases, uint64_t chunk)
+{
+    bool result;
+
+    mutex_lock(&leases->mutex);
+    result = may_begin_locked(leases, chunk, clock_monotonic_ns());
+    mutex_unlock(&leases->mutex);
+    return result;
+}
+
 /* Returns the next chunk that must go, as a job, or NULL. */
 static struct job *next_to_evict_locked(struct leases *leases,
                                         const struct lease_wish *wish,
@@ -685,9 +735,7 @@ static struct job *next_to_evict_locked(struct leases *leases,
         uint64_t chunk = leases->candidates[i];
 
         if (chunk == UINT64_MAX || !wants(wish, chunk) ||
-            find_given_locked(leases, chunk) != NULL ||
-            is_again_locked(leases, chunk) ||
-            is_refused_locked(leases, chunk, now_ns))
+            !may_begin_locked(leases, chunk, now_ns))
             continue;
         leases->candidates[i] = UINT64_MAX; /* taken */
         while (leases->candidates_next < leases->candidates_count &&
@@ -877,6 +925,7 @@ static void note_success_locked(struct leases *leases, const struct job *job,
     leases->lasted_ns = now_ns - job->started_ns;
     leases->uploaded++;
     leases->bytes += size;
+    forgive_locked(leases, job->chunk);
     lease_holders_uploaded(&leases->holders, job->holder, size);
     note_room_locked(leases);
 }

@@ -85,12 +85,20 @@ int leases_begin_checkpoint(struct leases *leases, uint64_t *ret_count);
 void leases_end_checkpoint(struct leases *leases);
 
 /*
- * These chunks should be uploaded soon, so that they can be evicted, in this
- * order; they take the place of the candidates before.  Those that are
- * neither pending nor dirty when their turn comes are passed over.
+ * These chunks, all of these hundredths, should be uploaded soon, so that they
+ * can be evicted, in this order; they take the place of the hundredths'
+ * candidates before.  Those that are neither pending nor dirty when their turn
+ * comes are passed over.  -ENOMEM.
  */
-int leases_set_candidates(struct leases *leases, const uint64_t chunks[],
+int leases_set_candidates(struct leases *leases, unsigned start_percent,
+                          unsigned stop_percent, const uint64_t chunks[],
                           size_t count);
+
+/*
+ * Whether the chunk would be given out now, if it was a candidate: nobody has
+ * it, and it does not wait after an upload that came to nothing.
+ */
+bool lease_may_begin(struct leases *leases, uint64_t chunk);
 
 /* Returns which hundredth a chunk belongs to, 0 .. 99; even and stable. */
 unsigned lease_percent(uint64_t chunk);

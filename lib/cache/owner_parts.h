@@ -149,7 +149,7 @@ enum { OWNER_FULL_PERCENT = 92, OWNER_ROOM_PERCENT = 88 };
 
 enum owner_evict_state {
     OWNER_EVICT_DONE,   /* no more is used than that */
-    OWNER_EVICT_MORE,   /* some went: there may be more */
+    OWNER_EVICT_MORE,   /* some went, or others took them: ask again */
     OWNER_EVICT_UPLOAD, /* what is left must be uploaded first */
     OWNER_EVICT_STUCK,  /* nothing is left that could go */
 };

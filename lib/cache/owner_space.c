@@ -61,16 +61,20 @@ static struct evict_from evict_from(const struct owner *owner, unsigned start,
         .catalog = device_catalog(device),
         .checkpoint = device_checkpoint_catalog(device),
         .use = device_use(device),
+        .leases = owner->leases,
         .chunk_size = device_chunk_size(device),
         .start_percent = start,
         .stop_percent = stop,
     };
 }
 
-/* Evict at one depth.  *ret_freed stays 0 if there was nothing. */
+/*
+ * Evict at one depth.  evict->freed stays 0 if there was nothing; *ret_is_any
+ * becomes true if there was, also if others were faster.
+ */
 static int evict_at(struct owner *owner, const struct evict_from *from,
                     enum evict_depth depth, uint64_t pages,
-                    struct owner_evict *evict)
+                    struct owner_evict *evict, bool *ret_is_any)
 {
     AUTO_FREE uint64_t *chunks = calloc(EVICT_AT_ONCE, sizeof(chunks[0]));
     uint64_t chosen, freed = 0;
@@ -82,6 +86,7 @@ static int evict_at(struct owner *owner, const struct evict_from *from,
     count = evict_choose(from, depth, pages, chunks, EVICT_AT_ONCE, &chosen);
     if (count == 0)
         return 0;
+    *ret_is_any = true;
     error = device_evict(owner->options.device, chunks, count, depth, &freed);
     evict->freed += freed * CACHE_PAGE;
     evict->chunks += freed > 0 ? count : 0;
@@ -89,16 +94,22 @@ static int evict_at(struct owner *owner, const struct evict_from *from,
     return error;
 }
 
-/* Returns whether there is anything to upload for room. */
+/*
+ * Let be uploaded what is in the way.  *ret_has_some: there is something, be
+ * it that it is uploaded already, or waits.
+ */
 static int choose_candidates(struct owner *owner, const struct evict_from *from,
                              uint64_t pages, bool *ret_has_some)
 {
-    uint64_t chunks[CANDIDATES];
-    uint64_t chosen;
+    struct evict_from from_all = *from;
+    uint64_t chunks[CANDIDATES], chunk, chosen;
     size_t count = evict_choose_dirty(from, pages, chunks, CANDIDATES, &chosen);
 
-    *ret_has_some = count > 0;
-    return leases_set_candidates(owner->leases, chunks, count);
+    from_all.leases = NULL;
+    *ret_has_some =
+        count > 0 || evict_choose_dirty(&from_all, 1, &chunk, 1, &chosen) > 0;
+    return leases_set_candidates(owner->leases, from->start_percent,
+                                 from->stop_percent, chunks, count);
 }
 
 int owner_evict(struct owner *owner, struct owner_evict *evict)
@@ -107,7 +118,7 @@ int owner_evict(struct owner *owner, struct owner_evict *evict)
         evict_from(owner, evict->start_percent, evict->stop_percent);
     struct owner_space space;
     uint64_t pages;
-    bool has_dirty;
+    bool has_dirty, has_clean = false;
     int error = owner_space(owner, &space);
 
     evict->chunks = evict->freed = 0;
@@ -121,7 +132,7 @@ int owner_evict(struct owner *owner, struct owner_evict *evict)
         return -ESTALE;
     pages = (space.used - evict->above + CACHE_PAGE - 1) / CACHE_PAGE;
     evict->state = OWNER_EVICT_MORE;
-    error = evict_at(owner, &from, EVICT_BLOCKS, pages, evict);
+    error = evict_at(owner, &from, EVICT_BLOCKS, pages, evict, &has_clean);
     if (error != 0 || evict->freed > 0)
         return error;
     error = choose_candidates(owner, &from, pages, &has_dirty);
@@ -132,8 +143,8 @@ int owner_evict(struct owner *owner, struct owner_evict *evict)
         return 0;
     /* Tables are the last to go: the next read has to ask for them too. */
     evict->state = OWNER_EVICT_MORE;
-    error = evict_at(owner, &from, EVICT_FILE, pages, evict);
-    if (error == 0 && evict->freed == 0)
+    error = evict_at(owner, &from, EVICT_FILE, pages, evict, &has_clean);
+    if (error == 0 && !has_clean)
         evict->state = OWNER_EVICT_STUCK;
     return error;
 }
@@ -283,7 +294,7 @@ bool owner_make_room(struct owner *owner)
                 error = upload_candidates(owner);
         }
         /* One round of uploads, then the claim and the image have a look. */
-    } while (error == 0 && evict.state == OWNER_EVICT_MORE &&
+    } while (error == 0 && evict.state == OWNER_EVICT_MORE && evict.freed > 0 &&
              !owner_is_interrupted(owner));
     if ((error != 0 || evict.state == OWNER_EVICT_STUCK) &&
         log_limit_allows(&limit, &left_out))

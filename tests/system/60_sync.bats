@@ -78,9 +78,11 @@ has_image() {
 
 @test "-V and -h answer and end with 0" {
     run "$SYNC" -V
-    [ "$status" = 0 ] && [[ $output == "s3blkdev-sync "[0-9]* ]]
+    [ "$status" = 0 ]
+    [[ $output == "s3blkdev-sync "[0-9]* ]]
     run "$SYNC" -h
-    [ "$status" = 0 ] && [[ $output == "usage: s3blkdev-sync "* ]]
+    [ "$status" = 0 ]
+    [[ $output == "usage: s3blkdev-sync "* ]]
 }
 
 @test "wrong and contradictory arguments end with 2 and the usage" {
@@ -147,10 +149,12 @@ has_image() {
     [ "$(get image_epoch)" = nothing ]
     [ "$(get oldest_unpublished_ns)" != nothing ]
     run sync_with -p "$DIR/sync.pid" 3600
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     [ "$(get oldest_unpublished_ns)" = nothing ]
     [ "$(get dirty_chunks)" = 0 ]
-    [ ! -e "$DIR/disk/control" ] && [ ! -e "$DIR/sync.pid" ]
+    [ ! -e "$DIR/disk/control" ]
+    [ ! -e "$DIR/sync.pid" ]
     has_image
 }
 
@@ -159,7 +163,8 @@ has_image() {
     sync_with -p "$DIR/sync.pid" 3600
     before=$(get image_epoch)
     run sync_with -p "$DIR/sync.pid" 3600
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     [ "$(get image_epoch)" = "$before" ]
 }
 
@@ -172,7 +177,8 @@ has_image() {
     nbdcopy "$DIR/image" "$(uri disk)"
     [ "$(stat -c %a "$DIR/disk/control")" = 600 ]
     run sync_with -p "$DIR/sync.pid" 3600
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     [ "$(get oldest_unpublished_ns)" = nothing ]
     [ "$(get connections)" = 0 ]
     nbdcopy "$(uri disk)" "$DIR/copy"
@@ -217,7 +223,8 @@ has_image() {
     sync_with -p "$DIR/sync.pid" 3600 0 50
     [ "$(get checkpoint)" = open ]
     left=$(get checkpoint_left)
-    [ "$left" -gt 0 ] && [ "$left" -lt "$(get chunks)" ]
+    [ "$left" -gt 0 ]
+    [ "$left" -lt "$(get chunks)" ]
     sync_with -p "$DIR/sync.pid" 3600 50 100
     [ "$(get checkpoint)" = none ]
     has_image
@@ -229,7 +236,8 @@ has_image() {
     while [ "$code" = 5 ]; do
         code=0
         sync_with -p "$DIR/sync.pid" 1 || code=$?
-        [ "$code" = 5 ] && [ "$(get checkpoint)" = open ]
+        [ "$code" = 5 ]
+        [ "$(get checkpoint)" = open ]
     done || true
     [ "$code" = 0 ]
     has_image
@@ -246,7 +254,8 @@ has_image() {
     echo "exit code $code: $(cat "$DIR/sync.out")"
     [ "$code" = 5 ] || [ "$code" = 0 ]
     [ ! -s "$DIR/sync.out" ]
-    [ ! -e "$DIR/sync.pid" ] && [ ! -e "$DIR/disk/control" ]
+    [ ! -e "$DIR/sync.pid" ]
+    [ ! -e "$DIR/disk/control" ]
     sync_with -p "$DIR/sync.pid" 3600
     [ "$(get checkpoint)" = none ]
     has_image
@@ -315,12 +324,47 @@ has_image() {
     before=$(get cache_used)
     [ "$before" -gt $((16 << 20)) ]
     run sync_with -p "$DIR/sync.pid" 90 10
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     [ "$(get cache_used)" = "$before" ]
     sync_with -p "$DIR/sync.pid" 20 15
     used=$(get cache_used)
     echo "$before bytes were used, $used are"
-    [ "$used" -le $(((64 << 20) * 15 / 100)) ] && [ "$used" -gt 0 ]
+    [ "$used" -le $(((64 << 20) * 15 / 100)) ]
+    [ "$used" -gt 0 ]
+}
+
+# evict_often START STOP: a part of the work, again and again
+evict_often() {
+    for _ in $(seq 200); do
+        sync_with -p "$DIR/$1-$2.pid" 60 40 "$1" "$2" || return 1
+    done
+}
+
+@test "several make room beside a writer, and none finds it cannot be done" {
+    needs fio
+    write_config
+    add_device disk 256M "cachesize 24M" "chunksize 1M"
+    start_daemon
+    fio --name=job --ioengine=nbd --uri="$(uri disk)" --rw=randwrite --bs=64k \
+        --size=256M --iodepth=4 --rate=30m --time_based --runtime=3600 \
+        > "$DIR/fio.log" 2>&1 3>&- &
+    writer=$!
+    for part in "0 50" "50 100" "0 100"; do
+        # shellcheck disable=SC2086 # two numbers
+        evict_often $part > "$DIR/evict.${part/ /-}" 2>&1 3>&- &
+        pids="${pids:-} $!"
+    done
+    for pid in $pids; do
+        wait "$pid" || failed=1
+    done
+    kill -INT "$writer"
+    wait "$writer" || true
+    # They are through, and said nothing.
+    cat "$DIR"/evict.*
+    [ -z "${failed:-}" ]
+    [ -z "$(cat "$DIR"/evict.*)" ]
+    stop_daemon
 }
 
 @test "status tells people and programs the same, also by its socket" {
@@ -384,14 +428,16 @@ for a, b in zip(command, by_socket):
     written_device
     sync_with snapshot disk before --now
     run sync_with snapshots disk
-    [ "$status" = 0 ] && [[ $output == "before"*"image "* ]]
+    [ "$status" = 0 ]
+    [[ $output == "before"*"image "* ]]
     start_daemon
     head -c 5M /dev/zero | tr '\0' x > "$DIR/second"
     nbdcopy "$DIR/second" "$(uri disk)"
     stop_daemon
     sync_with -p "$DIR/sync.pid" 3600
     run sync_with snapshot disk before
-    [ "$status" = 1 ] && [[ $output == *"there is a snapshot of that name"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"there is a snapshot of that name"* ]]
     sync_with rollback disk before
     start_daemon
     nbdcopy "$(uri disk)" "$DIR/copy"
@@ -404,7 +450,8 @@ for a, b in zip(command, by_socket):
     cmp -n "$(stat -c %s "$DIR/image")" "$DIR/image" "$DIR/copy"
     stop_daemon
     run sync_with drop disk@before < /dev/null
-    [ "$status" = 1 ] && [[ $output == *"needs --yes"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"needs --yes"* ]]
     sync_with drop disk@before --yes
     run sync_with snapshots disk
     if grep "^before[[:space:]]" <<< "$output"; then
@@ -416,7 +463,8 @@ for a, b in zip(command, by_socket):
     needs nbdcopy
     written_device
     run sync_with release disk
-    [ "$status" = 1 ] && [[ $output == *"no image holds"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"no image holds"* ]]
     sync_with -p "$DIR/sync.pid" 3600
     mv "$DIR/disk" "$DIR/first"
     mkdir "$DIR/disk"
@@ -466,7 +514,8 @@ for a, b in zip(command, by_socket):
     [ "$code" = 1 ]
     sync_with fork disk rescued
     run sync_with fork disk rescued
-    [ "$status" = 1 ] && [[ $output == *"there is a device of that name"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"there is a device of that name"* ]]
     sync_with discard disk
     add_device rescued 1G "chunksize 1M"
     # The device is the other host's; what is here is the rescued one.
@@ -489,7 +538,8 @@ for a, b in zip(command, by_socket):
     start_daemon
     [ "$(get state)" = read-only ]
     run sync_with release disk
-    [ "$status" = 1 ] && [[ $output == *"the device is only read"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"the device is only read"* ]]
     stop_daemon
 }
 
@@ -511,7 +561,8 @@ for a, b in zip(command, by_socket):
     nbdcopy "$(uri drill)" "$DIR/copy"
     cmp -n "$(stat -c %s "$DIR/first")" "$DIR/first" "$DIR/copy"
     run sync_with -d drill status
-    [ "$status" = 0 ] && [[ $output == "drill: read-only, 1.0 GiB"* ]]
+    [ "$status" = 0 ]
+    [[ $output == "drill: read-only, 1.0 GiB"* ]]
     stop_daemon
     [ -z "$(store keys drill)" ]
 }
@@ -536,17 +587,20 @@ for a, b in zip(command, by_socket):
     written_device
     sync_with snapshot disk before --now
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     store change "$(store keys disk/chunk | head -n 1)" 100000 \
         "$(printf 'not what it was' | od -A n -t x1 | tr -d ' ')"
     store remove "$(store keys disk/chunk | tail -n 1)"
     run sync_with scrub disk --restart
     [ "$status" = 0 ]
-    [[ $output == *"is damaged"* ]] && [[ $output == *"is missing"* ]]
+    [[ $output == *"is damaged"* ]]
+    [[ $output == *"is missing"* ]]
     [[ $output == *"snapshot disk@before needs it"* ]]
     sync_with -p "$DIR/sync.pid" 3600
     run sync_with scrub disk --restart
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     has_image
 }
 
@@ -566,7 +620,8 @@ for a, b in zip(command, by_socket):
     written_device
     sync_with -p "$DIR/sync.pid" 3600
     run sync_with drop disk < /dev/null
-    [ "$status" = 1 ] && [[ $output == *"needs --yes"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"needs --yes"* ]]
     sync_with drop disk --yes
     fails_to_start || code=$?
     [ "$code" = 1 ]
@@ -601,7 +656,8 @@ for a, b in zip(command, by_socket):
     other_store other < "$CONFIG" > "$DIR/other.conf"
     chmod 600 "$DIR/other.conf"
     run timeout "$DEADLINE_S" "$SYNC" -c "$DIR/other.conf" -p "$DIR/pid" 3600
-    [ "$status" = 1 ] && [[ $output == *"not the one"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"not the one"* ]]
     [ -z "$(CONFIG=$DIR/other.conf store keys disk/chunk/)" ]
     sync_with -p "$DIR/pid" 3600
     stop_daemon

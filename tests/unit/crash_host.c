@@ -279,7 +279,8 @@ static bool upload_some(struct story *story)
     if (roll(story, 2) == 0) {
         for (uint64_t i = 0; i < CHUNKS; i++)
             candidates[i] = (i * 7 + story->seed) % CHUNKS;
-        CHECK(leases_set_candidates(host->leases, candidates, CHUNKS) == 0);
+        CHECK(leases_set_candidates(host->leases, 0, 100, candidates, CHUNKS) ==
+              0);
         is_well = went_well(story, upload_host_upload(host, LEASE_EVICTION,
                                                       roll(story, 4), &count));
     }

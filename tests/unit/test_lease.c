@@ -450,7 +450,7 @@ TEST("with its checkpoint a lease ends; one for eviction goes on")
     NEED(begin());
     NEED(begin_checkpoint(4, 1, 1));
     set_entry(catalog, dirty, 50, false);
-    NEED(leases_set_candidates(leases, &dirty, 1) == 0);
+    NEED(leases_set_candidates(leases, 0, 100, &dirty, 1) == 0);
     NEED(take(&ANY, &lease, NULL) == 0);
     NEED(take(&SPACE, &space, NULL) == 0);
     CHECK(!space.is_for_checkpoint && space.work.generation == 50);
@@ -481,7 +481,7 @@ TEST("candidates go in their order, the state of the checkpoint first")
     set_entry(catalog, 6, 300, false);
     set_entry(catalog, 7, 301, true); /* clean */
     set_entry(catalog, 8, 302, false);
-    NEED(leases_set_candidates(leases, candidates, 4) == 0);
+    NEED(leases_set_candidates(leases, 0, 100, candidates, 4) == 0);
     NEED(take(&SPACE, &lease, NULL) == 0);
     CHECK(lease.work.chunk == 8 && lease.work.generation == 302 &&
           !lease.is_for_checkpoint);
@@ -493,7 +493,7 @@ TEST("candidates go in their order, the state of the checkpoint first")
     CHECK(lease.work.chunk == 6);
     CHECK(take(&SPACE, &lease, NULL) == -ENODATA);
     /* Next time it is the newest state's turn. */
-    NEED(leases_set_candidates(leases, candidates, 4) == 0);
+    NEED(leases_set_candidates(leases, 0, 100, candidates, 4) == 0);
     NEED(take(&SPACE, &lease, NULL) == 0);
     CHECK(lease.work.chunk == 4 && lease.work.generation == 200);
     end();
@@ -506,7 +506,7 @@ TEST("a candidate that the checkpoint waits for is not given out twice")
 
     NEED(begin());
     NEED(begin_checkpoint(4, 1, 1));
-    NEED(leases_set_candidates(leases, &candidate, 1) == 0);
+    NEED(leases_set_candidates(leases, 0, 100, &candidate, 1) == 0);
     NEED(take(&SPACE, &lease, NULL) == 0);
     CHECK(take(&ANY, &other, NULL) == -ENODATA);
     /* And is not forgotten, when that comes to nothing. */
@@ -526,18 +526,81 @@ TEST("a candidate that was uploaded in vain is passed over for a while")
     set_entry(catalog, 4, 200, false);
     set_entry(catalog, 5, 201, false);
     for (unsigned i = 0; i < 3; i++) {
-        NEED(leases_set_candidates(leases, candidates, 2) == 0);
+        NEED(leases_set_candidates(leases, 0, 100, candidates, 2) == 0);
         NEED(take(&SPACE, &lease, NULL) == 0);
         CHECK(lease.work.chunk == 4);
         uploaded_error = -ESTALE;
         CHECK(report(1, &lease) == -ESTALE);
         uploaded_error = 0;
-        NEED(leases_set_candidates(leases, candidates, 2) == 0);
+        NEED(leases_set_candidates(leases, 0, 100, candidates, 2) == 0);
         NEED(take(&SPACE, &lease, NULL) == 0);
         CHECK(lease.work.chunk == 5);
         lease_holder_gone(leases, 1);
         pass_time(SECOND << i);
     }
+    end();
+}
+
+TEST("a chunk may begin unless it is given, or was uploaded in vain just now")
+{
+    static const uint64_t candidate = 4;
+    struct lease lease;
+
+    NEED(begin());
+    for (unsigned i = 0; i < 3; i++) {
+        /* What failed before it went well is not held against it. */
+        for (unsigned failures = 0; failures < 2; failures++) {
+            set_entry(catalog, 4, 200 + i, false);
+            CHECK(lease_may_begin(leases, 4) && lease_may_begin(leases, 5));
+            NEED(leases_set_candidates(leases, 0, 100, &candidate, 1) == 0);
+            NEED(take(&SPACE, &lease, NULL) == 0);
+            CHECK(!lease_may_begin(leases, 4) && lease_may_begin(leases, 5));
+            if (failures == 0) {
+                CHECK(report_failure(&lease, -ESTALE) == 0);
+                CHECK(!lease_may_begin(leases, 4));
+                pass_time(SECOND - 1);
+                CHECK(!lease_may_begin(leases, 4));
+                pass_time(1);
+            }
+        }
+        CHECK(report(1, &lease) == 0);
+        CHECK(lease_may_begin(leases, 4));
+    }
+    end();
+}
+
+TEST("who asks for a part has its own candidates")
+{
+    const struct lease_wish first = {1, LEASE_EVICTION, 0, 50};
+    const struct lease_wish second = {2, LEASE_EVICTION, 50, 100};
+    uint64_t low[2], high[2];
+    unsigned lows = 0, highs = 0;
+    struct lease lease;
+
+    NEED(begin());
+    for (uint64_t chunk = 0; lows < 2 || highs < 2; chunk++) {
+        set_entry(catalog, chunk, 200 + chunk, false);
+        if (lease_percent(chunk) < 50 && lows < 2)
+            low[lows++] = chunk;
+        else if (lease_percent(chunk) >= 50 && highs < 2)
+            high[highs++] = chunk;
+    }
+    NEED(leases_set_candidates(leases, 0, 50, low, 2) == 0);
+    NEED(leases_set_candidates(leases, 50, 100, high, 2) == 0);
+    NEED(take(&first, &lease, NULL) == 0);
+    CHECK(lease.work.chunk == low[0]);
+    NEED(take(&second, &lease, NULL) == 0);
+    CHECK(lease.work.chunk == high[0]);
+    NEED(leases_set_candidates(leases, 50, 100, NULL, 0) == 0);
+    CHECK(take(&second, &lease, NULL) == -ENODATA);
+    NEED(take(&first, &lease, NULL) == 0);
+    CHECK(lease.work.chunk == low[1]);
+    /* All of them: what a part had is replaced. */
+    NEED(leases_set_candidates(leases, 0, 50, low, 2) == 0);
+    NEED(leases_set_candidates(leases, 0, 100, &high[1], 1) == 0);
+    CHECK(take(&first, &lease, NULL) == -ENODATA);
+    NEED(take(&SPACE, &lease, NULL) == 0);
+    CHECK(lease.work.chunk == high[1]);
     end();
 }
 
@@ -911,7 +974,7 @@ TEST("many holders at once upload each chunk once, and complete once")
     clock_set_for_tests(0);
     for (uint64_t i = 0; i < 500; i++)
         candidates[i] = i * 3;
-    NEED(leases_set_candidates(leases, candidates, 500) == 0);
+    NEED(leases_set_candidates(leases, 0, 100, candidates, 500) == 0);
     NEED(begin_checkpoint(0, 1500, 1));
     for (unsigned round = 0; round < 20; round++) {
         for (unsigned i = 0; i < 6; i++)

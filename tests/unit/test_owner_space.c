@@ -2,6 +2,8 @@
 /* links: owner_host memory_store fault_store device_fixture */
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "cache/catalog.h"
@@ -68,6 +70,53 @@ TEST("what is dirty is uploaded for room, and goes")
     }
     for (uint64_t chunk = 0; chunk < 4; chunk++)
         CHECK(owner_host_has(&host, chunk, 100 + chunk));
+    owner_host_end(&host);
+}
+
+/* Evict a little, and lease what must be uploaded first: its chunk + 1, or 0.
+ */
+static uint64_t lease_for_space(struct owner_host *host)
+{
+    struct control_message reply;
+    struct control_lease lease = {.lease = 0};
+    char above[8];
+
+    CHECK(owner_host_ask_for(host, "evict", "above", "100", &reply) == 0);
+    CHECK(strcmp(control_message_get(&reply, "state"), "done") == 0);
+    /* "12.34" percent are used. */
+    (void)snprintf(above, sizeof(above), "%s",
+                   control_message_get(&reply, "used"));
+    above[strcspn(above, ".")] = '\0';
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(host, "evict", "above", above, &reply) == 0);
+    CHECK(strcmp(control_message_get(&reply, "state"), "upload") == 0);
+    control_message_clear(&reply);
+    CHECK(owner_host_ask_for(host, "lease", "purpose", "space", &reply) == 0);
+    if (!control_message_is(&reply, "wait"))
+        CHECK(control_lease_decode(&reply, &lease) == 0);
+    control_message_clear(&reply);
+    return lease.lease == 0 ? 0 : lease.work.chunk + 1;
+}
+
+TEST("what others upload for room does not hide what they do not")
+{
+    enum { CHUNKS = 2 }; /* as many as may be uploaded at once */
+    struct owner_host host;
+    bool has[CHUNKS + 1] = {false};
+
+    owner_host_begin(&host, test_dir(), 1 << 20);
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++)
+        owner_host_write(&host, chunk, 100 + chunk);
+    CHECK(device_destage(host.fixture.device) == 0);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        uint64_t number = lease_for_space(&host);
+
+        NEED(number >= 1 && number <= CHUNKS);
+        CHECK(!has[number]);
+        has[number] = true;
+    }
+    /* Nothing else is there, but what is in the way can go: soon. */
+    CHECK(lease_for_space(&host) == 0);
     owner_host_end(&host);
 }
 

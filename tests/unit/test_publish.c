@@ -341,7 +341,7 @@ TEST("nights too short for what changes still make images, and room")
         images += error == 0;
         /* What does not change any more can go, image or not. */
         NEED(device_destage(host.fixture.device) == 0);
-        NEED(leases_set_candidates(host.leases, quiet, ALL / 2) == 0);
+        NEED(leases_set_candidates(host.leases, 0, 100, quiet, ALL / 2) == 0);
         NEED(upload_host_upload(&host, LEASE_EVICTION, A_NIGHT / 2, &count) ==
              0);
         before = fixture_status(&host.fixture);
