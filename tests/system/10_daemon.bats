@@ -16,9 +16,11 @@ in_background() {
 
 @test "-V and -h answer and end with 0" {
     run "$DAEMON" -V
-    [ "$status" = 0 ] && [[ $output == "s3blkdevd "[0-9]* ]]
+    [ "$status" = 0 ]
+    [[ $output == "s3blkdevd "[0-9]* ]]
     run "$DAEMON" -h
-    [ "$status" = 0 ] && [[ $output == "usage: s3blkdevd "* ]]
+    [ "$status" = 0 ]
+    [[ $output == "usage: s3blkdevd "* ]]
 }
 
 @test "an unknown option, a missing value and an argument end with 2" {
@@ -29,7 +31,8 @@ in_background() {
     run "$DAEMON" --double
     [ "$status" = 2 ]
     run "$DAEMON" start
-    [ "$status" = 2 ] && [[ $output == *"start: there are no arguments"* ]]
+    [ "$status" = 2 ]
+    [[ $output == *"start: there are no arguments"* ]]
 }
 
 @test "in the foreground it serves until SIGTERM, ends with 0, leaves no socket" {
@@ -61,7 +64,8 @@ in_background() {
     [ "$(readlink "/proc/$DAEMON_PID/exe")" = "$(realpath "$DAEMON")" ]
     kill -TERM "$DAEMON_PID"
     pid_ends "$DAEMON_PID"
-    [ ! -e "$PID_FILE" ] && [ ! -e "$SOCKET" ]
+    [ ! -e "$PID_FILE" ]
+    [ ! -e "$SOCKET" ]
 }
 
 @test "with -p it has no terminal, no open files of its starter, and cwd /" {
@@ -97,7 +101,8 @@ in_background() {
     run "$DAEMON" -c "$CONFIG" -p "$PID_FILE" 3>&-
     [ "$status" = 1 ]
     [[ $output == *"disk: cannot be opened"* ]]
-    [ ! -e "$PID_FILE" ] && [ ! -e "$SOCKET" ]
+    [ ! -e "$PID_FILE" ]
+    [ ! -e "$SOCKET" ]
 }
 
 @test "a second start right after the end of the first works, many times" {
@@ -120,7 +125,8 @@ in_background() {
     in_background
     kill -KILL "$DAEMON_PID"
     pid_ends "$DAEMON_PID"
-    [ -S "$SOCKET" ] && [ -s "$PID_FILE" ]
+    [ -S "$SOCKET" ]
+    [ -s "$PID_FILE" ]
     in_background
     [ "$(cat "$PID_FILE")" = "$DAEMON_PID" ]
     nbdinfo "$(uri disk)"
@@ -397,7 +403,8 @@ PYTHON
     [ ! -e "$SOCKET" ]
     stop_daemon
     # They belong to who made them.
-    [ -S "$DIR/a.sock" ] && [ -S "$DIR/b.sock" ]
+    [ -S "$DIR/a.sock" ]
+    [ -S "$DIR/b.sock" ]
 }
 
 @test "a connection that is handed over by inetd or systemd is served alone" {

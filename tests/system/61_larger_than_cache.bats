@@ -119,7 +119,8 @@ compare() {
     e2fsck -f -n "$LOOP"
     mount_loop
     compare
-    [ "$(get alarms)" = 0 ] && [ "$(get damaged)" = 0 ]
+    [ "$(get alarms)" = 0 ]
+    [ "$(get damaged)" = 0 ]
     unmount
     detach
     stop_fio

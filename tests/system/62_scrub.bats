@@ -85,11 +85,14 @@ reads_well() {
 @test "of a sound device nothing is said, and it is 0" {
     published_device
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     run sync_with scrub disk --local
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     run sync_with scrub disk --sample 5
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     [ ! -e "$DIR/disk/scrub" ]
 }
 
@@ -108,7 +111,8 @@ reads_well() {
     upload
     [ "$(object 3)" != "$bad" ]
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     evict
     reads_well
 }
@@ -123,7 +127,8 @@ reads_well() {
     [[ $output == *"chunk 0000000000000002: damaged in its file: blocks "* ]]
     [[ $output == *"taken from the bucket from now on: blocks "* ]]
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     nbdcopy "$(uri disk)" "$DIR/copy"
     cmp -n "$(stat -c %s "$DIR/image")" "$DIR/image" "$DIR/copy"
     stop_daemon
@@ -156,7 +161,8 @@ assert h.pread(16384, (5 << 20) - 16384) == data"
     stop_daemon
     upload
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
 }
 
 @test "snapshots and clones that need a bad object are named" {
@@ -186,10 +192,12 @@ assert h.pread(16384, (5 << 20) - 16384) == data"
     # What lies behind it is not looked at any more, unless that is asked for.
     store remove "$(object 0)"
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     [ ! -e "$DIR/disk/scrub" ]
     run sync_with scrub disk --restart
-    [ "$status" = 0 ] && [[ $output == *"chunk 0000000000000000: object "*"is missing"* ]]
+    [ "$status" = 0 ]
+    [[ $output == *"chunk 0000000000000000: object "*"is missing"* ]]
 }
 
 # go_to HOST: be it from now on, in a directory of its own, beside one bucket
@@ -237,7 +245,8 @@ objects() {
     sync_with -p "$DIR/sync.pid" 3600 0 50
     kill_daemon
     strays=$(($(objects) - 4))
-    [ "$strays" -gt 0 ] && [ "$strays" -lt 8 ]
+    [ "$strays" -gt 0 ]
+    [ "$strays" -lt 8 ]
 
     go_to b
     sync_with takeover disk
@@ -248,7 +257,8 @@ objects() {
     nbdcopy "$(uri disk)" "$DIR/image"
     pass_grace
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     [ ! -e "$STORE/disk/condemned" ]
     run sync_with scrub disk --others
     echo "$output"
@@ -263,7 +273,8 @@ objects() {
     upload
     [ "$(objects)" = 7 ]
     run sync_with scrub disk
-    [ "$status" = 0 ] && [ "$output" = "" ]
+    [ "$status" = 0 ]
+    [ "$output" = "" ]
     stop_daemon
     # All of it is there, also for who has nothing else.
     "$ROOT/scripts/s3blkdev-export" "$STORE" disk "$DIR/export"

@@ -17,6 +17,11 @@ teardown() {
     rm -f "$DIR/go_on"
     # shellcheck disable=SC2086 # several numbers
     [ -z "$WORKERS" ] || wait $WORKERS || true
+    # Shown by bats if the test failed.
+    if [ -s "$DIR/sync.log" ]; then
+        echo "what s3blkdev-sync said:"
+        tail -n 20 "$DIR/sync.log"
+    fi
     filesystem_teardown
 }
 
@@ -106,7 +111,9 @@ check_filesystem() {
     e2fsck -f -p "$raw" > "$DIR/there$1/replay" ||
         [ $? = 1 ] # the journal was replayed
     e2fsck -f -n "$raw"
-    ! grep -i 'unexpected\|inconsisten' "$DIR/there$1/replay"
+    if grep -i 'unexpected\|inconsisten' "$DIR/there$1/replay"; then
+        return 1
+    fi
     mkdir "$mnt"
     debugfs -R "rdump / $mnt" "$raw" 2> "$DIR/there$1/dump"
     python3 - "$mnt" << 'EOF'

@@ -35,7 +35,8 @@ needs_all_built() {
     [ "$(cat "$DIR/quick/s3blkdevd.pid")" != "$pid" ]
 
     "$ROOT/scripts/quickstart" stop "$DIR/quick"
-    [ ! -e "$DIR/quick/s3blkdevd.pid" ] && [ ! -e "$DIR/quick/nbd.sock" ]
+    [ ! -e "$DIR/quick/s3blkdevd.pid" ]
+    [ ! -e "$DIR/quick/nbd.sock" ]
     run "$ROOT/scripts/quickstart" stop "$DIR/quick"
     [ "$status" = 1 ]
 }
@@ -46,5 +47,6 @@ needs_all_built() {
     run "$ROOT/scripts/quickstart" "$DIR/mine"
     [ "$status" = 1 ]
     [[ $output == *"not made by quickstart"* ]]
-    [ "$(ls -A "$DIR/mine")" = file ] && [ "$(cat "$DIR/mine/file")" = precious ]
+    [ "$(ls -A "$DIR/mine")" = file ]
+    [ "$(cat "$DIR/mine/file")" = precious ]
 }
