@@ -277,9 +277,11 @@ static int make_record(struct claim *claim, enum epoch_kind kind,
 {
     const struct superblock *superblock = claim->options.superblock;
     struct epoch_record record = {.kind = kind};
+    bool was_disobedient = claim->has_content && claim->content.key_has_nonce;
     bool is_obeyed;
-    int error = put_probe_ask(claim->options.probe, claim->options.store,
-                              claim->options.device_name, &is_obeyed);
+    int error =
+        put_probe_ask(claim->options.probe, claim->options.store,
+                      claim->options.device_name, was_disobedient, &is_obeyed);
 
     if (claim->has_content)
         record = claim->content;

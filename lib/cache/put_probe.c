@@ -216,8 +216,17 @@ static int ask(struct object_store *store, const char *device_name)
     return result;
 }
 
+static void tell_disobedience(const char *device_name, bool was_disobedient)
+{
+    (was_disobedient ? log_info : log_warning)(
+        "%s: the store does not obey conditional puts: it cannot keep two"
+        " hosts from writing one device, only tell afterwards that they did",
+        device_name);
+}
+
 int put_probe_ask(struct put_probe *probe, struct object_store *store,
-                  const char *device_name, bool *ret_is_obeyed)
+                  const char *device_name, bool was_disobedient,
+                  bool *ret_is_obeyed)
 {
     uint64_t now_ns = clock_monotonic_ns();
     bool is_known, is_obeyed;
@@ -238,10 +247,7 @@ int put_probe_ask(struct put_probe *probe, struct object_store *store,
         probe->asked_ns = now_ns;
         mutex_unlock(&probe->mutex);
         if (!is_obeyed)
-            log_warning("%s: the store does not obey conditional puts: it"
-                        " cannot keep two hosts from writing one device, only"
-                        " tell afterwards that they did",
-                        device_name);
+            tell_disobedience(device_name, was_disobedient);
     }
     *ret_is_obeyed = is_obeyed;
     return 0;

@@ -34,10 +34,13 @@ void put_probe_done(struct put_probe *probe);
  * Tell whether a put with if_absent creates only what is absent, also when
  * several race.  Asks the store, with keys below <device_name>/probe/, if
  * it was not asked for a week.  A store that does not is said loudly, once
- * each time that it is asked.  An error (logged): the store gave no answer.
+ * each time that it is asked; not so loudly if was_disobedient: then the
+ * device has known it since an earlier process.  An error (logged): the store
+ * gave no answer.
  */
 int put_probe_ask(struct put_probe *probe, struct object_store *store,
-                  const char *device_name, bool *ret_is_obeyed);
+                  const char *device_name, bool was_disobedient,
+                  bool *ret_is_obeyed);
 
 /* Something happened that a store which obeys would not do: ask anew. */
 void put_probe_doubt(struct put_probe *probe);

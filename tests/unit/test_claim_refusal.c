@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* links: said */
 #include "cache/claim_refusal.h"
 
-#include <fcntl.h>
-
 #include "base/clock.h"
-#include "base/log.h"
+#include "support/said.h"
 #include "unit/test.h"
 
 static const uint64_t SECOND = 1000000000;
@@ -14,28 +13,14 @@ static const uint64_t NOW = 1000000 * UINT64_C(1000000000);
 static const char *said_of(enum claim_action action, const char *host,
                            uint64_t age_s)
 {
-    static char text[1000];
     struct epoch_record record = {.epoch = 17, .time_ns = NOW - age_s * SECOND};
-    char path[PATH_MAX];
-    int saved = dup(STDERR_FILENO), fd;
-    ssize_t size;
 
     (void)snprintf(record.host, sizeof(record.host), "%s", host);
-    CHECK(snprintf(path, sizeof(path), "%s/stderr", test_dir()) <
-          (int)sizeof(path));
-    fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    CHECK(saved >= 0 && fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
-    log_open("test", LOG_TARGET_STDERR, LOG_LEVEL_INFO);
+    said_begin();
     clock_set_for_tests(NOW);
     claim_refusal_log("disk", action, &record);
     clock_set_for_tests(0);
-    CHECK(dup2(saved, STDERR_FILENO) >= 0);
-    size = pread(fd, text, sizeof(text) - 1, 0);
-    CHECK(size >= 0);
-    text[size < 0 ? 0 : size] = '\0';
-    (void)close(saved);
-    (void)close(fd);
-    return text;
+    return said_end();
 }
 
 static bool says(enum claim_action action, const char *part)

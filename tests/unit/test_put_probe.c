@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* links: said */
 #include "cache/put_probe.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include "object_store.h"
 #include "support/fault_store.h"
 #include "support/memory_store.h"
+#include "support/said.h"
 #include "unit/test.h"
 
 static const uint64_t HOUR_NS = UINT64_C(3600) * 1000000000;
@@ -97,7 +99,8 @@ static bool is_obeyed_by_strange(enum obedience obedience)
     mutex_init(&strange.mutex);
     condition_init(&strange.changed);
     put_probe_init(&probe);
-    CHECK(put_probe_ask(&probe, &strange.store, "disk", &is_obeyed) == 0);
+    CHECK(put_probe_ask(&probe, &strange.store, "disk", false, &is_obeyed) ==
+          0);
     put_probe_done(&probe);
     condition_done(&strange.changed);
     mutex_done(&strange.mutex);
@@ -136,11 +139,14 @@ static void end(void)
     store->close(store);
 }
 
+static bool was_disobedient; /* so far */
+
 /* Returns 1 if it is obeyed, 0 if not, or an error. */
 static int ask(void)
 {
     bool is_obeyed;
-    int error = put_probe_ask(&probe, store, "disk", &is_obeyed);
+    int error =
+        put_probe_ask(&probe, store, "disk", was_disobedient, &is_obeyed);
 
     return error != 0 ? error : is_obeyed;
 }
@@ -184,6 +190,31 @@ TEST("a store that refuses conditional puts is told apart from one that "
     CHECK(ask() == 0);
     put_probe_doubt(&probe);
     CHECK(ask() == 1);
+    end();
+}
+
+/* What is said of a store that does not know them. */
+static const char *said_of_disobedience(void)
+{
+    fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS, -EOPNOTSUPP);
+    put_probe_doubt(&probe);
+    said_begin();
+    CHECK(ask() == 0);
+    CHECK(ask() == 0); /* it is known, and not said again */
+    return said_end();
+}
+
+TEST("that it does not obey is a warning when it is news")
+{
+    const char *said;
+
+    begin();
+    said = said_of_disobedience();
+    CHECK(strncmp(said, "test: warning: disk: the store does not", 38) == 0);
+    CHECK(strchr(said, '\n') == said + strlen(said) - 1);
+    was_disobedient = true;
+    CHECK(strncmp(said_of_disobedience(), "test: info: disk: ", 18) == 0);
+    was_disobedient = false;
     end();
 }
 
