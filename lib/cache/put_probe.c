@@ -33,6 +33,7 @@ void put_probe_init(struct put_probe *probe)
     mutex_init(&probe->mutex);
     probe->is_known = false;
     probe->is_obeyed = false;
+    probe->has_failed = false;
     probe->asked_ns = 0;
 }
 
@@ -195,7 +196,7 @@ static void clean_up(const struct question *question)
     }
 }
 
-/* Returns 1 or 0, or an error (logged). */
+/* Returns 1 or 0, or an error. */
 static int ask(struct object_store *store, const char *device_name)
 {
     struct question question = {.store = store, .device_name = device_name};
@@ -209,11 +210,22 @@ static int ask(struct object_store *store, const char *device_name)
     if (result == 1)
         result = ask_in_races(&question);
     clean_up(&question);
-    if (result < 0)
-        log_error("%s: whether the store obeys a conditional put is not known:"
-                  " %s",
-                  device_name, log_errno(result));
     return result;
+}
+
+/* Who asks again in an outage says it again only to who looks closely. */
+static void tell_failure(struct put_probe *probe, const char *device_name,
+                         int error)
+{
+    bool is_news;
+
+    mutex_lock(&probe->mutex);
+    is_news = !probe->has_failed;
+    probe->has_failed = true;
+    mutex_unlock(&probe->mutex);
+    (is_news ? log_error : log_debug)(
+        "%s: whether the store obeys a conditional put is not known: %s",
+        device_name, log_errno(error));
 }
 
 static void tell_disobedience(const char *device_name, bool was_disobedient)
@@ -238,10 +250,13 @@ int put_probe_ask(struct put_probe *probe, struct object_store *store,
     mutex_unlock(&probe->mutex);
     if (!is_known) {
         result = ask(store, device_name);
-        if (result < 0)
+        if (result < 0) {
+            tell_failure(probe, device_name, result);
             return result;
+        }
         is_obeyed = result == 1;
         mutex_lock(&probe->mutex);
+        probe->has_failed = false;
         probe->is_known = true;
         probe->is_obeyed = is_obeyed;
         probe->asked_ns = now_ns;

@@ -23,6 +23,7 @@ struct put_probe {
     struct mutex mutex;
     bool is_known GUARDED_BY(mutex);
     bool is_obeyed GUARDED_BY(mutex);
+    bool has_failed GUARDED_BY(mutex);   /* since it last gave an answer */
     uint64_t asked_ns GUARDED_BY(mutex); /* monotonic */
 };
 
@@ -35,8 +36,8 @@ void put_probe_done(struct put_probe *probe);
  * several race.  Asks the store, with keys below <device_name>/probe/, if
  * it was not asked for a week.  A store that does not is said loudly, once
  * each time that it is asked; not so loudly if was_disobedient: then the
- * device has known it since an earlier process.  An error (logged): the store
- * gave no answer.
+ * device has known it since an earlier process.  An error (logged, the first
+ * one in a row): the store gave no answer.
  */
 int put_probe_ask(struct put_probe *probe, struct object_store *store,
                   const char *device_name, bool was_disobedient,

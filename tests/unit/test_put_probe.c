@@ -218,6 +218,33 @@ TEST("that it does not obey is a warning when it is news")
     end();
 }
 
+/* Returns how many lines are said of a store that does not answer. */
+static unsigned lines_of_outage(void)
+{
+    const char *said;
+    unsigned count = 0;
+
+    said_begin();
+    for (unsigned i = 0; i < 3; i++) {
+        fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS, -ETIMEDOUT);
+        CHECK(ask() == -ETIMEDOUT);
+    }
+    for (said = said_end(); *said != '\0'; said++)
+        count += *said == '\n';
+    return count;
+}
+
+TEST("that it does not answer is said once, until it has answered")
+{
+    begin();
+    CHECK(lines_of_outage() == 1);
+    CHECK(lines_of_outage() == 0);
+    CHECK(ask() == 1);
+    put_probe_doubt(&probe);
+    CHECK(lines_of_outage() == 1);
+    end();
+}
+
 TEST("an answer is good for a week, or until it is doubted")
 {
     uint64_t count;
