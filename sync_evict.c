@@ -145,7 +145,8 @@ static enum step make_room(struct sync *sync,
         above = then;
         if (has_more)
             moved_ns = clock_monotonic_ns();
-        else if (clock_monotonic_ns() - moved_ns > PATIENCE_NS)
+        else if (clock_monotonic_ns() - moved_ns > PATIENCE_NS ||
+                 clock_monotonic_ns() >= sync->deadline_ns)
             return STEP_IN_VAIN;
         else
             rest(sync);

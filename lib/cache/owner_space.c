@@ -144,8 +144,12 @@ int owner_evict(struct owner *owner, struct owner_evict *evict)
     /* Tables are the last to go: the next read has to ask for them too. */
     evict->state = OWNER_EVICT_MORE;
     error = evict_at(owner, &from, EVICT_FILE, pages, evict, &has_clean);
-    if (error == 0 && !has_clean)
-        evict->state = OWNER_EVICT_STUCK;
+    if (error != 0 || has_clean)
+        return error;
+    /* Unless others have made room since it was looked. */
+    error = owner_space(owner, &space);
+    evict->state =
+        space.used <= evict->above ? OWNER_EVICT_DONE : OWNER_EVICT_STUCK;
     return error;
 }
 

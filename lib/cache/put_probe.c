@@ -261,9 +261,10 @@ int put_probe_ask(struct put_probe *probe, struct object_store *store,
         probe->is_obeyed = is_obeyed;
         probe->asked_ns = now_ns;
         mutex_unlock(&probe->mutex);
-        if (!is_obeyed)
-            tell_disobedience(device_name, was_disobedient);
     }
+    /* Of a device that is new, also if others of its store are not. */
+    if (!is_obeyed && (!is_known || !was_disobedient))
+        tell_disobedience(device_name, was_disobedient);
     *ret_is_obeyed = is_obeyed;
     return 0;
 }

@@ -34,9 +34,9 @@ void put_probe_done(struct put_probe *probe);
 /*
  * Tell whether a put with if_absent creates only what is absent, also when
  * several race.  Asks the store, with keys below <device_name>/probe/, if
- * it was not asked for a week.  A store that does not is said loudly, once
- * each time that it is asked; not so loudly if was_disobedient: then the
- * device has known it since an earlier process.  An error (logged, the first
+ * it was not asked for a week.  A store that does not is said loudly; if
+ * was_disobedient, the device has known it since before: then it is said when
+ * the store is asked, and not so loudly.  An error (logged, the first
  * one in a row): the store gave no answer.
  */
 int put_probe_ask(struct put_probe *probe, struct object_store *store,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/auto.h"
 #include "base/clock.h"
@@ -145,6 +146,15 @@ static void keep_pace(struct uploader *uploader, uint64_t began_ns,
 
 /* ---- a chunk ------------------------------------------------------------ */
 
+/*
+ * Then a chunk that changed before it was read is no news; an image's must be
+ * there.
+ */
+static bool is_for_space(const struct uploader *uploader)
+{
+    return strcmp(uploader->options.purpose, "space") == 0;
+}
+
 /* What the owner made of a report. */
 static void note_report(struct thread *thread,
                         const struct control_report *report)
@@ -154,7 +164,9 @@ static void note_report(struct thread *thread,
 
     note_left(thread);
     mutex_lock(&uploader->mutex);
-    if (report->error) {
+    if (report->error == -ESTALE && is_for_space(uploader)) {
+        uploader->counts.outdated++;
+    } else if (report->error) {
         uploader->counts.failures++;
         uploader->counts.last_error = report->error;
     } else if (error == -ESTALE) {

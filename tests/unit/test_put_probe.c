@@ -193,28 +193,32 @@ TEST("a store that refuses conditional puts is told apart from one that "
     end();
 }
 
-/* What is said of a store that does not know them. */
-static const char *said_of_disobedience(void)
-{
-    fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS, -EOPNOTSUPP);
-    put_probe_doubt(&probe);
-    said_begin();
-    CHECK(ask() == 0);
-    CHECK(ask() == 0); /* it is known, and not said again */
-    return said_end();
-}
-
-TEST("that it does not obey is a warning when it is news")
+/* What is said of a store that knows none, when it is asked and is known. */
+static const char *said_when(bool is_known, bool device_knows)
 {
     const char *said;
 
-    begin();
-    said = said_of_disobedience();
-    CHECK(strncmp(said, "test: warning: disk: the store does not", 38) == 0);
-    CHECK(strchr(said, '\n') == said + strlen(said) - 1);
-    was_disobedient = true;
-    CHECK(strncmp(said_of_disobedience(), "test: info: disk: ", 18) == 0);
+    fault_store_plan(fault, STORE_PUT, 1, 1, STORE_FAILS, -EOPNOTSUPP);
+    if (!is_known)
+        put_probe_doubt(&probe);
+    was_disobedient = device_knows;
+    said_begin();
+    CHECK(ask() == 0);
+    said = said_end();
     was_disobedient = false;
+    return said;
+}
+
+TEST("that it does not obey is a warning to each device that did not know")
+{
+    static const char warning[] = "test: warning: disk: the store does not";
+    static const char info[] = "test: info: disk: the store does not";
+
+    begin();
+    CHECK(strncmp(said_when(false, false), warning, strlen(warning)) == 0);
+    CHECK(strncmp(said_when(true, false), warning, strlen(warning)) == 0);
+    CHECK(strcmp(said_when(true, true), "") == 0);
+    CHECK(strncmp(said_when(false, true), info, strlen(info)) == 0);
     end();
 }
 

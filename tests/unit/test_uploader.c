@@ -369,6 +369,29 @@ TEST("chunks that changed meanwhile are no failures")
     CHECK(counts.failures == 0 && counts.last_error == 0);
 }
 
+TEST("chunks that changed before they were read are none, either, for space")
+{
+    struct uploader_options options = options_for(2);
+
+    NEED(start_owner());
+    options.purpose = "space";
+    failing = 3;
+    failure = -ESTALE;
+    NEED(run(&options));
+    stop_owner();
+    CHECK(counts.outdated == 3 && counts.failures == 0);
+    CHECK(counts.last_error == 0);
+    /* What an image wants must be there. */
+    NEED(start_owner());
+    options.purpose = "image";
+    failing = 1;
+    NEED(run(&options));
+    stop_owner();
+    failure = -EIO;
+    CHECK(counts.outdated == 0 && counts.failures == 1);
+    CHECK(counts.last_error == -ESTALE);
+}
+
 TEST("an owner that cannot record what was uploaded is given up")
 {
     struct uploader_options options = options_for(1);
