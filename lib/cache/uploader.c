@@ -161,19 +161,17 @@ static void note_report(struct thread *thread,
 {
     struct uploader *uploader = thread->uploader;
     int error = error_of_reply(&thread->reply);
+    bool is_outdated = report->error
+                           ? report->error == -ESTALE && is_for_space(uploader)
+                           : error == -ESTALE;
 
     note_left(thread);
     mutex_lock(&uploader->mutex);
-    if (report->error == -ESTALE && is_for_space(uploader)) {
+    if (is_outdated) {
         uploader->counts.outdated++;
-    } else if (report->error) {
+    } else if (report->error || error) {
         uploader->counts.failures++;
-        uploader->counts.last_error = report->error;
-    } else if (error == -ESTALE) {
-        uploader->counts.outdated++;
-    } else if (error) {
-        uploader->counts.failures++;
-        uploader->counts.last_error = error;
+        uploader->counts.last_error = report->error ? report->error : error;
     } else {
         uploader->counts.chunks++;
         uploader->counts.bytes += report->result.size;
