@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,13 +88,6 @@ static int upload_for_space(struct sync *sync,
     return error ? error : counts.last_error;
 }
 
-static void rest(const struct sync *sync)
-{
-    struct pollfd stop = {.fd = sync->stop_fd, .events = POLLIN};
-
-    (void)poll(&stop, 1, REST_MS);
-}
-
 /* What eviction came to. */
 struct room {
     uint64_t chunks, freed;
@@ -149,7 +141,7 @@ static enum step make_room(struct sync *sync,
                  clock_monotonic_ns() >= sync->deadline_ns)
             return STEP_IN_VAIN;
         else
-            rest(sync);
+            (void)sync_rest(sync, REST_MS);
     }
 }
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 
 #include "base/auto.h"
@@ -267,7 +266,6 @@ static bool upload_round(struct sync *sync, struct sync_candidate *list,
 /* Wait before another round.  Returns whether there is time for one. */
 static bool rest(const struct sync *sync, unsigned rounds)
 {
-    struct pollfd stop = {.fd = sync->stop_fd, .events = POLLIN};
     uint64_t now_ns = clock_monotonic_ns(), left_ms;
     int wait_ms = REST_MS;
 
@@ -278,8 +276,7 @@ static bool rest(const struct sync *sync, unsigned rounds)
         wait_ms *= 2;
     if ((uint64_t)wait_ms > left_ms)
         wait_ms = (int)left_ms;
-    return poll(&stop, 1, wait_ms) == 0 &&
-           clock_monotonic_ns() < sync->deadline_ns;
+    return sync_rest(sync, wait_ms) && clock_monotonic_ns() < sync->deadline_ns;
 }
 
 int sync_upload_devices(struct sync *sync)

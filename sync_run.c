@@ -64,6 +64,13 @@ bool sync_is_stopping(struct sync *sync)
     return result;
 }
 
+bool sync_rest(const struct sync *sync, int milliseconds)
+{
+    struct pollfd stop = {.fd = sync->stop_fd, .events = POLLIN};
+
+    return poll(&stop, 1, milliseconds) == 0;
+}
+
 /* Chunks in hand are finished, and nothing else is begun. */
 static void stop(struct sync *sync)
 {

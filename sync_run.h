@@ -62,6 +62,9 @@ void sync_tell(const struct sync *sync, const char *format, ...)
 /* Whether a signal came: nothing more is begun then. */
 bool sync_is_stopping(struct sync *sync);
 
+/* Wait so long, or until a signal comes.  Returns whether none came. */
+bool sync_rest(const struct sync *sync, int milliseconds);
+
 /*
  * Block the signals that say to end, and hear them in a thread; end it.  0 or
  * a negative errno.

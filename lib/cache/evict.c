@@ -122,10 +122,9 @@ static void collect(const struct evict_from *from, enum kind kind,
     uint64_t chunk = 0;
 
     for (; catalog_next(from->catalog, chunk, UINT64_MAX, &chunk); chunk++) {
-        unsigned percent = lease_percent(chunk);
         struct candidate candidate = {.chunk = chunk};
 
-        if (percent < from->start_percent || percent >= from->stop_percent)
+        if (!lease_is_in_part(chunk, from->start_percent, from->stop_percent))
             continue;
         catalog_get(from->catalog, chunk, &entry);
         if (!is_of_kind(from, kind, chunk, &entry))

@@ -131,6 +131,14 @@ unsigned lease_percent(uint64_t chunk)
     return (unsigned)(chunk % HUNDREDTHS);
 }
 
+bool lease_is_in_part(uint64_t chunk, unsigned start_percent,
+                      unsigned stop_percent)
+{
+    unsigned percent = lease_percent(chunk);
+
+    return percent >= start_percent && percent < stop_percent;
+}
+
 /* ---- the checkpoint's chunks --------------------------------------------- */
 
 /* Whether the checkpoint waits for the chunk, and its entry there. */
@@ -444,10 +452,9 @@ static size_t add_others_locked(const struct leases *leases,
     for (size_t i = leases->candidates_next; i < leases->candidates_count;
          i++) {
         uint64_t chunk = leases->candidates[i];
-        unsigned percent = lease_percent(chunk);
 
         if (chunk != UINT64_MAX &&
-            (percent < start_percent || percent >= stop_percent))
+            !lease_is_in_part(chunk, start_percent, stop_percent))
             chunks[count++] = chunk;
     }
     return count;
@@ -537,9 +544,7 @@ uint64_t lease_first_counter(struct leases *leases)
 
 static bool wants(const struct lease_wish *wish, uint64_t chunk)
 {
-    unsigned percent = lease_percent(chunk);
-
-    return percent >= wish->start_percent && percent < wish->stop_percent;
+    return lease_is_in_part(chunk, wish->start_percent, wish->stop_percent);
 }
 
 /* Let the job be for the state that the checkpoint wants. */

@@ -103,6 +103,10 @@ bool lease_may_begin(struct leases *leases, uint64_t chunk);
 /* Returns which hundredth a chunk belongs to, 0 .. 99; even and stable. */
 unsigned lease_percent(uint64_t chunk);
 
+/* Whether start <= that < stop: 0, 100 is every chunk. */
+bool lease_is_in_part(uint64_t chunk, unsigned start_percent,
+                      unsigned stop_percent);
+
 /*
  * Returns a counter: uploads by leases of the present claim whose ids have a
  * lower one have ended, and what became of them is recorded.
